@@ -1,0 +1,1 @@
+//! Interception rules of a network namespace.
