@@ -7,4 +7,10 @@
 //! `bootstrap` says what we will do, `control` follows the control plane and publishes snapshots, `worker` runs the
 //! data path, `observe` counts and logs, `admin` answers operators, `drain` ends it, `redirect` lays interception rules.
 
+pub mod exchange;
+pub mod http1;
+pub mod http2;
+pub mod io;
 pub mod redirect;
+pub mod sniff;
+pub mod tls;

@@ -1,0 +1,1 @@
+//! HTTP/2 by the h2 crate, driven directly.

@@ -1,0 +1,164 @@
+//! The byte streams under everything: a socket, plain or inside TLS, with bytes that were already read given back first.
+//!
+//! Holds: a closed set, so no call goes through a vtable. [`Io::poll_readable`] lets an idle connection wait without a
+//! buffer.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A transport endpoint.
+#[derive(Debug)]
+pub enum Transport {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix-domain stream.
+    Unix(UnixStream),
+    /// In memory: tests and simulation.
+    Memory(DuplexStream),
+}
+
+/// A transport whose first bytes may have been read already.
+#[derive(Debug)]
+pub struct Socket {
+    transport: Transport,
+    replay: Bytes,
+}
+
+impl Socket {
+    /// A fresh socket.
+    pub fn new(transport: Transport) -> Self {
+        Self { transport, replay: Bytes::new() }
+    }
+
+    /// Gives bytes back: they are read again before anything else.
+    pub fn replay(&mut self, bytes: Bytes) {
+        debug_assert!(self.replay.is_empty(), "bytes are given back once");
+        self.replay = bytes;
+    }
+
+    /// The transport underneath.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Takes the transport and what is still to be replayed.
+    pub fn into_parts(self) -> (Transport, Bytes) {
+        (self.transport, self.replay)
+    }
+
+    /// Ready when a read would not wait; reads nothing. In-memory transports are always ready.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.replay.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        match &self.transport {
+            Transport::Tcp(tcp) => tcp.poll_read_ready(cx),
+            Transport::Unix(unix) => unix.poll_read_ready(cx),
+            Transport::Memory(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.replay.is_empty() {
+            let n = this.replay.len().min(buf.remaining());
+            buf.put_slice(&this.replay[..n]);
+            this.replay.advance(n);
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.transport {
+            Transport::Tcp(io) => Pin::new(io).poll_read(cx, buf),
+            Transport::Unix(io) => Pin::new(io).poll_read(cx, buf),
+            Transport::Memory(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+/// Forwards the four write calls of a closed set of streams.
+macro_rules! forward_write {
+    ($type:ty, |$this:ident| $scrutinee:expr, $($pattern:pat => $io:ident),+) => {
+        impl AsyncWrite for $type {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                let $this = self.get_mut();
+                match $scrutinee { $($pattern => Pin::new($io).poll_write(cx, buf)),+ }
+            }
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                let $this = self.get_mut();
+                match $scrutinee { $($pattern => Pin::new($io).poll_write_vectored(cx, bufs)),+ }
+            }
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let $this = self.get_mut();
+                match $scrutinee { $($pattern => Pin::new($io).poll_flush(cx)),+ }
+            }
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                let $this = self.get_mut();
+                match $scrutinee { $($pattern => Pin::new($io).poll_shutdown(cx)),+ }
+            }
+        }
+    };
+}
+
+forward_write!(Socket, |this| &mut this.transport,
+    Transport::Tcp(io) => io, Transport::Unix(io) => io, Transport::Memory(io) => io);
+
+/// A byte stream of the data path.
+#[derive(Debug)]
+pub enum Io {
+    /// Plaintext.
+    Plain(Socket),
+    /// TLS, we are the server.
+    ServerTls(Box<tokio_rustls::server::TlsStream<Socket>>),
+    /// TLS, we are the client.
+    ClientTls(Box<tokio_rustls::client::TlsStream<Socket>>),
+}
+
+impl Io {
+    /// The socket at the bottom.
+    pub fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::ServerTls(tls) => tls.get_ref().0,
+            Self::ClientTls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Ready when a read is worth a buffer: bytes, an end or an error may be there. Reads nothing.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waits_for_socket = match self {
+            Self::Plain(_) => true,
+            Self::ServerTls(tls) => tls.get_ref().1.wants_read(),
+            Self::ClientTls(tls) => tls.get_ref().1.wants_read(),
+        };
+        if !waits_for_socket {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.socket().poll_readable(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::ServerTls(io) => Pin::new(io).poll_read(cx, buf),
+            Self::ClientTls(io) => Pin::new(io).poll_read(cx, buf),
+        }
+    }
+}
+
+forward_write!(Io, |this| this, Io::Plain(io) => io, Io::ServerTls(io) => io, Io::ClientTls(io) => io);

@@ -1,0 +1,1 @@
+//! TLS configurations derived from `remora_model::identity`.
