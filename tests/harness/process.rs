@@ -1,0 +1,282 @@
+//! How does a test run a proxy: Remora or, with the same bootstrap, the real Envoy?
+//!
+//! A [`ProxyProcess`] is started from a bootstrap text, waited for at `/ready`, and killed by its own process id when
+//! it is dropped; when the test is failing then, the end of its log goes to standard error. A [`Port`] keeps its
+//! number free for the proxy by staying bound (with `SO_REUSEPORT`, without listening) until the test ends.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpSocket;
+
+use crate::client;
+use crate::peers::{self, Missing};
+
+/// The proxy under test. Both take an Envoy v3 bootstrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// Ours.
+    Remora,
+    /// The real Envoy, the reference.
+    Envoy,
+}
+
+/// How to start it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Worker threads.
+    pub concurrency: u32,
+    /// Further command line arguments.
+    pub arguments: Vec<String>,
+    /// What to put before the command line: `ip netns exec NAME`, `taskset -c 0`.
+    pub wrapper: Vec<String>,
+    /// Envoy's name of the log level.
+    pub log_level: String,
+    /// How long it may take until `/ready` answers 200.
+    pub ready_within: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            concurrency: 1,
+            arguments: Vec::new(),
+            wrapper: Vec::new(),
+            log_level: "warning".to_owned(),
+            ready_within: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A port number that nobody else gets while this lives.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _reservation: TcpSocket,
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct ProxyProcess {
+    kind: Proxy,
+    child: Child,
+    admin: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Proxy {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Remora => "remora",
+            Self::Envoy => "envoy",
+        }
+    }
+
+    /// Its binary.
+    pub fn binary(self) -> Result<PathBuf, Missing> {
+        match self {
+            Self::Remora => peers::remora(),
+            Self::Envoy => peers::envoy(),
+        }
+    }
+
+    /// The proxies that a test should be run with: `REMORA_TEST_PROXY` (`remora`, `envoy`, or `both`), else Remora.
+    pub fn under_test() -> Vec<Self> {
+        match std::env::var("REMORA_TEST_PROXY").as_deref() {
+            Ok("envoy") => vec![Self::Envoy],
+            Ok("both") => vec![Self::Envoy, Self::Remora],
+            _ => vec![Self::Remora],
+        }
+    }
+}
+
+impl Port {
+    /// Reserves a port on 127.0.0.1 that the system chooses.
+    pub fn reserve() -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseport(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let number = socket.local_addr()?.port();
+        Ok(Self {
+            number,
+            _reservation: socket,
+        })
+    }
+
+    /// The number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// 127.0.0.1 with the number.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.number).into()
+    }
+}
+
+impl ProxyProcess {
+    /// Starts `kind` with `bootstrap` (YAML or JSON) and waits until it is ready. `admin` is the address of the
+    /// bootstrap's admin port.
+    ///
+    /// # Errors
+    /// When the binary is absent, ends early (with the end of its log) or is not ready in time.
+    pub async fn start(kind: Proxy, bootstrap: &str, admin: SocketAddr, options: &Options) -> Result<Self> {
+        let mut process = Self::spawn(kind, bootstrap, admin, options)?;
+        process.wait_ready(options.ready_within).await?;
+        Ok(process)
+    }
+
+    /// Starts without waiting.
+    ///
+    /// # Errors
+    /// When the binary is absent or cannot be started.
+    pub fn spawn(kind: Proxy, bootstrap: &str, admin: SocketAddr, options: &Options) -> Result<Self> {
+        let binary = kind.binary().map_err(|missing| anyhow::anyhow!(missing.0))?;
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join(if bootstrap.trim_start().starts_with('{') {
+            "b.json"
+        } else {
+            "b.yaml"
+        });
+        std::fs::write(&config, bootstrap)?;
+        let log = File::create(folder.path().join("log"))?;
+        let mut line: Vec<std::ffi::OsString> = options.wrapper.iter().map(Into::into).collect();
+        line.extend([binary.into(), "-c".into(), config.into()]);
+        line.extend(["--concurrency".into(), options.concurrency.to_string().into()]);
+        line.extend(["-l".into(), options.log_level.clone().into()]);
+        if kind == Proxy::Envoy {
+            line.push("--disable-hot-restart".into());
+        }
+        line.extend(options.arguments.iter().map(Into::into));
+        let child = Command::new(line.first().context("a command line is never empty")?)
+            .args(&line[1..])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", kind.name()))?;
+        Ok(Self {
+            kind,
+            child,
+            admin,
+            folder,
+        })
+    }
+
+    /// Waits until `/ready` says 200.
+    pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!(
+                    "{} ended with {status} before it was ready:\n{}",
+                    self.kind.name(),
+                    self.log_tail()
+                );
+            }
+            if matches!(client::get(self.admin, "/ready").await, Ok(response) if response.status() == 200) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "{} is not ready after {within:?}:\n{}",
+                    self.kind.name(),
+                    self.log_tail()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Which proxy it is.
+    pub fn kind(&self) -> Proxy {
+        self.kind
+    }
+
+    /// Its process id; with a wrapper that does not `exec`, the wrapper's.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its admin port.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The body that an admin path answers with.
+    pub async fn admin_text(&self, path: &str) -> Result<String> {
+        let response = client::get(self.admin, path).await?;
+        Ok(String::from_utf8_lossy(&response.body.bytes).into_owned())
+    }
+
+    /// The sum over all series of one Prometheus metric whose labels contain `labels`; `None` if it is not there.
+    pub async fn metric(&self, name: &str, labels: &str) -> Result<Option<f64>> {
+        let text = self.admin_text("/stats/prometheus").await?;
+        let mut sum = None;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some((series, value)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            let (found, with) = series.split_once('{').unwrap_or((series, ""));
+            if found == name && with.contains(labels) {
+                *sum.get_or_insert(0.0) += value.parse::<f64>().unwrap_or(0.0);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Everything it wrote to standard output and standard error.
+    pub fn log(&self) -> String {
+        std::fs::read(self.folder.path().join("log"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) -> Result<()> {
+        let pid = i32::try_from(self.child.id())?;
+        let pid = rustix::process::Pid::from_raw(pid).context("a process id is never 0")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
+    }
+
+    /// Waits for its end.
+    pub async fn wait_exit(&mut self, within: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("{} still runs after {within:?}", self.kind.name());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for ProxyProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            use std::io::Write;
+            let _ = writeln!(
+                std::io::stderr(),
+                "--- log of {}:\n{}",
+                self.kind.name(),
+                self.log_tail()
+            );
+        }
+    }
+}
