@@ -1,1 +1,25 @@
-//! The model.
+//! What the control plane told us, immutable and validated, and the pure questions one may ask of it.
+//!
+//! Every part is built once (by `remora-translate`), never changed, and shared between versions of the world by `Arc`.
+//! A decision is a pure function of (snapshot, facts, now, rng). Nothing in this crate reads a clock, a socket, an
+//! environment or a global random source, and nothing here knows protobuf or a runtime.
+//!
+//! Where is what: which listener and chain? [`listener`]. Which route? [`route`]. Which endpoint? [`cluster`],
+//! [`endpoint`], [`balance`]. Which identity must the peer prove? [`identity`]. What is written down? [`log`].
+//! [`snapshot`] is one version of the whole world.
+
+pub mod balance;
+pub mod cluster;
+pub mod endpoint;
+pub mod filter;
+pub mod identity;
+pub mod listener;
+pub mod log;
+pub mod matching;
+pub mod route;
+pub mod snapshot;
+
+use std::sync::Arc;
+
+/// A resource, cluster, route or virtual host name as the control plane wrote it; interned where it repeats.
+pub type Name = Arc<str>;

@@ -1,0 +1,65 @@
+//! Which endpoint of a group is next?
+//!
+//! A [`BalancePolicy`] is what was said; a [`Balancer`] is that policy built over one group of endpoints (one priority,
+//! one health class, its localities). Picking is a pure function of (balancer, sequence, hash, rng) and takes constant
+//! time but for the ring's binary search.
+
+mod least_request;
+mod maglev;
+mod random;
+mod ring_hash;
+mod round_robin;
+mod localities;
+
+pub use least_request::LeastRequest;
+pub use localities::{Balancer, Group};
+pub use maglev::Maglev;
+pub use ring_hash::RingHash;
+pub use round_robin::RoundRobin;
+pub use random::WeightedRandom;
+
+/// `lb_policy` or the first known entry of `load_balancing_policy`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BalancePolicy {
+    /// Weighted round robin, exact over all workers.
+    RoundRobin,
+    /// The least loaded of `choices` random ones, weighted.
+    LeastRequest {
+        /// How many are looked at; default 2.
+        choices: u32,
+        /// `active_request_bias`, default 1.0.
+        bias: f64,
+    },
+    /// Uniformly random, weighted.
+    Random,
+    /// Ketama-like ring over a hash of the request.
+    RingHash {
+        /// `minimum_ring_size`, default 1024.
+        minimum: u64,
+        /// `maximum_ring_size`, default 8 Mi.
+        maximum: u64,
+        /// Hash of ring entries.
+        function: RingHashFunction,
+        /// Hash `hostname` instead of the address.
+        use_hostname: bool,
+    },
+    /// Maglev table over a hash of the request.
+    Maglev {
+        /// `table_size`, a prime; default 65537.
+        table_size: u64,
+        /// Hash `hostname` instead of the address.
+        use_hostname: bool,
+    },
+    /// The cluster itself decides (`CLUSTER_PROVIDED`, original destination).
+    ClusterProvided,
+}
+
+/// `RingHashLbConfig.hash_function`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RingHashFunction {
+    /// xxHash64, the default.
+    #[default]
+    XxHash,
+    /// MurmurHash2 64-bit, as libstdc++'s.
+    MurmurHash2,
+}

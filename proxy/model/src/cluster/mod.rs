@@ -1,0 +1,221 @@
+//! What an upstream cluster is, and which of its endpoints a request may use.
+//!
+//! Holds: the configuration ([`ClusterConfig`]) and the endpoints ([`crate::endpoint::EndpointSet`]) change
+//! independently and share everything that did not change; counts live in [`ClusterLive`], which outlives both.
+
+mod pick;
+mod transport;
+
+pub use pick::{Pick, PickFacts, Unpickable};
+pub use transport::{TransportSocket, TransportSockets, TransportMatch};
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use crate::Name;
+use crate::balance::BalancePolicy;
+use crate::endpoint::EndpointSet;
+use crate::listener::{Http1Options, Http2Options};
+use crate::snapshot::ClusterId;
+
+/// A cluster as the data path sees it.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// What CDS said.
+    pub config: Arc<ClusterConfig>,
+    /// What EDS, DNS or the cluster itself said.
+    pub endpoints: Arc<EndpointSet>,
+    /// Counts that outlive both.
+    pub live: Arc<ClusterLive>,
+}
+
+/// One `envoy.config.cluster.v3.Cluster`.
+#[derive(Debug)]
+pub struct ClusterConfig {
+    /// The resource name.
+    pub name: Name,
+    /// Its id.
+    pub id: ClusterId,
+    /// Name in metrics: `alt_stat_name`, else the name.
+    pub stat_name: Name,
+    /// Where endpoints come from.
+    pub discovery: Discovery,
+    /// TCP (and TLS) connect limit; default 5 s.
+    pub connect_timeout: Duration,
+    /// How one endpoint is chosen.
+    pub balance: BalancePolicy,
+    /// Below this share (percent) of healthy endpoints all are used; default 50, 0 never.
+    pub panic_threshold: u8,
+    /// Locality weights are honoured.
+    pub locality_weighted: bool,
+    /// Plaintext or TLS, per endpoint.
+    pub transport: TransportSockets,
+    /// HTTP towards the endpoints.
+    pub http: UpstreamHttp,
+    /// Local address to bind before connecting.
+    pub bind: Option<UpstreamBind>,
+    /// TCP keepalive on upstream sockets.
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `per_connection_buffer_limit_bytes`; default 1 MiB.
+    pub buffer_limit: u32,
+    /// Limits, for priority DEFAULT and HIGH; enforced by `live`.
+    pub thresholds: [Thresholds; 2],
+    /// Hash of the resource as received.
+    pub fingerprint: u64,
+}
+
+/// Where endpoints come from.
+#[derive(Debug, Clone)]
+pub enum Discovery {
+    /// The cluster's own `load_assignment`.
+    Static,
+    /// EDS under this name.
+    Eds {
+        /// `service_name`, else the cluster's name.
+        service: Name,
+    },
+    /// Every address that each DNS name resolves to.
+    StrictDns(Dns),
+    /// The first address that the one DNS name resolves to, at each new connection.
+    LogicalDns(Dns),
+    /// The address that the client wanted.
+    OriginalDestination(OriginalDestination),
+}
+
+/// DNS settings of a cluster, with the endpoints whose host names are to be resolved.
+#[derive(Debug, Clone)]
+pub struct Dns {
+    /// `dns_refresh_rate`, default 5 s; used where TTLs are not respected or are missing.
+    pub refresh: Duration,
+    /// `respect_dns_ttl`.
+    pub respect_ttl: bool,
+    /// `dns_jitter`: added at random to each wait.
+    pub jitter: Duration,
+    /// `dns_lookup_family`.
+    pub family: DnsFamily,
+    /// Names to resolve, as an endpoint set whose addresses are host names.
+    pub targets: Arc<crate::endpoint::Assignment>,
+}
+
+/// `dns_lookup_family`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DnsFamily {
+    /// IPv6 if there is any, else IPv4 (Envoy's `AUTO`, the default).
+    #[default]
+    Auto,
+    /// IPv4 only.
+    V4Only,
+    /// IPv6 only.
+    V6Only,
+    /// IPv4 if there is any, else IPv6.
+    V4Preferred,
+    /// Both.
+    All,
+}
+
+/// `original_dst_lb_config`.
+#[derive(Debug, Clone, Default)]
+pub struct OriginalDestination {
+    /// `use_http_header`: the header that names `ip:port` (default `x-envoy-original-dst-host`).
+    pub header: Option<http::HeaderName>,
+    /// `upstream_port_override`.
+    pub port_override: Option<u16>,
+}
+
+/// `HttpProtocolOptions` of a cluster.
+#[derive(Debug, Clone)]
+pub struct UpstreamHttp {
+    /// Which protocol is spoken.
+    pub protocol: UpstreamProtocol,
+    /// HTTP/1 options.
+    pub http1: Http1Options,
+    /// HTTP/2 options.
+    pub http2: Http2Options,
+    /// Idle upstream connections close after this; default 1 h.
+    pub idle_timeout: Option<Duration>,
+    /// `max_connection_duration`.
+    pub connection_duration: Option<Duration>,
+    /// `max_requests_per_connection`; 0 is unlimited.
+    pub max_requests_per_connection: u32,
+    /// `upstream_http_protocol_options.auto_sni`: SNI from the request's authority.
+    pub auto_sni: bool,
+    /// `auto_san_validation`: the certificate must carry that name.
+    pub auto_san_validation: bool,
+}
+
+/// Which protocol is spoken to the endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, prior knowledge.
+    Http2,
+    /// What the client spoke.
+    Downstream,
+    /// What ALPN chooses (`auto_config`).
+    Alpn,
+}
+
+/// `upstream_bind_config`.
+#[derive(Debug, Clone)]
+pub struct UpstreamBind {
+    /// `source_address`.
+    pub source: SocketAddr,
+    /// `extra_source_addresses`: the first of the endpoint's family is used.
+    pub extra: Vec<SocketAddr>,
+}
+
+impl UpstreamBind {
+    /// The source address of the endpoint's family, if any.
+    pub fn for_family(&self, endpoint: IpAddr) -> Option<SocketAddr> {
+        std::iter::once(self.source).chain(self.extra.iter().copied()).find(|a| a.is_ipv4() == endpoint.is_ipv4())
+    }
+}
+
+/// `core.v3.TcpKeepalive`; `None` leaves the system's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct TcpKeepalive {
+    /// Probes before the connection is dead.
+    pub probes: Option<u32>,
+    /// Idle time before the first probe.
+    pub time: Option<Duration>,
+    /// Time between probes.
+    pub interval: Option<Duration>,
+}
+
+/// `circuit_breakers.thresholds` of one priority; Envoy's defaults are 1024, 1024, 1024, 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Connections of all workers.
+    pub max_connections: u32,
+    /// Requests waiting for a connection.
+    pub max_pending_requests: u32,
+    /// Requests in flight.
+    pub max_requests: u32,
+    /// Retries in flight.
+    pub max_retries: u32,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 }
+    }
+}
+
+/// Counts of a cluster, exact across workers.
+#[derive(Debug, Default)]
+pub struct ClusterLive {
+    /// Open upstream connections.
+    pub connections: AtomicU32,
+    /// Requests waiting for a connection.
+    pub pending: AtomicU32,
+    /// Requests in flight.
+    pub requests: AtomicU32,
+    /// Retries in flight.
+    pub retries: AtomicU32,
+    /// Sequence of the round-robin schedulers, one for all workers.
+    pub sequence: AtomicU32,
+}

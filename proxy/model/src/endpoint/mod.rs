@@ -1,0 +1,187 @@
+//! The endpoints of a cluster, grouped by priority and locality, ready to be balanced over.
+//!
+//! Holds: an [`Assignment`] is what was said, an [`EndpointSet`] is what we do: the same endpoints with their live
+//! counts and with the structures that the balancing policy needs, built once per change.
+
+mod build;
+
+pub use build::BuildError;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+use crate::Name;
+use crate::balance::Balancer;
+
+/// Where an endpoint listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointAddress {
+    /// IP and port.
+    Socket(SocketAddr),
+    /// Unix-domain socket.
+    Pipe(Name),
+    /// A host name still to be resolved (DNS clusters), and a port.
+    Host(Name, u16),
+}
+
+/// `core.v3.HealthStatus` as far as it matters for choosing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Health {
+    /// UNKNOWN and HEALTHY.
+    #[default]
+    Healthy,
+    /// DEGRADED: used when there are not enough healthy ones.
+    Degraded,
+    /// UNHEALTHY, TIMEOUT and DRAINING: used only in panic.
+    Unhealthy,
+}
+
+/// A metadata value that a matcher may compare.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LabelValue {
+    /// A string.
+    Text(Name),
+    /// A number.
+    Number(f64),
+    /// A boolean.
+    Bool(bool),
+}
+
+/// A small sorted set of labels.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Labels(Vec<(Name, LabelValue)>);
+
+impl Labels {
+    /// Labels, sorted by key.
+    pub fn new(mut labels: Vec<(Name, LabelValue)>) -> Self {
+        labels.sort_by(|a, b| a.0.cmp(&b.0));
+        Self(labels)
+    }
+
+    /// The value of `key`.
+    pub fn at(&self, key: &str) -> Option<&LabelValue> {
+        let found = self.0.binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key)).ok()?;
+        Some(&self.0[found].1)
+    }
+}
+
+/// `core.v3.Locality`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Locality {
+    /// Region.
+    pub region: LocalityName,
+    /// Zone.
+    pub zone: LocalityName,
+    /// Sub-zone.
+    pub sub_zone: LocalityName,
+}
+
+/// One part of a locality: a name that defaults to the empty string.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LocalityName(pub Name);
+
+impl Default for LocalityName {
+    fn default() -> Self {
+        Self(Arc::from(""))
+    }
+}
+
+/// One `LbEndpoint` as it was said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointSpec {
+    /// Address.
+    pub address: EndpointAddress,
+    /// `hostname`, for `auto_host_rewrite`.
+    pub hostname: Option<Name>,
+    /// `load_balancing_weight`, at least 1.
+    pub weight: u32,
+    /// Health as the control plane sees it.
+    pub health: Health,
+    /// Metadata under `envoy.transport_socket_match`.
+    pub transport_labels: Labels,
+    /// Metadata under `envoy.lb`.
+    pub balance_labels: Labels,
+}
+
+/// One `LocalityLbEndpoints` as it was said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalitySpec {
+    /// Where.
+    pub locality: Locality,
+    /// `load_balancing_weight` of the locality; `None`: not said.
+    pub weight: Option<u32>,
+    /// Priority, 0 first.
+    pub priority: u32,
+    /// Endpoints.
+    pub endpoints: Vec<EndpointSpec>,
+}
+
+/// One `ClusterLoadAssignment` as it was said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// `cluster_name`.
+    pub name: Name,
+    /// Localities.
+    pub localities: Vec<LocalitySpec>,
+    /// `policy.overprovisioning_factor`, percent; default 140.
+    pub overprovisioning: u32,
+}
+
+/// An endpoint that can be chosen.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// What was said.
+    pub spec: EndpointSpec,
+    /// Counts that outlive this version.
+    pub live: Arc<EndpointLive>,
+}
+
+/// Counts of one endpoint (one address in one cluster), exact across workers, carried over from version to version.
+#[derive(Debug, Default)]
+pub struct EndpointLive {
+    /// Requests (or tunnels) in flight.
+    pub active: AtomicU32,
+    /// All requests ever sent here.
+    pub total: AtomicU64,
+    /// Requests that failed (5xx or no response).
+    pub errors: AtomicU64,
+    /// Connections open.
+    pub connections: AtomicU32,
+    /// Connections ever opened.
+    pub connections_total: AtomicU64,
+    /// Connects that failed.
+    pub connect_failures: AtomicU64,
+    /// The control plane took this endpoint away: idle connections close, no new ones are made.
+    pub removed: AtomicBool,
+}
+
+/// The endpoints of a cluster, ready to be balanced over.
+#[derive(Debug)]
+pub struct EndpointSet {
+    /// All endpoints of all priorities.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// Priorities in order; `priorities[0]` is preferred.
+    pub priorities: Vec<Priority>,
+    /// Percent.
+    pub overprovisioning: u32,
+    /// What was said; kept so that an equal assignment is recognised.
+    pub assignment: Arc<Assignment>,
+}
+
+/// The endpoints of one priority.
+#[derive(Debug)]
+pub struct Priority {
+    /// How many endpoints are healthy, degraded, and there at all.
+    pub healthy: u32,
+    /// See `healthy`.
+    pub degraded: u32,
+    /// See `healthy`.
+    pub total: u32,
+    /// Over the healthy ones.
+    pub over_healthy: Balancer,
+    /// Over the degraded ones.
+    pub over_degraded: Balancer,
+    /// Over all, for panic.
+    pub over_all: Balancer,
+}

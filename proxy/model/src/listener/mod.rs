@@ -1,0 +1,379 @@
+//! Which listener and which filter chain is a connection for?
+//!
+//! Holds: sockets are not listeners. A socket knows its bound address; the listener is looked up for each accepted
+//! connection, re-dispatched by original destination (`use_original_dst`), and then the chain is chosen by
+//! `envoy.config.listener.v3.FilterChainMatch`. Chains are `Arc`s that survive an update that does not change them.
+//! Opens no socket and reads no byte.
+
+mod chain_match;
+mod table;
+
+pub use chain_match::{ChainIndex, ChainMatch, ConnectionFacts, DuplicateMatch, SourceType};
+pub use table::ListenerTable;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Name;
+use crate::filter::{HttpFilter, NetworkFilter};
+use crate::identity::ServerTls;
+use crate::log::AccessLog;
+use crate::route::{HeaderMutations, RouteTable};
+use crate::snapshot::RouteTableId;
+
+/// Where a listener or the admin port is bound.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// A TCP address; port 0 lets the system choose.
+    Socket(SocketAddr),
+    /// A Unix-domain socket's path.
+    Pipe(Arc<str>),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Pipe(path) => f.write_str(path),
+        }
+    }
+}
+
+/// Whose traffic a listener carries (`core.v3.TrafficDirection`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TrafficDirection {
+    /// Not said.
+    #[default]
+    Unspecified,
+    /// To the local workload.
+    Inbound,
+    /// From the local workload.
+    Outbound,
+}
+
+/// One `envoy.config.listener.v3.Listener`.
+#[derive(Debug)]
+pub struct Listener {
+    /// The resource name.
+    pub name: Name,
+    /// `address`, then `additional_addresses`.
+    pub addresses: Vec<ListenAddress>,
+    /// False: never bound, reached only by hand-off from a listener with `use_original_dst`.
+    pub bind_to_port: bool,
+    /// Accepted connections are handed to the listener of their original destination.
+    pub use_original_dst: bool,
+    /// Direction.
+    pub traffic_direction: TrafficDirection,
+    /// Metric prefix: `stat_prefix`, else the address in Envoy's form (`0.0.0.0_15001`).
+    pub stat_prefix: Name,
+    /// What is looked at before a chain is chosen.
+    pub inspection: Inspection,
+    /// All chains, in the order given.
+    pub chains: Vec<Arc<FilterChain>>,
+    /// Index over `chains`.
+    pub index: ChainIndex,
+    /// Used where no chain matches.
+    pub default_chain: Option<Arc<FilterChain>>,
+    /// Soft bound of bytes buffered per connection and direction; Envoy's default is 1 MiB.
+    pub buffer_limit: u32,
+    /// Listener-level access logs (connections that found no chain).
+    pub access_logs: Vec<AccessLog>,
+    /// Kernel accept queue, if said.
+    pub tcp_backlog: Option<u32>,
+}
+
+/// What the listener filters look at, in the order that Envoy's filters would run.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// `original_dst` filter or `use_original_dst`: ask the kernel for the destination before redirection.
+    pub original_destination: bool,
+    /// `tls_inspector`, with the ports where it is disabled.
+    pub tls: Option<InspectorScope>,
+    /// `http_inspector`, with the ports where it is disabled.
+    pub http: Option<InspectorScope>,
+    /// `listener_filters_timeout`; `None` waits for ever (`0s`). Envoy's default is 15 s.
+    pub timeout: Option<Duration>,
+    /// On timeout go on with what is known instead of closing.
+    pub continue_on_timeout: bool,
+}
+
+/// Where an inspector runs: everywhere but at these destination ports (`filter_disabled`).
+#[derive(Debug, Clone, Default)]
+pub struct InspectorScope {
+    /// Disabled for these inclusive destination port ranges.
+    pub disabled_ports: Vec<(u16, u16)>,
+}
+
+impl InspectorScope {
+    /// Whether the inspector runs for connections to this port.
+    pub fn covers(&self, port: u16) -> bool {
+        !self.disabled_ports.iter().any(|(first, last)| (*first..=*last).contains(&port))
+    }
+}
+
+/// One filter chain: what happens to a connection that matched it.
+#[derive(Debug)]
+pub struct FilterChain {
+    /// The chain's name, or `""`.
+    pub name: Name,
+    /// When it is chosen.
+    pub criteria: ChainMatch,
+    /// `None`: plaintext. `Some`: the connection must be TLS with this context.
+    pub tls: Option<Arc<ServerTls>>,
+    /// How long a TLS handshake may take (`transport_socket_connect_timeout`); `None` waits for ever.
+    pub handshake_timeout: Option<Duration>,
+    /// Network filters before the terminal one.
+    pub network_filters: Vec<NetworkFilter>,
+    /// The terminal filter.
+    pub terminal: Terminal,
+    /// Hash of everything that decides what a connection on this chain may be (criteria, TLS, network filters, kind of
+    /// terminal). Two chains with equal `security` may exchange live connections.
+    pub security: u64,
+    /// Hash of the whole chain as received; equal means unchanged.
+    pub fingerprint: u64,
+}
+
+/// The last network filter of a chain.
+#[derive(Debug, Clone)]
+pub enum Terminal {
+    /// `http_connection_manager`.
+    Http(Arc<HttpManager>),
+    /// `tcp_proxy`.
+    Tcp(Arc<TcpProxy>),
+}
+
+/// `codec_type` of a connection manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// ALPN, else the first bytes decide.
+    #[default]
+    Auto,
+    /// Always HTTP/1.
+    Http1,
+    /// Always HTTP/2, by prior knowledge.
+    Http2,
+}
+
+/// Where an HTTP connection manager's routes come from.
+#[derive(Debug, Clone)]
+pub enum Routes {
+    /// `route_config`.
+    Inline(Arc<RouteTable>),
+    /// `rds`.
+    Dynamic(RouteTableId),
+}
+
+/// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
+#[derive(Debug)]
+pub struct HttpManager {
+    /// Metric prefix (`http.<stat_prefix>.`).
+    pub stat_prefix: Name,
+    /// Codec.
+    pub codec: Codec,
+    /// Routes.
+    pub routes: Routes,
+    /// Filters before the router, in order.
+    pub filters: Vec<HttpFilter>,
+    /// `use_remote_address`: we are the edge, the peer's address is the client's.
+    pub use_remote_address: bool,
+    /// Trusted proxies in front (`xff_num_trusted_hops`).
+    pub trusted_hops: u32,
+    /// Leave `x-forwarded-for` as it came.
+    pub skip_xff_append: bool,
+    /// What happens to `x-forwarded-client-cert`.
+    pub client_certificate_details: ClientCertificateDetails,
+    /// `server_name`, Envoy's default `envoy`.
+    pub server_name: http::HeaderValue,
+    /// What happens to the `server` response header.
+    pub server_header: ServerHeader,
+    /// `generate_request_id`, default true.
+    pub generate_request_id: bool,
+    /// Keep the client's `x-request-id` although we are the edge.
+    pub preserve_external_request_id: bool,
+    /// Echo it in every response.
+    pub always_set_request_id_in_response: bool,
+    /// `via` to append in both directions.
+    pub via: Option<http::HeaderValue>,
+    /// RFC 3986 path normalisation before routing.
+    pub normalize_path: bool,
+    /// Adjacent slashes become one before routing.
+    pub merge_slashes: bool,
+    /// Strip the port from the authority before routing: always, when it is the listener's, or never.
+    pub strip_port: StripPort,
+    /// Upgrades that may pass: lower-case tokens and whether they are enabled.
+    pub upgrades: Vec<(Box<str>, bool)>,
+    /// Timeouts.
+    pub timeouts: HttpTimeouts,
+    /// Limits.
+    pub limits: HttpLimits,
+    /// HTTP/1 and HTTP/2 protocol options of the downstream side.
+    pub http1: Http1Options,
+    /// See `http1`.
+    pub http2: Http2Options,
+    /// Access logs.
+    pub access_logs: Vec<AccessLog>,
+    /// Header mutations that hold for every response of this manager (none in Envoy's API; kept for local replies).
+    pub response_headers: HeaderMutations,
+}
+
+/// `forward_client_cert_details` and `set_current_client_cert_details`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClientCertificateDetails {
+    /// What happens to the header.
+    pub mode: ForwardClientCertificate,
+    /// Write the peer's `Subject`.
+    pub subject: bool,
+    /// Write the peer's certificate, URL-encoded PEM.
+    pub cert: bool,
+    /// Write the chain.
+    pub chain: bool,
+    /// Write DNS SANs.
+    pub dns: bool,
+    /// Write URI SANs.
+    pub uri: bool,
+}
+
+/// `ForwardClientCertDetails`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardClientCertificate {
+    /// Remove the header (the default).
+    #[default]
+    Sanitize,
+    /// Forward it on mutual TLS, unchanged.
+    ForwardOnly,
+    /// Append this hop on mutual TLS.
+    AppendForward,
+    /// Replace it by this hop on mutual TLS.
+    SanitizeSet,
+    /// Forward it always.
+    AlwaysForwardOnly,
+}
+
+/// `server_header_transformation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerHeader {
+    /// Replace (the default).
+    #[default]
+    Overwrite,
+    /// Only where absent.
+    AppendIfAbsent,
+    /// Untouched.
+    PassThrough,
+}
+
+/// `strip_any_host_port` / `strip_matching_host_port`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StripPort {
+    /// Leave it.
+    #[default]
+    Never,
+    /// When it equals the listener's port.
+    Matching,
+    /// Always.
+    Any,
+}
+
+/// Time limits of a connection manager; `None` means no limit.
+#[derive(Debug, Clone)]
+pub struct HttpTimeouts {
+    /// Connection without a stream (`common_http_protocol_options.idle_timeout`, default 1 h).
+    pub connection_idle: Option<Duration>,
+    /// Life of a connection (`max_connection_duration`).
+    pub connection_duration: Option<Duration>,
+    /// Stream without progress (`stream_idle_timeout`, default 5 min).
+    pub stream_idle: Option<Duration>,
+    /// Whole request received (`request_timeout`).
+    pub request: Option<Duration>,
+    /// Request head received (`request_headers_timeout`).
+    pub request_headers: Option<Duration>,
+    /// Life of a stream (`max_stream_duration`).
+    pub stream_duration: Option<Duration>,
+    /// Between the two GOAWAYs of a drain (`drain_timeout`, default 5 s).
+    pub drain: Duration,
+    /// Wait for the peer to close after we did (`delayed_close_timeout`, default 1 s).
+    pub delayed_close: Option<Duration>,
+}
+
+/// Limits of a connection manager.
+#[derive(Debug, Clone)]
+pub struct HttpLimits {
+    /// `max_request_headers_kb` in bytes; Envoy's default 60 KiB.
+    pub max_head_bytes: u32,
+    /// `max_headers_count`; Envoy's default 100.
+    pub max_headers: u32,
+    /// `max_requests_per_connection`; 0 is unlimited.
+    pub max_requests_per_connection: u32,
+    /// Header names with underscores.
+    pub underscores: Underscores,
+}
+
+/// `headers_with_underscores_action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Underscores {
+    /// Keep.
+    #[default]
+    Allow,
+    /// 400.
+    Reject,
+    /// Drop the header.
+    Drop,
+}
+
+/// `Http1ProtocolOptions`, both directions.
+#[derive(Debug, Clone, Default)]
+pub struct Http1Options {
+    /// `allow_absolute_url`; Envoy's default true.
+    pub absolute_url: bool,
+    /// `accept_http_10`.
+    pub accept_http_10: bool,
+    /// `default_host_for_http_10`.
+    pub default_host_for_http_10: Option<Box<str>>,
+    /// `enable_trailers`.
+    pub trailers: bool,
+}
+
+/// `Http2ProtocolOptions`, both directions.
+#[derive(Debug, Clone)]
+pub struct Http2Options {
+    /// `max_concurrent_streams`.
+    pub max_concurrent_streams: Option<u32>,
+    /// `initial_stream_window_size`, bytes.
+    pub stream_window: u32,
+    /// `initial_connection_window_size`, bytes.
+    pub connection_window: u32,
+    /// `connection_keepalive.interval` and `.timeout`.
+    pub keepalive: Option<(Duration, Duration)>,
+}
+
+impl Default for Http2Options {
+    /// Envoy 1.40's: no stream limit from us beyond 1024, 16 MiB stream and 24 MiB connection windows.
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: Some(1024),
+            stream_window: 16 << 20,
+            connection_window: 24 << 20,
+            keepalive: None,
+        }
+    }
+}
+
+/// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
+#[derive(Debug)]
+pub struct TcpProxy {
+    /// Metric prefix (`tcp.<stat_prefix>.`).
+    pub stat_prefix: Name,
+    /// Where the bytes go.
+    pub cluster: crate::route::ClusterChoice,
+    /// No byte in either direction (`idle_timeout`, default 1 h); `None` means no limit.
+    pub idle_timeout: Option<Duration>,
+    /// Life of a tunnel (`max_downstream_connection_duration`).
+    pub connection_duration: Option<Duration>,
+    /// `max_connect_attempts`, default 1.
+    pub connect_attempts: u32,
+    /// `hash_policy` by source address.
+    pub hash_source_address: bool,
+    /// Access logs.
+    pub access_logs: Vec<AccessLog>,
+}

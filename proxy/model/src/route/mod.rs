@@ -1,0 +1,207 @@
+//! Which route does a request take, and what does the route do to it?
+//!
+//! Follows `envoy.config.route.v3`: virtual host by domain (exact, then longest `*suffix`, then longest `prefix*`, then
+//! `*`), then the first route in order whose every predicate holds. A route names clusters by id, so a route compiled
+//! before its cluster arrived is not rebuilt when it does.
+//! Decides only; what is decided is carried out by the data path.
+
+mod decide;
+mod domains;
+mod headers;
+mod hash_policy;
+mod path_match;
+mod predicate;
+mod rewrite;
+
+pub use decide::{Decision, RequestFacts, Outcome};
+pub use domains::{DomainIndex, DuplicateDomain};
+pub use hash_policy::{HashPolicy, HashSource};
+pub use headers::{AppendAction, HeaderMutations, HeaderTemplate, HeaderValueTemplate};
+pub use path_match::PathMatch;
+pub use predicate::{HeaderMatch, HeaderPredicate, HeaderPredicateName, QueryMatch, QueryPredicate, RouteMatch};
+pub use rewrite::{HostRewrite, PathRewrite, Redirect, RedirectPath};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::Name;
+use crate::snapshot::ClusterId;
+
+/// One `RouteConfiguration`.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// The resource name.
+    pub name: Name,
+    /// Virtual hosts in the order given; unchanged ones are shared with the version before.
+    pub virtual_hosts: Vec<Arc<VirtualHost>>,
+    /// Domain to virtual host.
+    pub domains: DomainIndex,
+    /// `ignore_port_in_host_matching`.
+    pub ignore_port: bool,
+    /// Mutations at this level.
+    pub headers: HeaderMutationPair,
+    /// `most_specific_header_mutations_wins`.
+    pub most_specific_wins: bool,
+    /// Hash of the resource as received; equal means unchanged.
+    pub fingerprint: u64,
+}
+
+/// One `VirtualHost`.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// Name.
+    pub name: Name,
+    /// Domains as given.
+    pub domains: Vec<Box<str>>,
+    /// Routes in order.
+    pub routes: Vec<Arc<Route>>,
+    /// Mutations at this level.
+    pub headers: HeaderMutationPair,
+    /// `include_request_attempt_count`.
+    pub include_attempt_count: bool,
+    /// `require_tls`.
+    pub require_tls: RequireTls,
+    /// Hash of the virtual host as received.
+    pub fingerprint: u64,
+}
+
+/// `VirtualHost.TlsRequirementType`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RequireTls {
+    /// Plaintext is fine.
+    #[default]
+    None,
+    /// Redirect plaintext from outside.
+    ExternalOnly,
+    /// Redirect all plaintext.
+    All,
+}
+
+/// Header mutations of requests and responses at one level.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderMutationPair {
+    /// On the way up.
+    pub request: HeaderMutations,
+    /// On the way back.
+    pub response: HeaderMutations,
+}
+
+/// One `Route`.
+#[derive(Debug)]
+pub struct Route {
+    /// `name`, or `""`.
+    pub name: Name,
+    /// When it is taken.
+    pub criteria: RouteMatch,
+    /// What it does.
+    pub action: Action,
+    /// Mutations at this level.
+    pub headers: HeaderMutationPair,
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub enum Action {
+    /// `route`.
+    Forward(Box<Forward>),
+    /// `redirect`.
+    Redirect(Box<Redirect>),
+    /// `direct_response`.
+    Respond(DirectResponse),
+}
+
+/// `direct_response`.
+#[derive(Debug, Clone)]
+pub struct DirectResponse {
+    /// Status, 100 to 599 by Envoy's rule.
+    pub status: http::StatusCode,
+    /// Body, with content type `text/plain`.
+    pub body: Bytes,
+}
+
+/// `RouteAction`.
+#[derive(Debug)]
+pub struct Forward {
+    /// Where to.
+    pub cluster: ClusterChoice,
+    /// `cluster_not_found_response_code`, default 503.
+    pub cluster_not_found: http::StatusCode,
+    /// Path rewriting.
+    pub path: PathRewrite,
+    /// Host rewriting.
+    pub host: HostRewrite,
+    /// `append_x_forwarded_host`.
+    pub append_x_forwarded_host: bool,
+    /// `timeout`: whole response after the whole request; default 15 s, `None` for `0s`.
+    pub timeout: Option<Duration>,
+    /// Whether `timeout` was said or is Envoy's default.
+    pub timeout_said: bool,
+    /// `idle_timeout`: `None` inherits the connection manager's; `Some(None)` switches it off.
+    pub idle_timeout: Option<Option<Duration>>,
+    /// `max_stream_duration`.
+    pub stream_duration: Option<StreamDuration>,
+    /// How the request's hash for consistent balancing is made.
+    pub hash_policies: Vec<HashPolicy>,
+    /// `upgrade_configs` of this route: token and whether it is enabled.
+    pub upgrades: Vec<(Box<str>, bool)>,
+}
+
+/// `RouteAction.MaxStreamDuration`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StreamDuration {
+    /// `max_stream_duration`.
+    pub max: Option<Duration>,
+    /// `grpc_timeout_header_max`: honour `grpc-timeout` up to this; `Some(ZERO)` is without bound.
+    pub grpc_timeout_max: Option<Duration>,
+    /// `grpc_timeout_header_offset`.
+    pub grpc_timeout_offset: Duration,
+}
+
+/// Where a route or a TCP proxy sends.
+#[derive(Debug, Clone)]
+pub enum ClusterChoice {
+    /// `cluster`.
+    One(ClusterId),
+    /// `weighted_clusters`.
+    Weighted(Arc<WeightedClusters>),
+    /// `cluster_header`: the cluster named by this request header.
+    Header(http::HeaderName),
+}
+
+/// `weighted_clusters`.
+#[derive(Debug)]
+pub struct WeightedClusters {
+    /// Entries in order; those of weight 0 are kept for reporting and never chosen.
+    pub entries: Vec<WeightedCluster>,
+    /// Sum of the weights, at least 1.
+    pub total: u32,
+}
+
+/// One entry of `weighted_clusters`.
+#[derive(Debug)]
+pub struct WeightedCluster {
+    /// Where to.
+    pub cluster: ClusterId,
+    /// Share out of the total.
+    pub weight: u32,
+    /// `host_rewrite_literal`.
+    pub host_rewrite: Option<http::HeaderValue>,
+    /// Mutations at this level (the most specific one).
+    pub headers: HeaderMutationPair,
+}
+
+impl WeightedClusters {
+    /// The entry that `ticket` (uniform in `0..total`) falls on.
+    pub fn choose(&self, ticket: u32) -> Option<&WeightedCluster> {
+        let mut rest = ticket % self.total.max(1);
+        for entry in &self.entries {
+            if rest < entry.weight {
+                return Some(entry);
+            }
+            rest -= entry.weight;
+        }
+        None
+    }
+}
