@@ -32,13 +32,32 @@ pub struct Pattern {
 impl Pattern {
     /// A pattern with the given case rule.
     pub fn new(literal: &str, ignore_case: bool) -> Self {
-        let literal = if ignore_case { literal.to_ascii_lowercase() } else { literal.to_owned() };
-        Self { literal: literal.into(), ignore_case }
+        let literal = if ignore_case {
+            literal.to_ascii_lowercase()
+        } else {
+            literal.to_owned()
+        };
+        Self {
+            literal: literal.into(),
+            ignore_case,
+        }
     }
 
-    fn eq(&self, part: &[u8]) -> bool {
+    /// Whether `value` is the literal.
+    pub fn equals(&self, value: &[u8]) -> bool {
         let literal = self.literal.as_bytes();
-        if self.ignore_case { literal.eq_ignore_ascii_case(part) } else { literal == part }
+        if self.ignore_case {
+            literal.eq_ignore_ascii_case(value)
+        } else {
+            literal == value
+        }
+    }
+
+    /// Whether `value` begins with the literal.
+    pub fn begins(&self, value: &[u8]) -> bool {
+        value
+            .get(..self.literal.len())
+            .is_some_and(|head| self.equals(head))
     }
 }
 
@@ -54,13 +73,18 @@ impl StringMatcher {
     /// Whether `value` matches.
     pub fn matches(&self, value: &[u8]) -> bool {
         match self {
-            Self::Exact(p) => p.eq(value),
-            Self::Prefix(p) => value.get(..p.literal.len()).is_some_and(|head| p.eq(head)),
-            Self::Suffix(p) => {
-                value.len().checked_sub(p.literal.len()).is_some_and(|start| p.eq(&value[start..]))
+            Self::Exact(p) => p.equals(value),
+            Self::Prefix(p) => p.begins(value),
+            Self::Suffix(p) => value
+                .len()
+                .checked_sub(p.literal.len())
+                .is_some_and(|start| p.equals(&value[start..])),
+            Self::Contains(p) if !p.ignore_case => {
+                memchr::memmem::find(value, p.literal.as_bytes()).is_some()
             }
-            Self::Contains(p) if !p.ignore_case => memchr::memmem::find(value, p.literal.as_bytes()).is_some(),
-            Self::Contains(p) => p.literal.is_empty() || value.windows(p.literal.len()).any(|window| p.eq(window)),
+            Self::Contains(p) => {
+                p.literal.is_empty() || value.windows(p.literal.len()).any(|window| p.equals(window))
+            }
             Self::Regex(regex) => std::str::from_utf8(value).is_ok_and(|value| regex.is_match(value)),
         }
     }
@@ -73,7 +97,9 @@ impl StringMatcher {
 pub fn whole_match(expression: &str) -> Result<Regex, regex::Error> {
     // Checked alone first, so that an unbalanced `)` cannot escape the group that anchors it.
     regex::RegexBuilder::new(expression).size_limit(1 << 20).build()?;
-    regex::RegexBuilder::new(&format!("^(?:{expression})$")).size_limit(1 << 20).build()
+    regex::RegexBuilder::new(&format!("^(?:{expression})$"))
+        .size_limit(1 << 20)
+        .build()
 }
 
 #[cfg(test)]

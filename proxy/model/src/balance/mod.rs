@@ -4,19 +4,21 @@
 //! one health class, its localities). Picking is a pure function of (balancer, sequence, hash, rng) and takes constant
 //! time but for the ring's binary search.
 
+pub(crate) mod hash;
 mod least_request;
+mod localities;
 mod maglev;
 mod random;
 mod ring_hash;
 mod round_robin;
-mod localities;
+mod weights;
 
 pub use least_request::LeastRequest;
 pub use localities::{Balancer, Group};
 pub use maglev::Maglev;
+pub use random::WeightedRandom;
 pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
-pub use random::WeightedRandom;
 
 /// `lb_policy` or the first known entry of `load_balancing_policy`.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,4 +64,13 @@ pub enum RingHashFunction {
     XxHash,
     /// MurmurHash2 64-bit, as libstdc++'s.
     MurmurHash2,
+}
+
+/// An endpoint as consistent hashing sees it.
+#[derive(Debug, Clone)]
+pub struct HashedEndpoint<'a> {
+    /// What is hashed for it.
+    pub key: std::borrow::Cow<'a, str>,
+    /// Its share of the whole group; all shares sum to 1.
+    pub share: f64,
 }

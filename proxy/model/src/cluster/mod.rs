@@ -7,7 +7,7 @@ mod pick;
 mod transport;
 
 pub use pick::{Pick, PickFacts, Unpickable};
-pub use transport::{TransportSocket, TransportSockets, TransportMatch};
+pub use transport::{TransportMatch, TransportSocket, TransportSockets};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::Name;
 use crate::balance::BalancePolicy;
-use crate::endpoint::EndpointSet;
+use crate::endpoint::{BuildOptions, EndpointSet};
 use crate::listener::{Http1Options, Http2Options};
 use crate::snapshot::ClusterId;
 
@@ -64,6 +64,17 @@ pub struct ClusterConfig {
     pub thresholds: [Thresholds; 2],
     /// Hash of the resource as received.
     pub fingerprint: u64,
+}
+
+impl ClusterConfig {
+    /// What of it shapes the endpoint set.
+    pub fn build_options(&self) -> BuildOptions {
+        BuildOptions {
+            policy: self.balance.clone(),
+            locality_weighted: self.locality_weighted,
+            panic_threshold: self.panic_threshold,
+        }
+    }
 }
 
 /// Where endpoints come from.
@@ -171,7 +182,9 @@ pub struct UpstreamBind {
 impl UpstreamBind {
     /// The source address of the endpoint's family, if any.
     pub fn for_family(&self, endpoint: IpAddr) -> Option<SocketAddr> {
-        std::iter::once(self.source).chain(self.extra.iter().copied()).find(|a| a.is_ipv4() == endpoint.is_ipv4())
+        std::iter::once(self.source)
+            .chain(self.extra.iter().copied())
+            .find(|a| a.is_ipv4() == endpoint.is_ipv4())
     }
 }
 
@@ -201,7 +214,12 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { max_connections: 1024, max_pending_requests: 1024, max_requests: 1024, max_retries: 3 }
+        Self {
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_requests: 1024,
+            max_retries: 3,
+        }
     }
 }
 

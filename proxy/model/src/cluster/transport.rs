@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::Name;
-use crate::endpoint::{Labels, LabelValue};
+use crate::endpoint::{LabelValue, Labels};
 use crate::identity::ClientTls;
 
 /// How bytes travel to an endpoint.
@@ -41,14 +41,22 @@ pub struct TransportSockets {
 impl TransportSockets {
     /// The same plaintext or TLS for every endpoint.
     pub fn always(socket: TransportSocket) -> Self {
-        Self { matches: Vec::new(), fallback: socket }
+        Self {
+            matches: Vec::new(),
+            fallback: socket,
+        }
     }
 
     /// The socket for an endpoint with these transport labels.
     pub fn choose(&self, labels: &Labels) -> &TransportSocket {
         self.matches
             .iter()
-            .find(|candidate| candidate.criteria.iter().all(|(key, value)| labels.at(key) == Some(value)))
+            .find(|candidate| {
+                candidate
+                    .criteria
+                    .iter()
+                    .all(|(key, value)| labels.at(key) == Some(value))
+            })
             .map_or(&self.fallback, |found| &found.socket)
     }
 }

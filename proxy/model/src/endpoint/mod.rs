@@ -4,8 +4,10 @@
 //! counts and with the structures that the balancing policy needs, built once per change.
 
 mod build;
+#[cfg(test)]
+pub(crate) mod tests_support;
 
-pub use build::BuildError;
+pub use build::{BuildError, BuildOptions, PriorityLoads};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,7 +63,10 @@ impl Labels {
 
     /// The value of `key`.
     pub fn at(&self, key: &str) -> Option<&LabelValue> {
-        let found = self.0.binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key)).ok()?;
+        let found = self
+            .0
+            .binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key))
+            .ok()?;
         Some(&self.0[found].1)
     }
 }
@@ -165,6 +170,10 @@ pub struct EndpointSet {
     pub priorities: Vec<Priority>,
     /// Percent.
     pub overprovisioning: u32,
+    /// How the load is spread over the priorities.
+    pub loads: PriorityLoads,
+    /// What the balancers were built for.
+    pub options: BuildOptions,
     /// What was said; kept so that an equal assignment is recognised.
     pub assignment: Arc<Assignment>,
 }

@@ -8,7 +8,7 @@
 mod prepared;
 mod san;
 
-pub use prepared::Prepared;
+pub use prepared::{Generations, Prepared};
 pub use san::{SanKind, SanMatcher, SubjectAltName};
 
 use std::sync::Arc;
@@ -45,7 +45,11 @@ impl Secret {
     /// A secret with a generation of its own.
     pub fn new(name: Name, kind: SecretKind) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self { name, generation: NEXT.fetch_add(1, Ordering::Relaxed), kind }
+        Self {
+            name,
+            generation: NEXT.fetch_add(1, Ordering::Relaxed),
+            kind,
+        }
     }
 }
 
@@ -84,7 +88,9 @@ impl std::fmt::Debug for PrivateKey {
 
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Certificate").field("chain", &self.chain.len()).finish_non_exhaustive()
+        f.debug_struct("Certificate")
+            .field("chain", &self.chain.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -71,7 +71,10 @@ mod tests {
     use crate::matching::Pattern;
 
     fn exact(kind: SanKind, literal: &str) -> SanMatcher {
-        SanMatcher { kind, matcher: StringMatcher::Exact(Pattern::new(literal, false)) }
+        SanMatcher {
+            kind,
+            matcher: StringMatcher::Exact(Pattern::new(literal, false)),
+        }
     }
 
     #[test]

@@ -4,9 +4,14 @@
 //! (longest prefix), server name (exact, then longest `*.suffix`), transport protocol, application protocols (the
 //! client's list in its order), directly connected source prefix, source type, source prefix, source port.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+
+use super::{FilterChain, Listener};
 
 /// One `FilterChainMatch`, normalised: server names in lower case.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -58,4 +63,341 @@ pub struct ConnectionFacts<'a> {
     pub tls: bool,
     /// ALPN offers, or what HTTP inspection found (`http/1.0`, `http/1.1`, `h2c`), in the client's order.
     pub application_protocols: &'a [Box<[u8]>],
+}
+
+/// Two chains of one listener could be meant by the same connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("multiple filter chains with the same matching rules are defined: '{first}' and '{second}'")]
+pub struct DuplicateMatch {
+    /// Name (or `#position`) of the chain that stands first.
+    pub first: String,
+    /// Name (or `#position`) of the other.
+    pub second: String,
+}
+
+/// The chains of a listener, indexed level by level; leaves are positions in the list of chains.
+#[derive(Debug, Clone, Default)]
+pub struct ChainIndex {
+    root: ByPort,
+}
+
+impl ChainIndex {
+    /// Indexes chains by their criteria.
+    ///
+    /// # Errors
+    /// Two chains share a combination of single match values, so the choice between them would be arbitrary.
+    pub fn new(chains: &[Arc<FilterChain>]) -> Result<Self, DuplicateMatch> {
+        let mut root = ByPort::default();
+        for (position, chain) in chains.iter().enumerate() {
+            root.insert(&chain.criteria, position as u32)
+                .map_err(|first| DuplicateMatch {
+                    first: called(chains, first as usize),
+                    second: called(chains, position),
+                })?;
+        }
+        Ok(Self { root })
+    }
+
+    /// The position of the chain for this connection.
+    pub fn find(&self, facts: &ConnectionFacts<'_>) -> Option<usize> {
+        self.root.find(facts).map(|position| position as usize)
+    }
+}
+
+impl Listener {
+    /// The chain for this connection: a matching one, else the default one.
+    pub fn chain_for(&self, facts: &ConnectionFacts<'_>) -> Option<&Arc<FilterChain>> {
+        self.index
+            .find(facts)
+            .and_then(|position| self.chains.get(position))
+            .or(self.default_chain.as_ref())
+    }
+}
+
+fn called(chains: &[Arc<FilterChain>], position: usize) -> String {
+    match chains.get(position) {
+        Some(chain) if !chain.name.is_empty() => chain.name.to_string(),
+        _ => format!("#{position}"),
+    }
+}
+
+/// One level of the index. Once a level has an entry for what is known of the connection, the choice stays within it.
+trait Level: Default {
+    /// Files `position` under every combination of the criteria; fails with the position that already stands there.
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32>;
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32>;
+}
+
+/// The end: one chain.
+#[derive(Debug, Clone, Default)]
+struct Leaf(Option<u32>);
+
+impl Level for Leaf {
+    fn insert(&mut self, _: &ChainMatch, position: u32) -> Result<(), u32> {
+        match self.0.replace(position) {
+            Some(first) => Err(first),
+            None => Ok(()),
+        }
+    }
+
+    fn find(&self, _: &ConnectionFacts<'_>) -> Option<u32> {
+        self.0
+    }
+}
+
+/// Entries by exact key, and one for chains that do not ask.
+#[derive(Debug, Clone)]
+struct Keyed<K, L> {
+    by_key: HashMap<K, L, rapidhash::fast::RandomState>,
+    any: Option<Box<L>>,
+}
+
+impl<K, L> Default for Keyed<K, L> {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::default(),
+            any: None,
+        }
+    }
+}
+
+impl<K: Hash + Eq, L: Level> Keyed<K, L> {
+    fn insert(
+        &mut self,
+        keys: impl ExactSizeIterator<Item = K>,
+        criteria: &ChainMatch,
+        position: u32,
+    ) -> Result<(), u32> {
+        if keys.len() == 0 {
+            return self.any.get_or_insert_default().insert(criteria, position);
+        }
+        for key in keys {
+            self.by_key.entry(key).or_default().insert(criteria, position)?;
+        }
+        Ok(())
+    }
+}
+
+/// Entries by longest prefix.
+#[derive(Debug, Clone)]
+struct Prefixes<L> {
+    entries: Keyed<IpNet, L>,
+    /// Prefix lengths in use, longest first: IPv4, IPv6.
+    lengths: [Vec<u8>; 2],
+}
+
+impl<L> Default for Prefixes<L> {
+    fn default() -> Self {
+        Self {
+            entries: Keyed::default(),
+            lengths: [Vec::new(), Vec::new()],
+        }
+    }
+}
+
+impl<L: Level> Prefixes<L> {
+    fn insert(&mut self, ranges: &[IpNet], criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        for range in ranges {
+            let lengths = &mut self.lengths[usize::from(range.addr().is_ipv6())];
+            if let Err(at) = lengths.binary_search_by(|length| range.prefix_len().cmp(length)) {
+                lengths.insert(at, range.prefix_len());
+            }
+        }
+        self.entries
+            .insert(ranges.iter().map(IpNet::trunc), criteria, position)
+    }
+
+    fn at(&self, address: IpAddr) -> Option<&L> {
+        let address = address.to_canonical();
+        let lengths = &self.lengths[usize::from(address.is_ipv6())];
+        let covering = lengths
+            .iter()
+            .filter_map(|length| Some(IpNet::new(address, *length).ok()?.trunc()));
+        covering
+            .filter_map(|range| self.entries.by_key.get(&range))
+            .next()
+            .or(self.entries.any.as_deref())
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct ByPort(Keyed<u16, ByDestination>);
+
+impl Level for ByPort {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        self.0.insert(
+            criteria
+                .destination_port
+                .into_iter()
+                .collect::<Vec<_>>()
+                .into_iter(),
+            criteria,
+            position,
+        )
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        self.0
+            .by_key
+            .get(&facts.destination.port())
+            .or(self.0.any.as_deref())?
+            .find(facts)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct ByDestination(Prefixes<ByServerName>);
+
+impl Level for ByDestination {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        self.0.insert(&criteria.destination_prefixes, criteria, position)
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        self.0.at(facts.destination.ip())?.find(facts)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct ByServerName {
+    /// Keys: `a.b` or, for `*.b`, `.b`.
+    names: Keyed<Box<str>, ByTransport>,
+}
+
+impl Level for ByServerName {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        let key = |name: &Box<str>| -> Box<str> { name.strip_prefix('*').unwrap_or(name).into() };
+        self.names
+            .insert(criteria.server_names.iter().map(key), criteria, position)
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        let name = facts.server_name.unwrap_or_default();
+        let suffixes = name
+            .char_indices()
+            .filter(|(at, c)| *at > 0 && *c == '.')
+            .map(|(at, _)| &name[at..]);
+        let known = std::iter::once(name)
+            .chain(suffixes)
+            .filter_map(|name| self.names.by_key.get(name))
+            .next();
+        known.or(self.names.any.as_deref())?.find(facts)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct ByTransport(Keyed<Box<str>, ByApplication>);
+
+impl Level for ByTransport {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        let asked = Some(&criteria.transport_protocol)
+            .filter(|protocol| !protocol.is_empty())
+            .cloned();
+        self.0.insert(
+            asked.into_iter().collect::<Vec<_>>().into_iter(),
+            criteria,
+            position,
+        )
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        let transport = if facts.tls { "tls" } else { "raw_buffer" };
+        self.0
+            .by_key
+            .get(transport)
+            .or(self.0.any.as_deref())?
+            .find(facts)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct ByApplication(Keyed<Box<[u8]>, ByDirectSource>);
+
+impl Level for ByApplication {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        let protocols = criteria
+            .application_protocols
+            .iter()
+            .map(|protocol| protocol.as_bytes().into());
+        self.0.insert(protocols, criteria, position)
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        let offered = facts
+            .application_protocols
+            .iter()
+            .filter_map(|offer| self.0.by_key.get(offer))
+            .next();
+        offered.or(self.0.any.as_deref())?.find(facts)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct ByDirectSource(Prefixes<BySourceType>);
+
+impl Level for ByDirectSource {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        self.0
+            .insert(&criteria.direct_source_prefixes, criteria, position)
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        self.0.at(facts.direct_source.ip())?.find(facts)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct BySourceType {
+    any: Option<Box<BySource>>,
+    local: Option<Box<BySource>>,
+    external: Option<Box<BySource>>,
+}
+
+impl Level for BySourceType {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        let place = match criteria.source_type {
+            SourceType::Any => &mut self.any,
+            SourceType::SameIpOrLoopback => &mut self.local,
+            SourceType::External => &mut self.external,
+        };
+        place.get_or_insert_default().insert(criteria, position)
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        let source = facts.source.ip().to_canonical();
+        let local = source.is_loopback() || source == facts.destination.ip().to_canonical();
+        let asked = if local { &self.local } else { &self.external };
+        asked.as_ref().or(self.any.as_ref())?.find(facts)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct BySource(Prefixes<BySourcePort>);
+
+impl Level for BySource {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        self.0.insert(&criteria.source_prefixes, criteria, position)
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        self.0.at(facts.source.ip())?.find(facts)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct BySourcePort(Keyed<u16, Leaf>);
+
+impl Level for BySourcePort {
+    fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
+        self.0
+            .insert(criteria.source_ports.iter().copied(), criteria, position)
+    }
+
+    fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
+        self.0
+            .by_key
+            .get(&facts.source.port())
+            .or(self.0.any.as_deref())?
+            .find(facts)
+    }
 }

@@ -109,7 +109,10 @@ pub struct InspectorScope {
 impl InspectorScope {
     /// Whether the inspector runs for connections to this port.
     pub fn covers(&self, port: u16) -> bool {
-        !self.disabled_ports.iter().any(|(first, last)| (*first..=*last).contains(&port))
+        !self
+            .disabled_ports
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&port))
     }
 }
 

@@ -1,6 +1,14 @@
 //! Envoy's access log language: text with `%OPERATOR(ARGUMENT):LENGTH%`, or a JSON tree of such texts.
+//!
+//! Reads a format once, into pieces; `%%` is a percent sign, `?` separates a header from its alternative. An operator
+//! that Envoy does not know is refused with Envoy's words. Writes nothing.
 
 use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::field::Field;
+use super::time::{TimePiece, parse_time};
 
 /// A compiled format.
 #[derive(Debug, Clone)]
@@ -41,4 +49,302 @@ pub enum Piece {
     Literal(Box<str>),
     /// Replaced by its value, cut to this many bytes.
     Value(Operator, Option<usize>),
+}
+
+/// Where a header operator looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderSource {
+    /// `REQ`.
+    Request,
+    /// `RESP`.
+    Response,
+    /// `TRAILER`: the response's trailers.
+    Trailer,
+}
+
+/// The header that an operator names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderField {
+    /// `:method`.
+    Method,
+    /// `:path`, with its query.
+    Path,
+    /// `:authority` or `host`.
+    Authority,
+    /// `:scheme`.
+    Scheme,
+    /// `:status`.
+    Status,
+    /// `:protocol` (extended CONNECT).
+    Protocol,
+    /// A header.
+    Header(HeaderName),
+}
+
+/// What a value operator prints.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operator {
+    /// `REQ`, `RESP`, `TRAILER`: a header, else its alternative.
+    Header {
+        /// Of which message.
+        source: HeaderSource,
+        /// Which one.
+        name: HeaderField,
+        /// Used where the first is absent.
+        alternative: Option<HeaderField>,
+    },
+    /// `REQ_WITHOUT_QUERY`: as `REQ`, cut at the query.
+    RequestWithoutQuery {
+        /// Which one.
+        name: HeaderField,
+        /// Used where the first is absent.
+        alternative: Option<HeaderField>,
+    },
+    /// `START_TIME`: pieces of a time format; empty: ISO 8601 with milliseconds, UTC.
+    StartTime(Vec<TimePiece>),
+    /// `DYNAMIC_METADATA(namespace:key:...)`.
+    DynamicMetadata(Vec<Box<str>>),
+    /// `CLUSTER_METADATA(namespace:key:...)`.
+    ClusterMetadata(Vec<Box<str>>),
+    /// `UPSTREAM_METADATA(namespace:key:...)`.
+    UpstreamMetadata(Vec<Box<str>>),
+    /// `FILTER_STATE(name:...)`.
+    FilterState(Box<str>),
+    /// `ENVIRONMENT(name)`.
+    Environment(Box<str>),
+    /// `GRPC_STATUS(format)`: `CAMEL_STRING` (default), `SNAKE_STRING`, `NUMBER`.
+    GrpcStatus(GrpcStatusForm),
+    /// `RESPONSE_FLAGS`.
+    ResponseFlags,
+    /// `RESPONSE_FLAGS_LONG`.
+    ResponseFlagsLong,
+    /// An operator without an argument.
+    Plain(Field),
+}
+
+/// How `GRPC_STATUS` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GrpcStatusForm {
+    /// `DeadlineExceeded`.
+    #[default]
+    Camel,
+    /// `DEADLINE_EXCEEDED`.
+    Snake,
+    /// `4`.
+    Number,
+}
+
+/// Envoy's default access log line.
+pub const DEFAULT_FORMAT: &str = concat!(
+    "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" ",
+    "%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% ",
+    "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% ",
+    "\"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" ",
+    "\"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n",
+);
+
+/// What is wrong with a format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// A `%` that begins no operator.
+    #[error("Incorrect configuration: {format}. Couldn't find valid command at position {position}")]
+    NoCommand {
+        /// The whole format.
+        format: String,
+        /// Byte position of the `%`.
+        position: usize,
+    },
+    /// An operator that does not exist.
+    #[error("Not supported field in StreamInfo: {0}")]
+    Unknown(String),
+    /// An argument or length where none may be.
+    #[error("{0} does not take any parameters or length")]
+    NoParameters(String),
+    /// A missing argument.
+    #[error("{0} requires parameters")]
+    NeedsParameters(String),
+    /// A length where none may be.
+    #[error("{0} does not allow length to be specified.")]
+    NoLength(String),
+    /// More than one `?`.
+    #[error("More than 1 alternative header specified in token: {0}")]
+    Alternatives(String),
+    /// Not a header name.
+    #[error("Invalid header configuration. Format string contains invalid characters.")]
+    HeaderName,
+    /// A newline in a time format.
+    #[error("Invalid header configuration. Format string contains newline.")]
+    Newline,
+    /// `GRPC_STATUS` in an unknown form.
+    #[error("GrpcStatusFormatter only supports CAMEL_STRING, SNAKE_STRING or NUMBER.")]
+    GrpcStatus,
+}
+
+/// Reads a format. Adjacent literals are one piece; an empty format has no pieces.
+///
+/// # Errors
+/// What is wrong with it, in Envoy's words.
+pub fn parse_format(format: &str) -> Result<Vec<Piece>, FormatError> {
+    let mut pieces = Vec::new();
+    let mut literal = String::new();
+    let mut rest = format;
+    while let Some(percent) = rest.find('%') {
+        literal.push_str(&rest[..percent]);
+        rest = &rest[percent..];
+        if let Some(after) = rest.strip_prefix("%%") {
+            literal.push('%');
+            rest = after;
+            continue;
+        }
+        let position = format.len() - rest.len();
+        let command = Command::read(rest).ok_or_else(|| FormatError::NoCommand {
+            format: format.into(),
+            position,
+        })?;
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(std::mem::take(&mut literal).into()));
+        }
+        rest = &rest[command.length..];
+        pieces.push(Piece::Value(command.operator()?, command.cut));
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() {
+        pieces.push(Piece::Literal(literal.into()));
+    }
+    Ok(pieces)
+}
+
+/// One `%NAME(ARGUMENT):CUT%`.
+struct Command<'f> {
+    name: &'f str,
+    argument: Option<&'f str>,
+    cut: Option<usize>,
+    /// Bytes from `%` to `%`.
+    length: usize,
+}
+
+impl<'f> Command<'f> {
+    /// The command that begins at this `%`.
+    fn read(text: &'f str) -> Option<Self> {
+        let mut rest = text.get(1..)?;
+        let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let name = &rest[..rest.find(|c| !is_name(c))?];
+        rest = &rest[name.len()..];
+        let mut argument = None;
+        if let Some(open) = rest.strip_prefix('(') {
+            let (inside, after) = open.split_once(')')?;
+            (argument, rest) = (Some(inside), after);
+        }
+        let mut cut = None;
+        if let Some(after) = rest.strip_prefix(':') {
+            let (digits, _) = after.split_once('%')?;
+            if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+                return None;
+            }
+            cut = Some(digits.parse().ok()?);
+            rest = &after[digits.len()..];
+        }
+        rest = rest.strip_prefix('%')?;
+        (!name.is_empty()).then_some(Self {
+            name,
+            argument,
+            cut,
+            length: text.len() - rest.len(),
+        })
+    }
+
+    fn operator(&self) -> Result<Operator, FormatError> {
+        let operator = match self.name {
+            "REQ" => self.header(HeaderSource::Request)?,
+            "RESP" => self.header(HeaderSource::Response)?,
+            "TRAILER" => self.header(HeaderSource::Trailer)?,
+            "REQ_WITHOUT_QUERY" => {
+                let (name, alternative) = self.header_fields()?;
+                Operator::RequestWithoutQuery { name, alternative }
+            }
+            "START_TIME" => {
+                self.without_cut()?;
+                Operator::StartTime(
+                    parse_time(self.argument.unwrap_or_default()).ok_or(FormatError::Newline)?,
+                )
+            }
+            "DYNAMIC_METADATA" => Operator::DynamicMetadata(self.path()?),
+            "CLUSTER_METADATA" => Operator::ClusterMetadata(self.path()?),
+            "UPSTREAM_METADATA" => Operator::UpstreamMetadata(self.path()?),
+            "FILTER_STATE" => Operator::FilterState(self.required()?.into()),
+            "ENVIRONMENT" => Operator::Environment(self.required()?.into()),
+            "GRPC_STATUS" => Operator::GrpcStatus(match self.argument.unwrap_or_default() {
+                "" | "CAMEL_STRING" => GrpcStatusForm::Camel,
+                "SNAKE_STRING" => GrpcStatusForm::Snake,
+                "NUMBER" => GrpcStatusForm::Number,
+                _ => return Err(FormatError::GrpcStatus),
+            }),
+            "RESPONSE_FLAGS" => self.alone(Operator::ResponseFlags)?,
+            "RESPONSE_FLAGS_LONG" => self.alone(Operator::ResponseFlagsLong)?,
+            name => {
+                let field = Field::named(name).ok_or_else(|| FormatError::Unknown(name.into()))?;
+                self.alone(Operator::Plain(field))?
+            }
+        };
+        Ok(operator)
+    }
+
+    fn alone(&self, operator: Operator) -> Result<Operator, FormatError> {
+        if self.argument.is_some_and(|argument| !argument.is_empty()) || self.cut.is_some() {
+            return Err(FormatError::NoParameters(self.name.into()));
+        }
+        Ok(operator)
+    }
+
+    fn without_cut(&self) -> Result<(), FormatError> {
+        self.cut
+            .map_or(Ok(()), |_| Err(FormatError::NoLength(self.name.into())))
+    }
+
+    fn required(&self) -> Result<&'f str, FormatError> {
+        match self.argument {
+            None | Some("") => Err(FormatError::NeedsParameters(self.name.into())),
+            Some(argument) => Ok(argument),
+        }
+    }
+
+    fn path(&self) -> Result<Vec<Box<str>>, FormatError> {
+        Ok(self.required()?.split(':').map(Into::into).collect())
+    }
+
+    fn header(&self, source: HeaderSource) -> Result<Operator, FormatError> {
+        let (name, alternative) = self.header_fields()?;
+        Ok(Operator::Header {
+            source,
+            name,
+            alternative,
+        })
+    }
+
+    fn header_fields(&self) -> Result<(HeaderField, Option<HeaderField>), FormatError> {
+        let argument = self.required()?;
+        let (name, alternative) = match argument.split_once('?') {
+            Some((_, rest)) if rest.contains('?') => return Err(FormatError::Alternatives(argument.into())),
+            Some((name, alternative)) => (name, Some(alternative)),
+            None => (argument, None),
+        };
+        Ok((
+            HeaderField::named(name)?,
+            alternative.map(HeaderField::named).transpose()?,
+        ))
+    }
+}
+
+impl HeaderField {
+    fn named(name: &str) -> Result<Self, FormatError> {
+        Ok(match name.to_ascii_lowercase().as_str() {
+            ":method" => Self::Method,
+            ":path" => Self::Path,
+            ":authority" | "host" => Self::Authority,
+            ":scheme" => Self::Scheme,
+            ":status" => Self::Status,
+            ":protocol" => Self::Protocol,
+            name => Self::Header(HeaderName::try_from(name).map_err(|_| FormatError::HeaderName)?),
+        })
+    }
 }

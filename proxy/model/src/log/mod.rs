@@ -1,9 +1,16 @@
 //! What an access log line says, and which exchanges get one. Reading a format string happens here, once; writing the
 //! line is the shell's part.
 
+mod field;
 mod format;
+mod time;
 
-pub use format::{Format, FormatError, HeaderSource, JsonNode, Operator, Piece, parse_format};
+pub use field::Field;
+pub use format::{
+    DEFAULT_FORMAT, Format, FormatError, GrpcStatusForm, HeaderField, HeaderSource, JsonNode, Operator,
+    Piece, parse_format,
+};
+pub use time::TimePiece;
 
 use std::sync::Arc;
 

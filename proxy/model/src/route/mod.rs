@@ -7,18 +7,21 @@
 
 mod decide;
 mod domains;
-mod headers;
 mod hash_policy;
+mod headers;
 mod path_match;
 mod predicate;
+mod query;
 mod rewrite;
 
-pub use decide::{Decision, RequestFacts, Outcome};
+pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
 pub use hash_policy::{HashPolicy, HashSource};
 pub use headers::{AppendAction, HeaderMutations, HeaderTemplate, HeaderValueTemplate};
 pub use path_match::PathMatch;
-pub use predicate::{HeaderMatch, HeaderPredicate, HeaderPredicateName, QueryMatch, QueryPredicate, RouteMatch};
+pub use predicate::{
+    HeaderMatch, HeaderPredicate, HeaderPredicateName, QueryMatch, QueryPredicate, RouteMatch,
+};
 pub use rewrite::{HostRewrite, PathRewrite, Redirect, RedirectPath};
 
 use std::sync::Arc;

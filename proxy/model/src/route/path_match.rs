@@ -1,5 +1,6 @@
 //! `RouteMatch.path_specifier`. Prefix, path and regular expression look at the path without its query.
 
+use http::Method;
 use regex::Regex;
 
 use crate::matching::Pattern;
@@ -17,4 +18,23 @@ pub enum PathMatch {
     Regex(Regex),
     /// `connect_matcher`.
     Connect,
+}
+
+impl PathMatch {
+    /// Whether this path (without query) matches; `method` matters to `connect_matcher` alone.
+    pub fn matches(&self, path: &str, method: &Method) -> bool {
+        if *method == Method::CONNECT && path.is_empty() {
+            return matches!(self, Self::Connect);
+        }
+        match self {
+            Self::Prefix(prefix) => prefix.begins(path.as_bytes()),
+            Self::Exact(whole) => whole.equals(path.as_bytes()),
+            Self::SeparatedPrefix(prefix) => {
+                prefix.begins(path.as_bytes())
+                    && matches!(path.as_bytes().get(prefix.literal.len()), None | Some(b'/'))
+            }
+            Self::Regex(regex) => regex.is_match(path),
+            Self::Connect => *method == Method::CONNECT,
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! The predicates of one route: all must hold (`RouteMatch`).
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::PathMatch;
+use super::{PathMatch, RequestFacts};
 use crate::matching::StringMatcher;
 
 /// One `RouteMatch`.
@@ -77,4 +77,94 @@ pub enum QueryPredicate {
     Present(bool),
     /// `string_match`.
     Text(StringMatcher),
+}
+
+impl RouteMatch {
+    /// Whether every predicate holds.
+    pub fn matches(&self, facts: &RequestFacts<'_>, rng: &mut fastrand::Rng) -> bool {
+        self.path.matches(facts.path(), facts.method)
+            && self
+                .fraction_per_million
+                .is_none_or(|fraction| rng.u32(..1_000_000) < fraction)
+            && (!self.grpc || is_grpc(facts.headers))
+            && self.headers.iter().all(|header| header.matches(facts))
+            && (self.query.is_empty() || self.query.iter().all(|query| query.matches(facts.query())))
+    }
+}
+
+impl HeaderMatch {
+    /// Whether the request's header satisfies the predicate.
+    pub fn matches(&self, facts: &RequestFacts<'_>) -> bool {
+        let pseudo = |value: &str| self.holds((!value.is_empty()).then_some(value.as_bytes()));
+        match &self.name {
+            HeaderPredicateName::Method => pseudo(facts.method.as_str()),
+            HeaderPredicateName::Path => pseudo(facts.path_and_query),
+            HeaderPredicateName::Authority => pseudo(facts.authority),
+            HeaderPredicateName::Scheme => pseudo(facts.scheme),
+            HeaderPredicateName::Status => self.holds(None),
+            HeaderPredicateName::Header(name) => self.matches_header(name, facts.headers),
+        }
+    }
+
+    /// Whether a header of this map satisfies the predicate; several values are joined by `,`.
+    pub fn matches_header(&self, name: &HeaderName, headers: &HeaderMap) -> bool {
+        let mut values = headers.get_all(name).iter();
+        let (first, second) = (values.next(), values.next());
+        let (Some(first), Some(second)) = (first, second) else {
+            return self.holds(first.map(HeaderValue::as_bytes));
+        };
+        let mut joined = smallvec::SmallVec::<[u8; 256]>::from_slice(first.as_bytes());
+        for value in std::iter::once(second).chain(values) {
+            joined.push(b',');
+            joined.extend_from_slice(value.as_bytes());
+        }
+        self.holds(Some(&joined))
+    }
+
+    /// Whether a value, or its absence, satisfies the predicate. An absent header satisfies no predicate over values,
+    /// inverted or not, unless it counts as empty.
+    pub fn holds(&self, value: Option<&[u8]>) -> bool {
+        if let HeaderPredicate::Present(wanted) = self.predicate {
+            return (value.is_some() == wanted) != self.invert;
+        }
+        let value = match value {
+            Some(value) => value,
+            None if self.missing_as_empty => b"",
+            None => return false,
+        };
+        let found = match &self.predicate {
+            HeaderPredicate::Present(_) => true,
+            HeaderPredicate::Range(start, end) => {
+                integer(value).is_some_and(|value| (*start..*end).contains(&value))
+            }
+            HeaderPredicate::Text(matcher) => matcher.matches(value),
+        };
+        found != self.invert
+    }
+}
+
+fn integer(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.trim_ascii().parse().ok()
+}
+
+/// `content-type: application/grpc` or `application/grpc+...`.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
+        value
+            .as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+    })
+}
+
+impl QueryMatch {
+    /// Whether the first value of the parameter in this query string (without `?`) satisfies the predicate.
+    pub fn matches(&self, query: &str) -> bool {
+        let value = super::query::first_value(query, &self.name);
+        match (&self.predicate, value) {
+            (QueryPredicate::Present(wanted), value) => value.is_some() == *wanted,
+            (QueryPredicate::Text(matcher), Some(value)) => matcher.matches(value.as_bytes()),
+            (QueryPredicate::Text(_), None) => false,
+        }
+    }
 }

@@ -43,6 +43,9 @@ impl<M> Interner<M> {
 
 impl<M> Default for Interner<M> {
     fn default() -> Self {
-        Self { ids: HashMap::default(), names: Vec::new() }
+        Self {
+            ids: HashMap::default(),
+            names: Vec::new(),
+        }
     }
 }

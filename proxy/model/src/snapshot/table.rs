@@ -19,7 +19,10 @@ pub struct Id<M> {
 impl<M> Id<M> {
     /// The id with this index; only an [`super::Interner`] should make new ones.
     pub const fn from_index(index: u32) -> Self {
-        Self { index, mark: PhantomData }
+        Self {
+            index,
+            mark: PhantomData,
+        }
     }
 
     /// The index, for arrays that run parallel to the table.
@@ -112,19 +115,29 @@ impl<M, T: Clone> IdTable<M, T> {
 
 impl<M, T> Clone for IdTable<M, T> {
     fn clone(&self) -> Self {
-        Self { chunks: self.chunks.clone(), len: self.len, mark: PhantomData }
+        Self {
+            chunks: self.chunks.clone(),
+            len: self.len,
+            mark: PhantomData,
+        }
     }
 }
 
 impl<M, T> Default for IdTable<M, T> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), len: 0, mark: PhantomData }
+        Self {
+            chunks: Vec::new(),
+            len: 0,
+            mark: PhantomData,
+        }
     }
 }
 
 impl<M, T> fmt::Debug for IdTable<M, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdTable").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("IdTable")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 

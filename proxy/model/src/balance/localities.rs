@@ -1,0 +1,182 @@
+//! A policy built over one group: the endpoints of one priority and one health class, with their localities' weights.
+//!
+//! Holds: locality and endpoint weights are flattened into one weight per endpoint (`locality share * endpoint share`),
+//! so one schedule and one sequence give exact shares of both.
+
+use std::sync::Arc;
+
+use super::{BalancePolicy, HashedEndpoint, LeastRequest, Maglev, RingHash, RoundRobin, WeightedRandom};
+use crate::endpoint::{Endpoint, EndpointAddress, LabelValue};
+
+/// Endpoints of one locality that take part.
+#[derive(Debug)]
+pub struct Group<'a> {
+    /// The share of the locality, already reduced by what of it is unhealthy; `None` where localities have no weights.
+    pub weight: Option<f64>,
+    /// Its endpoints.
+    pub endpoints: Vec<&'a Arc<Endpoint>>,
+}
+
+/// A policy over one group of endpoints.
+#[derive(Debug, Clone)]
+pub struct Balancer {
+    endpoints: Vec<Arc<Endpoint>>,
+    scheme: Scheme,
+}
+
+#[derive(Debug, Clone)]
+enum Scheme {
+    RoundRobin(RoundRobin),
+    LeastRequest(LeastRequest),
+    Random(WeightedRandom),
+    RingHash(RingHash),
+    Maglev(Maglev),
+    Provided,
+}
+
+impl Balancer {
+    /// Builds `policy` over these groups.
+    pub fn build(policy: &BalancePolicy, groups: &[Group<'_>]) -> Self {
+        let endpoints: Vec<Arc<Endpoint>> = groups
+            .iter()
+            .flat_map(|group| group.endpoints.iter().copied().cloned())
+            .collect();
+        let scheme = match policy {
+            BalancePolicy::RoundRobin => Scheme::RoundRobin(RoundRobin::new(&flat_weights(groups))),
+            BalancePolicy::LeastRequest { choices, bias } => {
+                Scheme::LeastRequest(LeastRequest::new(&flat_weights(groups), *choices, *bias))
+            }
+            BalancePolicy::Random => Scheme::Random(WeightedRandom::new(&flat_weights(groups))),
+            BalancePolicy::RingHash {
+                minimum,
+                maximum,
+                function,
+                use_hostname,
+            } => {
+                let hashed = hashed(groups, *use_hostname);
+                Scheme::RingHash(RingHash::new(&hashed, *minimum, *maximum, *function))
+            }
+            BalancePolicy::Maglev {
+                table_size,
+                use_hostname,
+            } => Scheme::Maglev(Maglev::new(&hashed(groups, *use_hostname), *table_size)),
+            BalancePolicy::ClusterProvided => Scheme::Provided,
+        };
+        Self { endpoints, scheme }
+    }
+
+    /// The endpoint for this sequence number, hash (drawn from `rng` where the request has none) or chance.
+    pub fn pick(&self, sequence: u32, hash: Option<u64>, rng: &mut fastrand::Rng) -> Option<&Arc<Endpoint>> {
+        let position = match &self.scheme {
+            Scheme::RoundRobin(schedule) => schedule.pick(sequence),
+            Scheme::LeastRequest(balancer) => balancer.pick(&self.endpoints, rng),
+            Scheme::Random(random) => random.pick(rng),
+            Scheme::RingHash(ring) => ring.pick(hash.unwrap_or_else(|| rng.u64(..))),
+            Scheme::Maglev(table) => table.pick(hash.unwrap_or_else(|| rng.u64(..))),
+            Scheme::Provided => None,
+        };
+        self.endpoints.get(position?)
+    }
+
+    /// Everything that may be chosen.
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// Whether a pick consumes a number of the cluster's sequence.
+    pub fn uses_sequence(&self) -> bool {
+        matches!(self.scheme, Scheme::RoundRobin(_))
+    }
+}
+
+/// One share per endpoint, sum 1. Without locality weights: by endpoint weights alone.
+fn shares(groups: &[Group<'_>]) -> Vec<f64> {
+    let weighted = groups.iter().any(|g| g.weight.is_some_and(|w| w > 0.0));
+    let sum_of = |group: &Group<'_>| {
+        group
+            .endpoints
+            .iter()
+            .map(|e| f64::from(e.spec.weight))
+            .sum::<f64>()
+    };
+    let whole: f64 = if weighted {
+        groups
+            .iter()
+            .filter(|g| !g.endpoints.is_empty())
+            .filter_map(|g| g.weight)
+            .sum()
+    } else {
+        groups.iter().map(sum_of).sum()
+    };
+    let mut shares = Vec::new();
+    for group in groups {
+        let sum = sum_of(group);
+        let locality = if weighted {
+            group.weight.unwrap_or(0.0) / whole
+        } else {
+            1.0
+        };
+        let divisor = if weighted { sum } else { whole };
+        shares.extend(
+            group
+                .endpoints
+                .iter()
+                .map(|e| locality * f64::from(e.spec.weight) / divisor),
+        );
+    }
+    shares
+}
+
+/// Integer weights with the same proportions: as said where localities have no weights.
+fn flat_weights(groups: &[Group<'_>]) -> Vec<u32> {
+    /// A share of 1; fine enough that rounding is far below what anybody could measure.
+    const WHOLE: f64 = (1u32 << 30) as f64;
+    if groups.iter().all(|g| g.weight.is_none_or(|w| w <= 0.0)) {
+        return groups
+            .iter()
+            .flat_map(|g| g.endpoints.iter().map(|e| e.spec.weight))
+            .collect();
+    }
+    let shares = shares(groups);
+    let first = shares.iter().copied().find(|share| *share > 0.0).unwrap_or(0.0);
+    if shares.iter().all(|share| (share - first).abs() < 1e-12) {
+        return vec![1; shares.len()];
+    }
+    shares
+        .iter()
+        .map(|share| {
+            if *share > 0.0 {
+                ((share * WHOLE).round() as u32).max(1)
+            } else {
+                0
+            }
+        })
+        .collect()
+}
+
+fn hashed<'a>(groups: &[Group<'a>], use_hostname: bool) -> Vec<HashedEndpoint<'a>> {
+    let endpoints = groups.iter().flat_map(|group| group.endpoints.iter().copied());
+    endpoints
+        .zip(shares(groups))
+        .map(|(e, share)| HashedEndpoint {
+            key: key(e, use_hostname),
+            share,
+        })
+        .collect()
+}
+
+/// What stands for an endpoint in a hash: the `hash_key` of its `envoy.lb` metadata, else host name or address.
+fn key(endpoint: &Endpoint, use_hostname: bool) -> std::borrow::Cow<'_, str> {
+    let spec = &endpoint.spec;
+    if let Some(LabelValue::Text(key)) = spec.balance_labels.at("hash_key") {
+        return key.as_ref().into();
+    }
+    if use_hostname {
+        return spec.hostname.as_deref().unwrap_or_default().into();
+    }
+    match &spec.address {
+        EndpointAddress::Socket(address) => address.to_string().into(),
+        EndpointAddress::Pipe(path) => path.as_ref().into(),
+        EndpointAddress::Host(name, port) => format!("{name}:{port}").into(),
+    }
+}

@@ -1,0 +1,300 @@
+//! From an [`Assignment`] to an [`EndpointSet`]: one endpoint per address, priorities with their shares of the load, and
+//! the balancers over their healthy, degraded and whole groups.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{
+    Assignment, Endpoint, EndpointAddress, EndpointLive, EndpointSet, EndpointSpec, Health, LocalitySpec,
+    Priority,
+};
+use crate::Name;
+use crate::balance::{BalancePolicy, Balancer, Group};
+
+/// What of a cluster's configuration shapes its endpoint set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuildOptions {
+    /// How one endpoint is chosen.
+    pub policy: BalancePolicy,
+    /// Locality weights are honoured.
+    pub locality_weighted: bool,
+    /// Percent; 0 never.
+    pub panic_threshold: u8,
+}
+
+/// Why an assignment is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Endpoint weights of one locality.
+    #[error("the sum of weights of all endpoints in the locality exceeds 4294967295")]
+    EndpointWeights,
+    /// Locality weights of one priority.
+    #[error("the sum of weights of all localities at priority {0} exceeds 4294967295")]
+    LocalityWeights(u32),
+    /// `priority` above what the API allows.
+    #[error("priority {0} is above 128")]
+    Priority(u32),
+}
+
+/// Percent of the load that each priority gets, by health class; together exactly 100.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PriorityLoads {
+    /// For healthy endpoints.
+    pub healthy: Vec<u32>,
+    /// For degraded endpoints.
+    pub degraded: Vec<u32>,
+    /// Priorities whose every endpoint is used, because too few are healthy.
+    pub panic: Vec<bool>,
+}
+
+impl Assignment {
+    /// An assignment without endpoints.
+    pub fn empty(name: Name) -> Self {
+        Self {
+            name,
+            localities: Vec::new(),
+            overprovisioning: 140,
+        }
+    }
+
+    /// Whether an [`EndpointSet`] may be built from it.
+    ///
+    /// # Errors
+    /// Weights whose sum does not fit 32 bits, a priority above 128.
+    pub fn check(&self) -> Result<(), BuildError> {
+        let mut sums: HashMap<u32, u64> = HashMap::new();
+        for locality in &self.localities {
+            if locality.priority > 128 {
+                return Err(BuildError::Priority(locality.priority));
+            }
+            let sum: u64 = locality.endpoints.iter().map(|e| u64::from(e.weight)).sum();
+            if sum > u64::from(u32::MAX) {
+                return Err(BuildError::EndpointWeights);
+            }
+            let sum = sums.entry(locality.priority).or_default();
+            *sum += u64::from(locality.weight.unwrap_or(0));
+            if *sum > u64::from(u32::MAX) {
+                return Err(BuildError::LocalityWeights(locality.priority));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EndpointSet {
+    /// The set that `assignment` describes; `live` gives an endpoint's counts by its address. Where an address repeats,
+    /// only its first appearance counts, as in Envoy.
+    pub fn build(
+        assignment: Arc<Assignment>,
+        options: &BuildOptions,
+        mut live: impl FnMut(&EndpointAddress) -> Arc<EndpointLive>,
+    ) -> Self {
+        let last = assignment.localities.iter().map(|l| l.priority).max();
+        let count = last.map_or(0, |last| last as usize + 1);
+        let mut localities: Vec<Vec<(&LocalitySpec, Vec<Arc<Endpoint>>)>> = vec![Vec::new(); count];
+        let mut seen: std::collections::HashSet<&EndpointAddress> = std::collections::HashSet::new();
+        for locality in &assignment.localities {
+            let endpoints = locality
+                .endpoints
+                .iter()
+                .filter(|spec| seen.insert(&spec.address))
+                .map(|spec| {
+                    Arc::new(Endpoint {
+                        spec: spec.clone(),
+                        live: live(&spec.address),
+                    })
+                })
+                .collect();
+            localities[locality.priority as usize].push((locality, endpoints));
+        }
+        let priorities: Vec<Priority> = localities
+            .iter()
+            .map(|of| priority(of, options, assignment.overprovisioning))
+            .collect();
+        let endpoints = localities
+            .iter()
+            .flatten()
+            .flat_map(|(_, endpoints)| endpoints)
+            .cloned()
+            .collect();
+        let loads = PriorityLoads::new(&priorities, assignment.overprovisioning, options.panic_threshold);
+        let overprovisioning = assignment.overprovisioning;
+        Self {
+            endpoints,
+            priorities,
+            overprovisioning,
+            loads,
+            options: options.clone(),
+            assignment,
+        }
+    }
+}
+
+fn priority(
+    localities: &[(&LocalitySpec, Vec<Arc<Endpoint>>)],
+    options: &BuildOptions,
+    over: u32,
+) -> Priority {
+    let hashing = matches!(
+        options.policy,
+        BalancePolicy::RingHash { .. } | BalancePolicy::Maglev { .. }
+    );
+    let over_class = |class: Option<Health>| {
+        let groups: Vec<Group<'_>> = localities
+            .iter()
+            .map(|(spec, all)| {
+                let eligible: Vec<_> = all
+                    .iter()
+                    .filter(|e| class.is_none_or(|class| e.spec.health == class))
+                    .collect();
+                // In panic Envoy's schedulers ignore localities; its hash tables do not.
+                let weighted = options.locality_weighted && (class.is_some() || hashing);
+                let ratio = if hashing {
+                    1.0
+                } else {
+                    availability(eligible.len(), all.len(), over)
+                };
+                let weight = weighted.then(|| f64::from(spec.weight.unwrap_or(0)) * ratio);
+                Group {
+                    weight,
+                    endpoints: eligible,
+                }
+            })
+            .collect();
+        Balancer::build(&options.policy, &groups)
+    };
+    let count = |class: Health| {
+        localities
+            .iter()
+            .flat_map(|(_, all)| all)
+            .filter(|e| e.spec.health == class)
+            .count() as u32
+    };
+    Priority {
+        healthy: count(Health::Healthy),
+        degraded: count(Health::Degraded),
+        total: localities.iter().map(|(_, all)| all.len() as u32).sum(),
+        over_healthy: over_class(Some(Health::Healthy)),
+        over_degraded: over_class(Some(Health::Degraded)),
+        over_all: over_class(None),
+    }
+}
+
+/// How much of a locality's weight counts: all of it while enough of its endpoints are eligible.
+fn availability(eligible: usize, total: usize, overprovisioning: u32) -> f64 {
+    if total == 0 {
+        return 0.0;
+    }
+    (f64::from(overprovisioning) / 100.0 * eligible as f64 / total as f64).min(1.0)
+}
+
+impl PriorityLoads {
+    /// Envoy's distribution: each priority takes what its availability (healthy share times overprovisioning, at most
+    /// 100) allows, healthy before degraded; what rounding left goes to the first available one.
+    fn new(priorities: &[Priority], overprovisioning: u32, panic_threshold: u8) -> Self {
+        if priorities.is_empty() {
+            return Self::default();
+        }
+        let percent = |part: u32, total: u32| match total {
+            0 => 0,
+            total => (u64::from(overprovisioning) * u64::from(part) / u64::from(total)).min(100) as u32,
+        };
+        let health: Vec<u32> = priorities.iter().map(|p| percent(p.healthy, p.total)).collect();
+        let weak: Vec<u32> = priorities.iter().map(|p| percent(p.degraded, p.total)).collect();
+        let available = health.iter().chain(&weak).sum::<u32>().min(100);
+        let mut loads = Self {
+            panic: vec![false; priorities.len()],
+            ..Self::default()
+        };
+        if available == 0 {
+            loads.healthy = vec![0; priorities.len()];
+            loads.degraded = vec![0; priorities.len()];
+            loads.healthy[0] = 100;
+        } else {
+            let mut rest = 100;
+            loads.healthy = distribute(&health, available, &mut rest);
+            loads.degraded = distribute(&weak, available, &mut rest);
+            if let Some(first) = health.iter().position(|h| *h > 0) {
+                loads.healthy[first] += rest;
+            } else if let Some(first) = weak.iter().position(|h| *h > 0) {
+                loads.degraded[first] += rest;
+            }
+        }
+        if available == 100 || panic_threshold == 0 {
+            return loads;
+        }
+        loads.panic = priorities.iter().map(|p| in_panic(p, panic_threshold)).collect();
+        if loads.panic.iter().all(|panic| *panic) {
+            loads.spread_by_size(priorities);
+        }
+        loads
+    }
+
+    /// The priority and health class that this hash (or random number) falls on.
+    pub fn choose(&self, hash: u64) -> (usize, Health) {
+        let ticket = (hash % 100) as u32;
+        let mut sum = 0;
+        for (loads, class) in [
+            (&self.healthy, Health::Healthy),
+            (&self.degraded, Health::Degraded),
+        ] {
+            for (at, load) in loads.iter().enumerate() {
+                sum += load;
+                if ticket < sum {
+                    return (at, class);
+                }
+            }
+        }
+        (0, Health::Healthy)
+    }
+
+    /// Everything is in panic: load by the number of endpoints.
+    fn spread_by_size(&mut self, priorities: &[Priority]) {
+        let total: u64 = priorities.iter().map(|p| u64::from(p.total)).sum();
+        self.degraded = vec![0; priorities.len()];
+        self.healthy = vec![0; priorities.len()];
+        let Some(first) = priorities.iter().position(|p| p.total > 0) else {
+            self.healthy[0] = 100;
+            return;
+        };
+        for (load, priority) in self.healthy.iter_mut().zip(priorities) {
+            *load = (100 * u64::from(priority.total) / total) as u32;
+        }
+        self.healthy[first] += 100 - self.healthy.iter().sum::<u32>();
+    }
+}
+
+fn distribute(availability: &[u32], available: u32, rest: &mut u32) -> Vec<u32> {
+    availability
+        .iter()
+        .map(|part| {
+            let load = (part * 100 / available).min(*rest);
+            *rest -= load;
+            load
+        })
+        .collect()
+}
+
+fn in_panic(priority: &Priority, threshold: u8) -> bool {
+    let usable = f64::from(priority.healthy) + f64::from(priority.degraded);
+    let percent = if priority.total == 0 {
+        0.0
+    } else {
+        100.0 * usable / f64::from(priority.total)
+    };
+    percent < f64::from(threshold.min(100))
+}
+
+impl EndpointSpec {
+    /// A healthy endpoint of weight 1 without a name or labels.
+    pub fn at(address: EndpointAddress) -> Self {
+        Self {
+            address,
+            hostname: None,
+            weight: 1,
+            health: Health::Healthy,
+            transport_labels: super::Labels::default(),
+            balance_labels: super::Labels::default(),
+        }
+    }
+}
