@@ -7,6 +7,7 @@
 //! `bootstrap` says what we will do, `control` follows the control plane and publishes snapshots, `worker` runs the
 //! data path, `observe` counts and logs, `admin` answers operators, `drain` ends it, `redirect` lays interception rules.
 
+pub mod accept;
 pub mod exchange;
 pub mod http1;
 pub mod http2;

@@ -1,0 +1,3 @@
+//! Where a connection comes in.
+
+pub mod original_destination;
