@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod client;
 pub mod control_plane;
 pub mod http1;
+pub mod namespaces;
 pub mod peers;
 pub mod process;
 pub mod tls;
