@@ -89,7 +89,7 @@ impl Connections<'_> {
 
     fn inbound(&self) {
         let [pod, outside, friend] = self.addresses();
-        self.from(
+        self.neighbour_calls(
             &self.world.outside,
             pod,
             8080,
