@@ -9,12 +9,18 @@ use std::ffi::OsStr;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Why namespaces cannot be made here, or `None` if they can. Tries it.
+/// Why namespaces cannot be made here, or `None` if they can. Tries it, once in a process.
 pub fn missing() -> Option<String> {
+    static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+    ANSWER.get_or_init(try_one).clone()
+}
+
+fn try_one() -> Option<String> {
     if let Err(error) = Command::new("ip").arg("-V").output() {
         return Some(format!("the program ip (iproute2) does not run: {error}"));
     }

@@ -1,8 +1,10 @@
 //! The pods, listeners and callers of the redirection tests, and what they see.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use harness::namespaces::{self, Network, Pod, probe, run};
 use harness::peers::{Missing, skip};
@@ -10,14 +12,17 @@ use harness::peers::{Missing, skip};
 pub(crate) const APPLICATION: Caller = Caller(1000, 1000);
 pub(crate) const PROXY: Caller = Caller(1337, 1337);
 
-/// Whether a test of this backend cannot run here; says so aloud.
+/// Whether a test of this backend cannot run here; says so aloud, once for each backend.
 pub(crate) fn skipped(backend: &str) -> bool {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let missing = if installed(backend) {
         namespaces::missing()
     } else {
         Some(format!("{backend} is not installed"))
     };
-    if let Some(missing) = &missing {
+    if let Some(missing) = &missing
+        && SAID.lock().unwrap().insert(backend.to_owned())
+    {
         skip(
             &format!("redirection rules by {backend}"),
             &Missing(missing.clone()),
