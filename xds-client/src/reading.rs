@@ -1,0 +1,150 @@
+//! What does one response say? The part that both wire variants read alike: entries, wrapped or not.
+//!
+//! What holds: every resource of the response is either an entry or an unreadable one; nothing is applied here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::update::Rejection;
+use crate::wire::{Any, Named, ResourceWrapper};
+
+/// A response, read but not judged.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) unreadable: Vec<Rejection>,
+    /// An unreadable resource has no known name, so absence of a name proves nothing.
+    pub(crate) nameless: bool,
+    pub(crate) removed: Vec<Arc<str>>,
+}
+
+/// One resource of a response.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: Arc<str>,
+    pub(crate) version: Arc<str>,
+    /// Nothing in a heartbeat.
+    pub(crate) body: Option<Bytes>,
+    pub(crate) ttl: Option<Duration>,
+}
+
+impl Reading {
+    pub(crate) fn push(&mut self, index: usize, entry: Result<Entry, Unreadable>) {
+        match entry {
+            Ok(entry) => self.entries.push(entry),
+            Err(Unreadable { name, reason }) => {
+                self.nameless |= name.is_none();
+                let name = name.unwrap_or_else(|| format!("resource #{index}").into());
+                self.unreadable.push(Rejection { name, reason });
+            }
+        }
+    }
+
+    /// A name that stands twice in the response (xDS protocol, "Duplicate Resource Names"), removals included.
+    pub(crate) fn duplicate(&self) -> Option<&Arc<str>> {
+        let mut seen = std::collections::HashSet::new();
+        let unreadable = self.unreadable.iter().map(|rejection| &rejection.name);
+        self.entries
+            .iter()
+            .map(|entry| &entry.name)
+            .chain(unreadable)
+            .chain(&self.removed)
+            .find(|name| !seen.insert(*name))
+    }
+}
+
+/// Why a resource could not become an entry.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    name: Option<Arc<str>>,
+    reason: String,
+}
+
+/// An entry from a wrapper: all of delta, and state-of-the-world where the server wraps.
+pub(crate) fn wrapped(
+    wrapper: ResourceWrapper,
+    type_url: &str,
+    default_version: &Arc<str>,
+) -> Result<Entry, Unreadable> {
+    let outer = Some(wrapper.name)
+        .filter(|name| !name.is_empty())
+        .or_else(|| {
+            wrapper
+                .resource_name
+                .map(|named| named.name)
+                .filter(|name| !name.is_empty())
+        })
+        .map(Arc::<str>::from);
+    let body = match wrapper.resource {
+        None => None,
+        Some(any) => Some(body_of(any, type_url).map_err(|reason| Unreadable {
+            name: outer.clone(),
+            reason,
+        })?),
+    };
+    let name = match (outer, &body) {
+        (Some(name), _) => name,
+        (None, Some(body)) => name_in(body)?,
+        (None, None) => {
+            return Err(Unreadable {
+                name: None,
+                reason: "expected a name or a resource, found neither".into(),
+            });
+        }
+    };
+    let version = if wrapper.version.is_empty() {
+        default_version.clone()
+    } else {
+        wrapper.version.into()
+    };
+    Ok(Entry {
+        name,
+        version,
+        body,
+        ttl: wrapper.ttl.and_then(crate::wire::Duration::checked),
+    })
+}
+
+/// An entry from a bare `Any`.
+pub(crate) fn bare(any: Any, type_url: &str, version: &Arc<str>) -> Result<Entry, Unreadable> {
+    let body = body_of(any, type_url).map_err(|reason| Unreadable { name: None, reason })?;
+    Ok(Entry {
+        name: name_in(&body)?,
+        version: version.clone(),
+        body: Some(body),
+        ttl: None,
+    })
+}
+
+/// Decodes one repeated element.
+pub(crate) fn decode<M: Message + Default>(bytes: Bytes, what: &str) -> Result<M, Unreadable> {
+    M::decode(bytes).map_err(|error| Unreadable {
+        name: None,
+        reason: format!("expected {what}: {error}"),
+    })
+}
+
+fn body_of(any: Any, type_url: &str) -> Result<Bytes, String> {
+    if any.type_url == type_url {
+        Ok(any.value)
+    } else {
+        Err(format!("expected type '{type_url}', found '{}'", any.type_url))
+    }
+}
+
+fn name_in(body: &Bytes) -> Result<Arc<str>, Unreadable> {
+    let named = Named::decode(body.clone()).map_err(|error| Unreadable {
+        name: None,
+        reason: format!("cannot be decoded: {error}"),
+    })?;
+    if named.name.is_empty() {
+        return Err(Unreadable {
+            name: None,
+            reason: "expected a name in field 1, found none".into(),
+        });
+    }
+    Ok(named.name.into())
+}
