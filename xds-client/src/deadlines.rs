@@ -65,7 +65,10 @@ mod tests {
         deadlines.set(&name, start + Duration::from_secs(1));
         deadlines.set(&name, start + Duration::from_secs(3));
         assert!(deadlines.take_due(start + Duration::from_secs(2)).is_empty());
-        assert_eq!(deadlines.take_due(start + Duration::from_secs(3)), [name.clone()]);
+        assert_eq!(
+            deadlines.take_due(start + Duration::from_secs(3)),
+            std::slice::from_ref(&name)
+        );
         assert!(!deadlines.contains(&name));
         assert_eq!(deadlines.next(), None);
     }

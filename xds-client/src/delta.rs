@@ -12,7 +12,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::reading::{Reading, decode, wrapped};
-use crate::session::Request;
+use crate::session::{Request, Variant};
 use crate::subscription::{Answer, Subscription, WILDCARD};
 use crate::wire::{DeltaBody, DeltaRequest, Status};
 
@@ -39,6 +39,9 @@ pub(crate) fn read(response: Bytes, type_url: &str, version: &Arc<str>) -> Resul
 
 /// The next request of this type, if there is something to say.
 pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: Instant) -> Option<Request> {
+    if !subscription.has_request(Variant::Delta) {
+        return None;
+    }
     let mut message = DeltaRequest {
         node,
         type_url: subscription.type_url.to_string(),
@@ -70,6 +73,7 @@ fn first(subscription: &mut Subscription, message: &mut DeltaRequest, now: Insta
         message.resource_names_subscribe = strings(target.iter());
     }
     message.initial_resource_versions = held_versions(subscription);
+    subscription.withdrawals_are_heard();
     subscription.tell(target, now);
     Some(true)
 }
@@ -83,15 +87,13 @@ fn held_versions(subscription: &Subscription) -> BTreeMap<String, String> {
 }
 
 fn change(subscription: &mut Subscription, message: &mut DeltaRequest, now: Instant) -> Option<bool> {
-    if !subscription.unsettled {
-        return None;
-    }
     let target = subscription.target();
     let nothing = BTreeSet::new();
     let told = subscription.told.as_ref().unwrap_or(&nothing);
     message.resource_names_subscribe = strings(target.difference(told));
     message.resource_names_unsubscribe = strings(told.difference(&target));
     let changed = &target != told;
+    subscription.withdrawals_are_heard();
     subscription.tell(target, now);
     changed.then_some(true)
 }

@@ -86,6 +86,7 @@ impl<P: Fn(&Path, &[u8]) -> Result<Bytes, String>> Follower<P> {
                 server: self.config.path.to_string_lossy().into(),
             });
         }
+        self.handle.may_have_events();
         loop {
             let watch = Watch::new(&self.directory());
             // Read after the watch stands, so that no rename falls between.
@@ -222,7 +223,12 @@ impl Watch {
             | inotify::WatchFlags::MOVE_SELF
             | inotify::WatchFlags::ONLYDIR;
         inotify::add_watch(&descriptor, directory, signs)?;
-        Ok(Self(AsyncFd::register(descriptor)?))
+        #[expect(
+            deprecated,
+            reason = "the safe way to register; an OwnedFd keeps the promise that its successor asks for"
+        )]
+        let registered = AsyncFd::new(descriptor)?;
+        Ok(Self(registered))
     }
 
     /// Until something is renamed into the directory; an error when the directory itself is gone.
@@ -256,5 +262,4 @@ impl Watch {
 }
 
 #[cfg(test)]
-#[path = "filesystem/tests.rs"]
 mod tests;

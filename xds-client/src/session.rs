@@ -301,7 +301,9 @@ impl Session {
 
     /// Whether an interest in the type was ever stated.
     pub(crate) fn knows(&self, type_url: &str) -> bool {
-        self.subscriptions.iter().any(|subscription| &*subscription.type_url == type_url)
+        self.subscriptions
+            .iter()
+            .any(|subscription| &*subscription.type_url == type_url)
     }
 
     /// A source that cannot be answered has something unreadable for the type.
@@ -336,5 +338,4 @@ impl Session {
 }
 
 #[cfg(test)]
-#[path = "session/tests.rs"]
 mod tests;

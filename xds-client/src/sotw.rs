@@ -13,7 +13,7 @@ use prost::Message;
 
 use crate::reading::{Reading, bare, decode, wrapped};
 use crate::resource_type::WRAPPER;
-use crate::session::Request;
+use crate::session::{Request, Variant};
 use crate::subscription::{Answer, Subscription, WILDCARD};
 use crate::wire::{Any, ResponseBody, SotwRequest, Status};
 
@@ -39,7 +39,7 @@ pub(crate) fn read(response: Bytes, type_url: &str, version: &Arc<str>) -> Resul
 /// The next request of this type, if there is something to say.
 pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: Instant) -> Option<Request> {
     let answer = subscription.answers.pop_front();
-    if answer.is_none() && (!subscription.unsettled || subscription.review_is_open()) {
+    if answer.is_none() && !subscription.has_request(Variant::StateOfTheWorld) {
         return None;
     }
     let target = subscription.target();
@@ -62,6 +62,10 @@ pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: In
         version: subscription.version.clone(),
         rejected: None,
     });
+    if nonce == subscription.nonce {
+        // With any other nonce the server drops the request as stale.
+        subscription.withdrawals_are_heard();
+    }
     let message = SotwRequest {
         version_info: version.to_string(),
         node,

@@ -431,5 +431,4 @@ impl Decoder for AsIs {
 }
 
 #[cfg(test)]
-#[path = "stream/tests.rs"]
 mod tests;

@@ -232,18 +232,23 @@ impl Subscription {
 
     /// Whether asking for the next request is worth it.
     pub(crate) fn has_request(&self, variant: Variant) -> bool {
-        let held_back = variant == Variant::StateOfTheWorld && self.review_is_open();
-        !self.answers.is_empty() || (self.unsettled && !held_back)
+        !self.answers.is_empty() || (self.unsettled && !self.is_held_back(variant))
     }
 
-    /// A response of the current stream is with the caller.
-    pub(crate) fn review_is_open(&self) -> bool {
-        self.review.as_ref().is_some_and(|review| review.answerable)
+    /// A change of interest must wait for the verdict that is due: in state of the world because it would be taken
+    /// for the answer, and at the beginning of any stream because the verdict decides what we say that we hold.
+    pub(crate) fn is_held_back(&self, variant: Variant) -> bool {
+        self.review.is_some() && (variant == Variant::StateOfTheWorld || self.told.is_none())
     }
 
     /// What to tell the server next: what is wanted, in two steps where it must first hear of a withdrawal.
     pub(crate) fn target(&self) -> BTreeSet<Arc<str>> {
         self.wanted.difference(&self.again).cloned().collect()
+    }
+
+    /// The server hears of the withdrawals in what is sent now.
+    pub(crate) fn withdrawals_are_heard(&mut self) {
+        self.again.clear();
     }
 
     /// `target` was sent: starts the fetch timers of what is new in it.
@@ -257,7 +262,6 @@ impl Subscription {
                 }
             }
         }
-        self.again.clear();
         self.unsettled = target != self.wanted;
         self.told = Some(target);
     }

@@ -33,7 +33,8 @@ pub struct Resource {
     pub body: Bytes,
 }
 
-/// One response, to be answered by exactly one verdict.
+/// One response, to be answered by exactly one verdict. It was made when it arrived: a caller that gave up a name
+/// since then ignores that name in it.
 #[derive(Debug)]
 #[must_use = "a response without a verdict is never answered, and blocks its type"]
 pub struct Update {

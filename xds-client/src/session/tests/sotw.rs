@@ -1,0 +1,644 @@
+//! State of the world.
+
+use super::*;
+
+const SOTW: Variant = Variant::StateOfTheWorld;
+
+/// Names in a request, and what it answers.
+fn said(request: &discovery::DiscoveryRequest) -> (&str, Vec<&str>, &str, &str) {
+    let names = request.resource_names.iter().map(String::as_str).collect();
+    let short = request.type_url.rsplit('.').next().unwrap();
+    (short, names, &request.version_info, &request.response_nonce)
+}
+
+fn reason(request: &discovery::DiscoveryRequest) -> &str {
+    &request.error_detail.as_ref().expect("a NACK").message
+}
+
+#[test]
+fn s2_types_on_one_stream_have_their_own_version_and_nonce() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.want_all(LISTENER);
+    client.sotw();
+    client.receive(response(LISTENER, "l1", "n1", vec![]));
+    client.accept();
+    client.receive(response(CLUSTER, "c1", "n2", vec![cluster("a", "")]));
+    let update = client.update();
+    client.judge(update, &[("a", "no")]);
+    let requests = client.sotw();
+    assert_eq!(said(&requests[0]), ("Cluster", vec![], "", "n2"));
+    assert_eq!(said(&requests[1]), ("Listener", vec![], "l1", "n1"));
+    assert_eq!(requests.len(), 2);
+}
+
+#[test]
+fn s3_the_first_message_of_each_stream_carries_the_node_and_no_other_does() {
+    let mut client = Client::new(SOTW);
+    for _ in 0..2 {
+        client.reopen();
+        client.want_all(CLUSTER);
+        client.want_all(LISTENER);
+        let nodes: Vec<_> = client
+            .sotw()
+            .into_iter()
+            .map(|request| request.node.map(|node| node.id))
+            .collect();
+        assert_eq!(nodes, [Some(NODE.to_owned()), None]);
+    }
+}
+
+#[test]
+fn s6_a_wildcard_is_an_empty_list_and_a_star_once_names_were_sent() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    assert_eq!(said(&client.sotw()[0]), ("Cluster", vec![], "", ""));
+    client.want(CLUSTER, &["a"]);
+    assert_eq!(said(&client.sotw()[0]), ("Cluster", vec!["a"], "", ""));
+    client.want_all(CLUSTER);
+    assert_eq!(said(&client.sotw()[0]), ("Cluster", vec!["*"], "", ""));
+}
+
+#[test]
+fn s7_one_request_for_all_names() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ENDPOINTS, &["b"]);
+    client.want(ENDPOINTS, &["b", "a", "c"]);
+    let requests = client.sotw();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(
+        said(&requests[0]),
+        ("ClusterLoadAssignment", vec!["a", "b", "c"], "", "")
+    );
+}
+
+#[test]
+fn s8_an_empty_list_ends_a_subscription_but_never_begins_one() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ENDPOINTS, &[]);
+    assert!(
+        client.sotw().is_empty(),
+        "an initial empty list would ask for everything"
+    );
+    client.want(ENDPOINTS, &["a"]);
+    client.sotw();
+    client.receive(response(ENDPOINTS, "e1", "n1", vec![endpoints("a")]));
+    client.accept();
+    client.sotw();
+    client.want(ENDPOINTS, &[]);
+    let requests = client.sotw();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(said(&requests[0]), ("ClusterLoadAssignment", vec![], "e1", "n1"));
+    client.reopen();
+    assert!(client.sotw().is_empty());
+}
+
+#[test]
+fn s10_a_resource_that_nobody_asked_for_is_ignored_and_the_response_accepted() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ENDPOINTS, &["a"]);
+    client.sotw();
+    client.receive(response(
+        ENDPOINTS,
+        "e1",
+        "n1",
+        vec![endpoints("zzz"), endpoints("a")],
+    ));
+    assert_eq!(client.accept().names(), ["a"]);
+    let requests = client.sotw();
+    assert_eq!(
+        said(&requests[0]),
+        ("ClusterLoadAssignment", vec!["a"], "e1", "n1")
+    );
+    assert_eq!(requests[0].error_detail, None);
+}
+
+#[test]
+fn s11_unsubscribed_and_subscribed_again_before_anything_was_sent_still_reaches_the_server() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ENDPOINTS, &["a", "b"]);
+    client.sotw();
+    client.receive(response(
+        ENDPOINTS,
+        "e1",
+        "n1",
+        vec![endpoints("a"), endpoints("b")],
+    ));
+    client.accept();
+    client.sotw();
+    client.want(ENDPOINTS, &["b"]);
+    client.want(ENDPOINTS, &["a", "b"]);
+    let requests = client.sotw();
+    let lists: Vec<_> = requests
+        .iter()
+        .map(|request| request.resource_names.clone())
+        .collect();
+    assert_eq!(lists, [vec!["b"], vec!["a", "b"]]);
+    client.receive(response(
+        ENDPOINTS,
+        "e1",
+        "n2",
+        vec![endpoints("a"), endpoints("b")],
+    ));
+    assert_eq!(
+        client.accept().names(),
+        ["a"],
+        "what was given up is new when it comes again"
+    );
+}
+
+#[test]
+fn a1_every_response_gets_exactly_one_answer_with_its_nonce() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(CLUSTER, "c1", "n1", vec![cluster("a", "1")]));
+    client.receive(response(CLUSTER, "c2", "n2", vec![cluster("a", "2")]));
+    assert!(client.sotw().is_empty(), "nothing is said before the verdict");
+    let first = client.update();
+    client.assert_no_event();
+    client.judge(first, &[]);
+    let second = client.update();
+    client.judge(second, &[("a", "bad port"), ("b", "bad name")]);
+    let requests = client.sotw();
+    assert_eq!(said(&requests[0]), ("Cluster", vec![], "c1", "n1"));
+    assert_eq!(said(&requests[1]), ("Cluster", vec![], "c1", "n2"));
+    assert_eq!(
+        requests[1].error_detail.as_ref().map(|status| status.code),
+        Some(13)
+    );
+    assert_eq!(reason(&requests[1]), "a: bad port\nb: bad name");
+    assert_eq!(requests.len(), 2);
+}
+
+#[test]
+fn a1_a_nack_before_any_ack_carries_no_version() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(CLUSTER, "c1", "n1", vec![cluster("a", "1")]));
+    let update = client.update();
+    client.judge(update, &[("a", "no")]);
+    assert_eq!(said(&client.sotw()[0]), ("Cluster", vec![], "", "n1"));
+}
+
+#[test]
+fn a2_a_change_of_interest_carries_the_newest_nonce_and_rides_on_a_pending_answer() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ROUTES, &["r1"]);
+    client.sotw();
+    client.receive(response(ROUTES, "1", "n1", vec![routes("r1")]));
+    client.accept();
+    client.sotw();
+    client.want(ROUTES, &["r1", "r2"]);
+    assert_eq!(
+        said(&client.sotw()[0]),
+        ("RouteConfiguration", vec!["r1", "r2"], "1", "n1")
+    );
+    client.receive(response(ROUTES, "2", "n2", vec![routes("r1"), routes("r2")]));
+    client.want(ROUTES, &["r2", "r3"]);
+    assert!(
+        client.sotw().is_empty(),
+        "with the nonce of the pending response it would be taken for its ACK"
+    );
+    client.accept();
+    let requests = client.sotw();
+    assert_eq!(
+        said(&requests[0]),
+        ("RouteConfiguration", vec!["r2", "r3"], "2", "n2")
+    );
+    assert_eq!(requests.len(), 1);
+}
+
+#[test]
+fn a3_the_good_resources_of_a_rejected_response_count_as_held() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(
+        CLUSTER,
+        "c1",
+        "n1",
+        vec![cluster("good", "1"), cluster("bad", "1")],
+    ));
+    let update = client.update();
+    client.judge(update, &[("bad", "no")]);
+    client.receive(response(
+        CLUSTER,
+        "c2",
+        "n2",
+        vec![cluster("good", "1"), cluster("bad", "1")],
+    ));
+    let update = client.update();
+    assert_eq!(
+        names(&update.resources),
+        ["bad"],
+        "unchanged since it was accepted, and unchanged since it was rejected"
+    );
+    client.judge(update, &[("bad", "still no")]);
+    let status = client.session.status(CLUSTER).unwrap();
+    assert_eq!((status.received, status.accepted, status.rejected), (2, 0, 2));
+    let bad = &status.resources[0];
+    assert_eq!((&*bad.name, &bad.state), ("bad", &ResourceState::Requested));
+    assert_eq!(bad.rejected.as_ref().unwrap().1.reason, "still no");
+}
+
+#[test]
+fn a3_a_rejected_update_keeps_the_last_good_one() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(CLUSTER, "c1", "n1", vec![cluster("a", "1")]));
+    client.accept();
+    client.receive(response(CLUSTER, "c2", "n2", vec![cluster("a", "2")]));
+    let update = client.update();
+    client.judge(update, &[("a", "no")]);
+    client.receive(response(CLUSTER, "c3", "n3", vec![cluster("a", "1")]));
+    assert!(client.accept().names().is_empty(), "back to what is in use");
+    assert_eq!(
+        said(client.sotw().last().unwrap()),
+        ("Cluster", vec![], "c3", "n3")
+    );
+}
+
+#[test]
+fn a4_a_duplicate_name_is_refused_before_anything_is_applied() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(
+        CLUSTER,
+        "c1",
+        "n1",
+        vec![cluster("a", "1"), cluster("b", ""), cluster("a", "2")],
+    ));
+    assert_eq!(client.refusal(), "a: expected once in a response, found twice");
+    let requests = client.sotw();
+    assert_eq!(said(&requests[0]), ("Cluster", vec![], "", "n1"));
+    assert_eq!(
+        reason(&requests[0]),
+        "a: expected once in a response, found twice"
+    );
+    client.receive(response(CLUSTER, "c2", "n2", vec![cluster("a", "1")]));
+    assert_eq!(client.accept().names(), ["a"]);
+}
+
+#[test]
+fn a5_an_unreadable_resource_is_named_by_index_and_the_others_are_delivered() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(CLUSTER, "c0", "n0", vec![cluster("old", "")]));
+    client.accept();
+    client.sotw();
+    let garbage = Any {
+        type_url: CLUSTER.into(),
+        value: vec![0x0a, 0x7f],
+    };
+    let foreign = routes("r");
+    client.receive(response(
+        CLUSTER,
+        "c1",
+        "n1",
+        vec![cluster("a", ""), foreign, garbage],
+    ));
+    let update = client.update();
+    assert_eq!(names(&update.resources), ["a"]);
+    assert!(
+        update.removed.is_empty(),
+        "one of the unreadable ones may be 'old'"
+    );
+    client.judge(update, &[]);
+    let requests = client.sotw();
+    let lines: Vec<_> = reason(&requests[0]).lines().collect();
+    assert_eq!(
+        lines[0],
+        format!("resource #1: expected type '{CLUSTER}', found '{ROUTES}'")
+    );
+    assert!(
+        lines[1].starts_with("resource #2: cannot be decoded: "),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(said(&requests[0]), ("Cluster", vec![], "c0", "n1"));
+}
+
+#[test]
+fn a5_a_broken_list_entry_condemns_only_itself() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    let mut bytes = response(CLUSTER, "c1", "n1", vec![cluster("a", "")]).encode_to_vec();
+    bytes.extend([0x12, 0x02, 0xff, 0xff]); // resources, two bytes that are no Any
+    client.session.on_message(bytes.into(), client.now).unwrap();
+    let update = client.accept();
+    assert_eq!(update.names(), ["a"]);
+    assert_eq!(&*update.unreadable[0].name, "resource #1");
+}
+
+#[test]
+fn a5_wrapped_resources_are_unwrapped() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    let wrapped = any(
+        crate::resource_type::WRAPPER,
+        &wrapper("a", "7", Some(cluster("a", "x")), None),
+    );
+    client.receive(response(CLUSTER, "c1", "n1", vec![wrapped]));
+    let update = client.accept();
+    assert_eq!((update.names(), &*update.resources[0].version), (vec!["a"], "7"));
+    assert_eq!(
+        Cluster::decode(update.resources[0].body.clone())
+            .unwrap()
+            .alt_stat_name,
+        "x"
+    );
+}
+
+#[test]
+fn a9_a_nack_does_not_wedge_the_type() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(CLUSTER, "c1", "n1", vec![cluster("a", "bad")]));
+    let update = client.update();
+    client.judge(update, &[("a", "no")]);
+    client.receive(response(CLUSTER, "c2", "n2", vec![cluster("a", "good")]));
+    client.accept();
+    assert_eq!(
+        said(client.sotw().last().unwrap()),
+        ("Cluster", vec![], "c2", "n2")
+    );
+    client.reopen();
+    assert_eq!(said(&client.sotw()[0]), ("Cluster", vec![], "c2", ""));
+}
+
+#[test]
+fn w5_absent_clusters_are_removed_and_absent_endpoints_are_not() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.want(ENDPOINTS, &["a", "b"]);
+    client.sotw();
+    client.receive(response(
+        CLUSTER,
+        "c1",
+        "n1",
+        vec![cluster("a", ""), cluster("b", "")],
+    ));
+    client.accept();
+    client.receive(response(
+        ENDPOINTS,
+        "e1",
+        "n1",
+        vec![endpoints("a"), endpoints("b")],
+    ));
+    client.accept();
+    client.receive(response(CLUSTER, "c2", "n2", vec![cluster("b", "")]));
+    let update = client.accept();
+    assert_eq!((update.names(), update.removed()), (vec![], vec!["a"]));
+    client.receive(response(CLUSTER, "c3", "n3", vec![]));
+    assert_eq!(client.accept().removed(), ["b"], "an empty response removes all");
+    client.receive(response(ENDPOINTS, "e2", "n2", vec![]));
+    assert!(client.accept().removed().is_empty());
+}
+
+#[test]
+fn w7_a_fetch_timer_starts_with_the_request_and_tells_once() {
+    let mut client = Client::new(SOTW);
+    client.want(ROUTES, &["r1", "r2"]);
+    client.want_all(LISTENER);
+    client.pass(Duration::from_secs(60));
+    client.assert_no_event();
+    client.open();
+    client.sotw();
+    client.pass(Duration::from_secs(14));
+    client.assert_no_event();
+    client.receive(response(ROUTES, "1", "n1", vec![routes("r1")]));
+    client.accept();
+    assert_eq!(
+        client.session.next_deadline(),
+        Some(client.now + Duration::from_secs(1))
+    );
+    client.pass(Duration::from_secs(1));
+    let mut missing = Vec::new();
+    while let Some(Event::Missing { type_url, names }) = client.session.poll_event() {
+        missing.push((
+            type_url.to_string(),
+            names.iter().map(|name| name.to_string()).collect::<Vec<_>>(),
+        ));
+    }
+    assert_eq!(
+        missing,
+        [
+            (ROUTES.to_owned(), vec!["r2".to_owned()]),
+            (LISTENER.to_owned(), vec![])
+        ]
+    );
+    client.reopen();
+    client.sotw();
+    client.pass(Duration::from_secs(60));
+    client.assert_no_event();
+    client.receive(response(ROUTES, "2", "n1", vec![routes("r1"), routes("r2")]));
+    assert_eq!(client.accept().names(), ["r2"], "late is not never");
+}
+
+#[test]
+fn w7_without_a_timeout_nothing_is_ever_missing() {
+    let mut client = Client::new(SOTW);
+    client.session.set_fetch_timeout(ROUTES, None);
+    client.open();
+    client.want(ROUTES, &["r1"]);
+    client.sotw();
+    assert_eq!(client.session.next_deadline(), None);
+}
+
+#[test]
+fn w9_a_resource_expires_unless_a_heartbeat_comes() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    let wrapped = |body| any(crate::resource_type::WRAPPER, &wrapper("a", "7", body, Some(10)));
+    client.receive(response(
+        CLUSTER,
+        "c1",
+        "n1",
+        vec![wrapped(Some(cluster("a", "")))],
+    ));
+    client.accept();
+    client.pass(Duration::from_secs(9));
+    client.receive(response(CLUSTER, "c1", "n2", vec![wrapped(None)]));
+    let update = client.accept();
+    assert!(
+        update.resources.is_empty() && update.removed.is_empty(),
+        "a heartbeat updates nothing"
+    );
+    assert_eq!(
+        said(client.sotw().last().unwrap()),
+        ("Cluster", vec![], "c1", "n2")
+    );
+    client.pass(Duration::from_secs(9));
+    client.assert_no_event();
+    client.pass(Duration::from_secs(1));
+    assert!(matches!(client.event(), Event::Expired { names, .. } if &*names[0] == "a"));
+    client.receive(response(
+        CLUSTER,
+        "c1",
+        "n3",
+        vec![wrapped(Some(cluster("a", "")))],
+    ));
+    assert_eq!(client.accept().names(), ["a"]);
+}
+
+#[test]
+fn f3_a_new_stream_asks_in_the_order_first_used_with_the_accepted_versions_and_all_names() {
+    let mut client = Client::new(SOTW);
+    client.want(ROUTES, &[]);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.want(ENDPOINTS, &["a"]);
+    client.sotw();
+    client.want_all(LISTENER);
+    client.want(ROUTES, &["r"]);
+    client.sotw();
+    client.receive(response(CLUSTER, "c1", "n1", vec![cluster("a", "")]));
+    client.accept();
+    client.receive(response(ENDPOINTS, "e1", "n2", vec![endpoints("a")]));
+    client.accept();
+    client.receive(response(ENDPOINTS, "e2", "n3", vec![endpoints("a")]));
+    let update = client.update();
+    client.judge(update, &[("a", "no")]);
+    client.sotw();
+    client.session.on_stream_end();
+    client.want(ENDPOINTS, &["a", "b"]);
+    client.open();
+    let requests = client.sotw();
+    let said: Vec<_> = requests.iter().map(said).collect();
+    assert_eq!(said[0], ("Cluster", vec![], "c1", ""));
+    assert_eq!(said[1], ("ClusterLoadAssignment", vec!["a", "b"], "e1", ""));
+    assert_eq!(said[2], ("RouteConfiguration", vec!["r"], "", ""));
+    assert_eq!(said[3], ("Listener", vec![], "", ""));
+}
+
+#[test]
+fn f3_a_verdict_after_the_end_of_its_stream_counts_but_is_not_sent() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(CLUSTER, "c1", "n1", vec![cluster("a", "")]));
+    let update = client.update();
+    client.session.on_stream_end();
+    client.judge(update, &[]);
+    client.open();
+    let requests = client.sotw();
+    assert_eq!(said(&requests[0]), ("Cluster", vec![], "c1", ""));
+    assert_eq!(requests.len(), 1);
+}
+
+#[test]
+fn f7_a_response_over_the_limit_is_refused_and_the_next_one_is_not() {
+    let mut settings = Settings::new(SOTW, Bytes::new());
+    settings.max_response_size = 1000;
+    let mut client = Client::with(settings);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response(
+        CLUSTER,
+        "c1",
+        "n1",
+        vec![cluster("a", &"x".repeat(2000))],
+    ));
+    assert!(
+        client
+            .refusal()
+            .starts_with("expected at most 1000 bytes in a response, found ")
+    );
+    assert_eq!(said(&client.sotw()[0]), ("Cluster", vec![], "", "n1"));
+    client.receive(response(CLUSTER, "c2", "n2", vec![cluster("a", "x")]));
+    client.accept();
+    assert_eq!(said(&client.sotw()[0]), ("Cluster", vec![], "c2", "n2"));
+}
+
+#[test]
+fn a_response_for_a_type_that_was_not_asked_for_is_ignored() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ROUTES, &[]);
+    client.receive(response(CLUSTER, "c1", "n1", vec![cluster("a", "")]));
+    client.receive(response(ROUTES, "r1", "n2", vec![routes("r")]));
+    client.assert_no_event();
+    assert!(
+        client.sotw().is_empty(),
+        "an answer without names would ask for everything"
+    );
+}
+
+#[test]
+fn s1_a_stream_for_one_type_does_not_need_the_type_in_its_responses() {
+    let mut settings = Settings::new(SOTW, Bytes::new());
+    settings.only_type = Some(CLUSTER.into());
+    let mut client = Client::with(settings);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    client.receive(response("", "c1", "n1", vec![cluster("a", "")]));
+    assert_eq!(client.accept().names(), ["a"]);
+}
+
+#[test]
+fn a_message_that_is_no_response_is_an_error_and_no_panic() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    assert!(
+        client
+            .session
+            .on_message(Bytes::from_static(&[0xff; 9]), client.now)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_caller_that_is_behind_stops_the_reading() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want_all(CLUSTER);
+    client.sotw();
+    let mut count = 0;
+    while client.session.wants_messages() {
+        count += 1;
+        client.receive(response(
+            CLUSTER,
+            &format!("c{count}"),
+            &format!("n{count}"),
+            vec![],
+        ));
+        assert!(count < 100);
+    }
+    for _ in 0..count {
+        client.accept();
+    }
+    assert!(client.session.wants_messages());
+    assert_eq!(client.sotw().len(), count);
+}
