@@ -13,4 +13,5 @@ pub mod namespaces;
 pub mod peers;
 pub mod process;
 pub mod tls;
+pub mod traffic;
 pub mod upstream;

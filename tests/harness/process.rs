@@ -11,8 +11,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 use tokio::net::TcpSocket;
+use tokio::sync::OnceCell;
 
+use crate::bootstrap;
 use crate::client;
 use crate::peers::{self, Missing};
 
@@ -85,13 +88,57 @@ impl Proxy {
         }
     }
 
-    /// The proxies that a test should be run with: `REMORA_TEST_PROXY` (`remora`, `envoy`, or `both`), else Remora.
-    pub fn under_test() -> Vec<Self> {
-        match std::env::var("REMORA_TEST_PROXY").as_deref() {
+    /// The proxies that `test` is to run with: what `REMORA_TEST_PROXY` says (`remora`, `envoy` or `both`), else Remora.
+    /// One that cannot serve here is skipped aloud; where that is Remora, the test then runs with Envoy, if there is
+    /// one, so that at least the expectations are checked.
+    ///
+    /// # Errors
+    /// When something would be skipped and `REMORA_NO_SKIP=1` is set.
+    pub async fn under_test(test: &str) -> Result<Vec<Self>> {
+        let wanted = match std::env::var("REMORA_TEST_PROXY").as_deref() {
             Ok("envoy") => vec![Self::Envoy],
             Ok("both") => vec![Self::Envoy, Self::Remora],
             _ => vec![Self::Remora],
+        };
+        let mut usable = Vec::new();
+        for proxy in wanted {
+            match proxy.serves().await {
+                Ok(()) => usable.push(proxy),
+                Err(missing) => {
+                    peers::skip(&format!("{test} with {}", proxy.name()), &missing)?;
+                    if proxy == Self::Remora && usable.is_empty() && Self::Envoy.binary().is_ok() {
+                        usable.push(Self::Envoy);
+                    }
+                }
+            }
         }
+        Ok(usable)
+    }
+
+    /// Whether this proxy, given the smallest bootstrap that does anything, answers a request here.
+    pub async fn serves(self) -> Result<(), Missing> {
+        static REMORA: OnceCell<Result<(), Missing>> = OnceCell::const_new();
+        if self == Self::Envoy {
+            return self.binary().map(|_| ());
+        }
+        self.binary()?;
+        let proof = || async {
+            self.prove().await.map_err(|error| Missing(format!("{} does not serve yet: {error:#}", self.name()).trim_end().to_owned()))
+        };
+        REMORA.get_or_init(proof).await.clone()
+    }
+
+    async fn prove(self) -> Result<()> {
+        let (admin, port) = (Port::reserve()?, Port::reserve()?);
+        let manager = bootstrap::http_connection_manager(&json!({"route_config": {"name": "r", "virtual_hosts": [
+            {"name": "all", "domains": ["*"], "routes": [
+                {"match": {"prefix": "/"}, "direct_response": {"status": 200}}]}]}}));
+        let listener = bootstrap::listener("probe", port.address(), manager);
+        let text = bootstrap::fixed(admin.address(), vec![listener], Vec::new()).to_string();
+        let options = Options { ready_within: Duration::from_secs(10), ..Options::default() };
+        let _process = ProxyProcess::start(self, &text, admin, &options).await?;
+        let status = client::get(port.address(), "/").await?.status();
+        if status == 200 { Ok(()) } else { bail!("its direct response has status {status}") }
     }
 }
 
@@ -120,12 +167,12 @@ impl Port {
 }
 
 impl ProxyProcess {
-    /// Starts `kind` with `bootstrap` (YAML or JSON) and waits until it is ready. `admin` is the address of the
-    /// bootstrap's admin port.
+    /// Starts `kind` with `bootstrap` (YAML or JSON) and waits until it is ready. `admin` is the port that the
+    /// bootstrap names for its admin listener.
     ///
     /// # Errors
     /// When the binary is absent, ends early (with the end of its log) or is not ready in time.
-    pub async fn start(kind: Proxy, bootstrap: &str, admin: SocketAddr, options: &Options) -> Result<Self> {
+    pub async fn start(kind: Proxy, bootstrap: &str, admin: Port, options: &Options) -> Result<Self> {
         let mut process = Self::spawn(kind, bootstrap, admin, options)?;
         process.wait_ready(options.ready_within).await?;
         Ok(process)
@@ -135,7 +182,7 @@ impl ProxyProcess {
     ///
     /// # Errors
     /// When the binary is absent or cannot be started.
-    pub fn spawn(kind: Proxy, bootstrap: &str, admin: SocketAddr, options: &Options) -> Result<Self> {
+    pub fn spawn(kind: Proxy, bootstrap: &str, admin: Port, options: &Options) -> Result<Self> {
         let binary = kind.binary().map_err(|missing| anyhow::anyhow!(missing.0))?;
         let folder = tempfile::tempdir()?;
         let config = folder.path().join(if bootstrap.trim_start().starts_with('{') {
@@ -153,6 +200,9 @@ impl ProxyProcess {
             line.push("--disable-hot-restart".into());
         }
         line.extend(options.arguments.iter().map(Into::into));
+        // The admin port is bound without SO_REUSEPORT, so it must be let go of first.
+        let address = admin.address();
+        drop(admin);
         let child = Command::new(line.first().context("a command line is never empty")?)
             .args(&line[1..])
             .stdin(Stdio::null())
@@ -163,7 +213,7 @@ impl ProxyProcess {
         Ok(Self {
             kind,
             child,
-            admin,
+            admin: address,
             folder,
         })
     }

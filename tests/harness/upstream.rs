@@ -201,10 +201,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<TlsAccep
             let _ = stream.set_nodelay(true);
             match tls {
                 None => serve(stream, shared, number).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => serve(stream, shared, number).await,
-                    Err(_) => (),
-                },
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, shared, number).await;
+                    }
+                }
             }
         });
         number += 1;

@@ -135,9 +135,9 @@ fn finish(send: &mut SendStream<Bytes>, behaviour: &Behaviour) -> Result<()> {
         map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if map.is_empty() {
-        send.send_data(Bytes::new(), true)?
+        send.send_data(Bytes::new(), true)?;
     } else {
-        send.send_trailers(map)?
+        send.send_trailers(map)?;
     }
     Ok(())
 }
