@@ -123,22 +123,36 @@ impl Proxy {
         }
         self.binary()?;
         let proof = || async {
-            self.prove().await.map_err(|error| Missing(format!("{} does not serve yet: {error:#}", self.name()).trim_end().to_owned()))
+            self.prove().await.map_err(|error| {
+                Missing(
+                    format!("{} does not serve yet: {error:#}", self.name())
+                        .trim_end()
+                        .to_owned(),
+                )
+            })
         };
         REMORA.get_or_init(proof).await.clone()
     }
 
     async fn prove(self) -> Result<()> {
         let (admin, port) = (Port::reserve()?, Port::reserve()?);
-        let manager = bootstrap::http_connection_manager(&json!({"route_config": {"name": "r", "virtual_hosts": [
+        let manager =
+            bootstrap::http_connection_manager(&json!({"route_config": {"name": "r", "virtual_hosts": [
             {"name": "all", "domains": ["*"], "routes": [
                 {"match": {"prefix": "/"}, "direct_response": {"status": 200}}]}]}}));
         let listener = bootstrap::listener("probe", port.address(), manager);
         let text = bootstrap::fixed(admin.address(), vec![listener], Vec::new()).to_string();
-        let options = Options { ready_within: Duration::from_secs(10), ..Options::default() };
+        let options = Options {
+            ready_within: Duration::from_secs(10),
+            ..Options::default()
+        };
         let _process = ProxyProcess::start(self, &text, admin, &options).await?;
         let status = client::get(port.address(), "/").await?.status();
-        if status == 200 { Ok(()) } else { bail!("its direct response has status {status}") }
+        if status == 200 {
+            Ok(())
+        } else {
+            bail!("its direct response has status {status}")
+        }
     }
 }
 

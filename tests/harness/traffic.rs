@@ -106,7 +106,11 @@ impl Tally {
     pub fn percentile(&self, share: f64) -> Duration {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
-        #[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "an index within the list")]
+        #[expect(
+            clippy::cast_sign_loss,
+            clippy::cast_possible_truncation,
+            reason = "an index within the list"
+        )]
         let index = ((sorted.len() as f64 - 1.0).max(0.0) * share.clamp(0.0, 1.0)).round() as usize;
         sorted.get(index).copied().unwrap_or_default()
     }
@@ -118,7 +122,12 @@ impl Traffic {
         let (tally, stop) = (watch::Sender::new(Tally::default()), watch::Sender::new(false));
         let mut workers = JoinSet::new();
         for number in 0..plan.connections.max(1) {
-            let worker = Worker { plan: plan.clone(), number, tally: tally.clone(), connection: None };
+            let worker = Worker {
+                plan: plan.clone(),
+                number,
+                tally: tally.clone(),
+                connection: None,
+            };
             workers.spawn(worker.run(stop.subscribe()));
         }
         Self { tally, stop, workers }
@@ -151,7 +160,10 @@ impl Traffic {
     fn summary(&self) -> String {
         let tally = self.tally.borrow();
         let failures = &tally.failures[..tally.failures.len().min(5)];
-        format!("{} answered by {:?}, failures {failures:?}", tally.answered, tally.by_upstream)
+        format!(
+            "{} answered by {:?}, failures {failures:?}",
+            tally.answered, tally.by_upstream
+        )
     }
 }
 
@@ -187,7 +199,8 @@ impl Worker {
             if outcome.is_err() {
                 self.connection = None;
             }
-            self.tally.send_modify(|tally| tally.add(outcome.map(|upstream| (upstream, begun.elapsed()))));
+            self.tally
+                .send_modify(|tally| tally.add(outcome.map(|upstream| (upstream, begun.elapsed()))));
         }
     }
 
@@ -222,14 +235,21 @@ impl Worker {
     }
 
     async fn http1(&mut self, mut client: RawClient<Box<dyn Stream>>) -> Result<String> {
-        let Plan { path, host, behave, .. } = &self.plan;
-        let behave = behave.as_ref().map_or_else(String::new, |words| format!("x-behave: {words}\r\n"));
+        let Plan {
+            path, host, behave, ..
+        } = &self.plan;
+        let behave = behave
+            .as_ref()
+            .map_or_else(String::new, |words| format!("x-behave: {words}\r\n"));
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{behave}\r\n");
         let response = client.exchange(request.as_bytes()).await?;
         if response.status() != 200 || !response.body.complete {
             bail!("{} with {:?}", response.head.start_line, response.text());
         }
-        let closes = response.head.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let closes = response
+            .head
+            .header("connection")
+            .is_some_and(|value| value.eq_ignore_ascii_case("close"));
         if closes {
             self.tally.send_modify(|tally| tally.reconnects += 1);
         } else {
@@ -239,17 +259,28 @@ impl Worker {
     }
 
     async fn http2(&mut self, client: Http2Client) -> Result<String> {
-        let Plan { path, host, behave, .. } = &self.plan;
+        let Plan {
+            path, host, behave, ..
+        } = &self.plan;
         let mut request = http::Request::builder().uri(format!("http://{host}{path}"));
         if let Some(words) = behave {
             request = request.header("x-behave", words);
         }
         let response = client.exchange(request.body(())?, Bytes::new(), None).await?;
         if response.head.status() != 200 || response.reset.is_some() {
-            bail!("{} with {:?}, reset {:?}", response.head.status(), response.body, response.reset);
+            bail!(
+                "{} with {:?}, reset {:?}",
+                response.head.status(),
+                response.body,
+                response.reset
+            );
         }
         self.connection = Some(Connection::Http2(client));
-        let upstream = response.head.headers().get("x-upstream").and_then(|value| value.to_str().ok());
+        let upstream = response
+            .head
+            .headers()
+            .get("x-upstream")
+            .and_then(|value| value.to_str().ok());
         Ok(upstream.unwrap_or("").to_owned())
     }
 }

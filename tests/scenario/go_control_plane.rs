@@ -50,9 +50,16 @@ impl GoControlPlane {
             }
         });
         events.wait_for(|all| !all.is_empty()).await?;
-        let port = events.borrow()[0]["port"].as_u64().context("the first line names the port")?;
+        let port = events.borrow()[0]["port"]
+            .as_u64()
+            .context("the first line names the port")?;
         let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(port)?));
-        Ok(Self { child, input, events, address })
+        Ok(Self {
+            child,
+            input,
+            events,
+            address,
+        })
     }
 
     /// Gives a command and waits until it is carried out.
@@ -71,7 +78,9 @@ impl GoControlPlane {
     }
 
     async fn wait(&mut self, enough: impl Fn(&[Value]) -> bool) -> Result<()> {
-        let waited = tokio::time::timeout(WITHIN, self.events.wait_for(|all| enough(all))).await.map(|_| ());
+        let waited = tokio::time::timeout(WITHIN, self.events.wait_for(|all| enough(all)))
+            .await
+            .map(|_| ());
         waited.with_context(|| format!("go-control-plane saw only {:#?}", self.events()))
     }
 
@@ -109,9 +118,18 @@ fn build() -> Result<Result<PathBuf, peers::Missing>> {
     if output.status.success() {
         return Ok(Ok(binary));
     }
-    let offline = ["dial tcp", "no such host", "i/o timeout", "connection refused", "module lookup disabled"];
+    let offline = [
+        "dial tcp",
+        "no such host",
+        "i/o timeout",
+        "connection refused",
+        "module lookup disabled",
+    ];
     if offline.iter().any(|sign| words.contains(sign)) {
-        return Ok(Err(peers::Missing(format!("Go modules cannot be fetched: {}", words.trim()))));
+        return Ok(Err(peers::Missing(format!(
+            "Go modules cannot be fetched: {}",
+            words.trim()
+        ))));
     }
     bail!("go build failed: {words}")
 }
@@ -159,10 +177,21 @@ struct Scene {
 impl Scene {
     async fn new() -> Result<Self> {
         let authority = Authority::new("test root")?;
-        let leaves =
-            [authority.spiffe("spiffe://test.local/one")?, authority.spiffe("spiffe://test.local/two")?];
-        let upstreams = [Upstream::start("a1").await?, Upstream::start("a2").await?, Upstream::start("b1").await?];
-        Ok(Self { authority, leaves, upstreams, port: Port::reserve()? })
+        let leaves = [
+            authority.spiffe("spiffe://test.local/one")?,
+            authority.spiffe("spiffe://test.local/two")?,
+        ];
+        let upstreams = [
+            Upstream::start("a1").await?,
+            Upstream::start("a2").await?,
+            Upstream::start("b1").await?,
+        ];
+        Ok(Self {
+            authority,
+            leaves,
+            upstreams,
+            port: Port::reserve()?,
+        })
     }
 
     fn state(&self, way: Way, tls: bool, weight_a: u32) -> Value {
@@ -183,39 +212,76 @@ async fn drive(proxy: Proxy, way: Way, tls: bool) -> Result<Option<peers::Missin
     };
     let scene = Scene::new().await?;
     let mut go = GoControlPlane::start(binary, matches!(way, Way::Ads(_))).await?;
-    go.command(&json!({"op": "set", "state": scene.state(way, tls, 100)})).await?;
+    go.command(&json!({"op": "set", "state": scene.state(way, tls, 100)}))
+        .await?;
     let admin = Port::reserve()?;
     let bootstrap = way.bootstrap(admin.address(), go.address);
     let process = ProxyProcess::start(proxy, &bootstrap, admin, &Options::default()).await?;
 
-    let config = tls.then(|| tls::client_config(&scene.authority, None, &[])).transpose()?;
-    let plan = |protocol| Plan { tls: config.clone(), ..Plan::new(scene.port.address(), protocol) };
-    let (http1, http2) = (Traffic::start(&plan(Protocol::Http1)), Traffic::start(&plan(Protocol::Http2)));
+    let config = tls
+        .then(|| tls::client_config(&scene.authority, None, &[]))
+        .transpose()?;
+    let plan = |protocol| Plan {
+        tls: config.clone(),
+        ..Plan::new(scene.port.address(), protocol)
+    };
+    let (http1, http2) = (
+        Traffic::start(&plan(Protocol::Http1)),
+        Traffic::start(&plan(Protocol::Http2)),
+    );
     http1.wait(WITHIN, |tally| tally.by_upstream.len() == 2).await?;
 
-    go.command(&json!({"op": "set", "state": scene.state(way, tls, 0)})).await?;
-    http1.wait(WITHIN, |tally| tally.by_upstream.contains_key("b1")).await?;
-    http2.wait(WITHIN, |tally| tally.by_upstream.contains_key("b1")).await?;
+    go.command(&json!({"op": "set", "state": scene.state(way, tls, 0)}))
+        .await?;
+    http1
+        .wait(WITHIN, |tally| tally.by_upstream.contains_key("b1"))
+        .await?;
+    http2
+        .wait(WITHIN, |tally| tally.by_upstream.contains_key("b1"))
+        .await?;
     let state = scene.state(way, tls, 50);
-    go.command(&json!({"op": "storm", "count": 60, "per_second": 20, "state": state})).await?;
-    ensure!(go.count(|event| event["event"] == "nack") == 0, "refused: {:#?}", go.events());
+    go.command(&json!({"op": "storm", "count": 60, "per_second": 20, "state": state}))
+        .await?;
+    ensure!(
+        go.count(|event| event["event"] == "nack") == 0,
+        "refused: {:#?}",
+        go.events()
+    );
 
-    let mut broken = scene.state(way, tls, 50);
-    broken["broken"] = json!(true);
-    go.command(&json!({"op": "set", "state": broken})).await?;
-    go.wait(|events| events.iter().any(|event| event["event"] == "nack")).await?;
-    let refusal = go.events().into_iter().find(|event| event["event"] == "nack").context("just seen")?;
-    ensure!(refusal["error"].as_str().unwrap_or("").contains("broken"), "the refusal names no cluster: {refusal}");
-    go.command(&json!({"op": "set", "state": scene.state(way, tls, 50)})).await?;
-
+    check_refusal(&scene, &mut go, way, tls).await?;
     if tls {
         check_rotation(&scene, &mut go, way).await?;
     }
     for tally in [http1.stop().await, http2.stop().await] {
-        ensure!(tally.failures.is_empty(), "{way:?}: {:?} failed beside {}", tally.failures, tally.answered);
+        ensure!(
+            tally.failures.is_empty(),
+            "{way:?}: {:?} failed beside {}",
+            tally.failures,
+            tally.answered
+        );
     }
     drop(process);
     Ok(None)
+}
+
+/// A cluster that is wrong is refused by its name.
+async fn check_refusal(scene: &Scene, go: &mut GoControlPlane, way: Way, tls: bool) -> Result<()> {
+    let mut broken = scene.state(way, tls, 50);
+    broken["broken"] = json!(true);
+    go.command(&json!({"op": "set", "state": broken})).await?;
+    go.wait(|events| events.iter().any(|event| event["event"] == "nack"))
+        .await?;
+    let refusal = go
+        .events()
+        .into_iter()
+        .find(|event| event["event"] == "nack")
+        .context("just seen")?;
+    ensure!(
+        refusal["error"].as_str().unwrap_or("").contains("broken"),
+        "the refusal names no cluster: {refusal}"
+    );
+    go.command(&json!({"op": "set", "state": scene.state(way, tls, 50)}))
+        .await?;
 }
 
 /// A new secret is shown to new connections.
@@ -229,12 +295,17 @@ async fn check_rotation(scene: &Scene, go: &mut GoControlPlane, way: Way) -> Res
         let config = tls::client_config(&scene.authority, None, &[])?;
         let stream = tls::connect(Arc::clone(&config), "server.test", stream).await?;
         let shown = tls::peer_leaf(stream.get_ref().1)?;
-        let answer = RawClient::over(stream).exchange(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await?;
+        let answer = RawClient::over(stream)
+            .exchange(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await?;
         ensure!(answer.status() == 200, "{}", answer.head.start_line);
         if shown == scene.leaves[1].der {
             return Ok(());
         }
-        ensure!(tokio::time::Instant::now() < deadline, "the new certificate is not shown");
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "the new certificate is not shown"
+        );
     }
 }
 
@@ -264,6 +335,16 @@ async fn go_control_plane_rotates_a_certificate_by_delta_ads() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn go_control_plane_drives_it_by_one_stream_per_type() -> Result<()> {
-    each("go_control_plane separate SotW", Way::Separate(AdsVariant::Sotw), false).await?;
-    each("go_control_plane separate delta", Way::Separate(AdsVariant::Delta), false).await
+    each(
+        "go_control_plane separate SotW",
+        Way::Separate(AdsVariant::Sotw),
+        false,
+    )
+    .await?;
+    each(
+        "go_control_plane separate delta",
+        Way::Separate(AdsVariant::Delta),
+        false,
+    )
+    .await
 }

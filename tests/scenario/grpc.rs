@@ -39,16 +39,30 @@ impl Server {
                 sender.send_modify(|all: &mut Vec<String>| all.push(line));
             }
         });
-        lines.wait_for(|all| !all.is_empty()).await.context("the gRPC server did not start")?;
+        lines
+            .wait_for(|all| !all.is_empty())
+            .await
+            .context("the gRPC server did not start")?;
         let port: u16 = lines.borrow()[0].parse().context("the first line is the port")?;
-        Ok(Self { child, lines, address: SocketAddr::from(([127, 0, 0, 1], port)) })
+        Ok(Self {
+            child,
+            lines,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        })
     }
 
     async fn wait_line(&mut self, start: &str) -> Result<String> {
-        let found = self.lines.wait_for(|all| all.iter().any(|line| line.starts_with(start)));
-        let waited = tokio::time::timeout(Duration::from_secs(10), found).await.map(|all| all.map(|all| all.clone()));
+        let found = self
+            .lines
+            .wait_for(|all| all.iter().any(|line| line.starts_with(start)));
+        let waited = tokio::time::timeout(Duration::from_secs(10), found)
+            .await
+            .map(|all| all.map(|all| all.clone()));
         let lines = waited.with_context(|| format!("the server never said '{start}'"))??;
-        lines.into_iter().find(|line| line.starts_with(start)).context("it was just there")
+        lines
+            .into_iter()
+            .find(|line| line.starts_with(start))
+            .context("it was just there")
     }
 }
 
@@ -60,7 +74,9 @@ impl Drop for Server {
 }
 
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/grpc").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("conformance/grpc")
+        .join(name)
 }
 
 /// A bootstrap with one HTTP/2 listener before the server; no time limits, as meshes set them for gRPC.
@@ -69,7 +85,12 @@ fn config(admin: SocketAddr, listen: SocketAddr, server: SocketAddr) -> String {
         "name": "r", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
             {"match": {"prefix": "/"}, "route": {"cluster": "grpc", "timeout": "0s"}}]}]}}));
     let listener = bootstrap::listener("grpc", listen, manager);
-    bootstrap::fixed(admin, vec![listener], vec![bootstrap::http2_cluster("grpc", &[server])]).to_string()
+    bootstrap::fixed(
+        admin,
+        vec![listener],
+        vec![bootstrap::http2_cluster("grpc", &[server])],
+    )
+    .to_string()
 }
 
 /// Runs the client's cases against `target`; each line of its output is one case.
@@ -90,7 +111,11 @@ async fn run_client(python: &Path, target: SocketAddr) -> Result<Vec<String>> {
         child.kill()?;
     }
     child.wait()?;
-    Ok(waited.context("the gRPC client hangs")???.lines().map(str::to_owned).collect())
+    Ok(waited
+        .context("the gRPC client hangs")???
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,11 +132,22 @@ async fn grpc_calls_of_every_kind_pass_through_it() -> Result<()> {
         let cases = run_client(&python, port.address()).await?;
         let failed: Vec<&String> = cases.iter().filter(|case| !case.starts_with("ok ")).collect();
         ensure!(failed.is_empty(), "{}: {failed:#?}", proxy.name());
-        ensure!(cases.len() == 16, "{}: the client ran only {cases:?}", proxy.name());
+        ensure!(
+            cases.len() == 16,
+            "{}: the client ran only {cases:?}",
+            proxy.name()
+        );
         server.wait_line("cancelled hang").await?;
         let slow = server.wait_line("cancelled slow").await?;
-        let remaining = slow.rsplit(' ').next().and_then(|word| word.parse::<f64>().ok()).unwrap_or(-1.0);
-        ensure!((0.0..=0.5).contains(&remaining), "the deadline did not reach the server: '{slow}'");
+        let remaining = slow
+            .rsplit(' ')
+            .next()
+            .and_then(|word| word.parse::<f64>().ok())
+            .unwrap_or(-1.0);
+        ensure!(
+            (0.0..=0.5).contains(&remaining),
+            "the deadline did not reach the server: '{slow}'"
+        );
         drop(process);
     }
     Ok(())

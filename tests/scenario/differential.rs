@@ -1,0 +1,270 @@
+//! The same bootstrap and the same requests: does Remora do what Envoy does?
+//!
+//! Every row of the table goes to Envoy and to the proxy under test; what the client got and what the upstream
+//! received must be the same, but for the differences that `conformance/differences.md` names with their reasons.
+//! With `REMORA_SHOW_TABLE=1` what Envoy did is printed for every row. Envoy's status is checked against the table as well, so that a row says what it is about.
+
+#[path = "differential/config.rs"]
+mod config;
+#[path = "differential/headers.rs"]
+mod headers;
+#[path = "differential/http2.rs"]
+mod http2;
+#[path = "differential/matching.rs"]
+mod matching;
+#[path = "differential/observe.rs"]
+mod observe;
+#[path = "differential/protocol.rs"]
+mod protocol;
+#[path = "differential/table.rs"]
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use harness::peers;
+use harness::process::{Options, Port, Proxy, ProxyProcess};
+use harness::upstream::Upstream;
+use serde_json::Value;
+
+use config::Addresses;
+use table::{Listener, Row};
+
+const DIFFERENCES: &str = include_str!("../conformance/differences.md");
+
+fn rows() -> Vec<&'static Row> {
+    let parts = [
+        matching::HOSTS,
+        matching::ROUTES,
+        matching::ACTIONS,
+        headers::RULES,
+        headers::FORWARDING,
+        headers::HOP_BY_HOP,
+        protocol::BODIES,
+        protocol::CONVERSATIONS,
+        protocol::FAILURES,
+        protocol::REFUSALS,
+        http2::ROWS,
+    ];
+    parts.into_iter().flatten().collect()
+}
+
+/// A proxy with everything that its bootstrap names.
+struct Stage {
+    process: ProxyProcess,
+    ports: [Port; 3],
+    _closed: Port,
+    a: Upstream,
+    b: Upstream,
+}
+
+impl Stage {
+    async fn start(proxy: Proxy) -> Result<Self> {
+        let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
+        let (admin, closed) = (Port::reserve()?, Port::reserve()?);
+        let (a, b) = (Upstream::start("a").await?, Upstream::start("b").await?);
+        let bootstrap = config::bootstrap(&Addresses {
+            admin: admin.address(),
+            main: ports[0].address(),
+            edge: ports[1].address(),
+            plain: ports[2].address(),
+            a: a.address(),
+            b: b.address(),
+            closed: closed.address(),
+        });
+        let process = ProxyProcess::start(proxy, &bootstrap.to_string(), admin, &Options::default()).await?;
+        Ok(Self {
+            process,
+            ports,
+            _closed: closed,
+            a,
+            b,
+        })
+    }
+
+    fn address(&self, listener: Listener) -> SocketAddr {
+        match listener {
+            Listener::Main => self.ports[0].address(),
+            Listener::Edge => self.ports[1].address(),
+            Listener::Plain => self.ports[2].address(),
+        }
+    }
+
+    /// All rows in order, one after the other, with the ports of this stage taken out.
+    async fn observe(&self, rows: &[&Row]) -> Result<Vec<Value>> {
+        let mut seen = Vec::new();
+        for row in rows {
+            let value = observe::observe(&row.send, self.address(row.listener), &[&self.a, &self.b])
+                .await
+                .with_context(|| format!("{} in '{}'", self.process.kind().name(), row.name))?;
+            let mut text = value.to_string();
+            for (index, port) in self.ports.iter().enumerate() {
+                text = text.replace(&format!(":{}", port.number()), &format!(":LISTENER{index}"));
+            }
+            text = text.replace(&format!(":{}", self._closed.number()), ":CLOSED");
+            seen.push(serde_json::from_str(&text)?);
+        }
+        Ok(seen)
+    }
+}
+
+/// The paths, such as `client.headers`, at which two observations differ, with both sides.
+fn differences(at: &str, one: &Value, other: &Value, into: &mut BTreeMap<String, (Value, Value)>) {
+    match (one, other) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in names {
+                let path = if at.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{at}.{name}")
+                };
+                differences(
+                    &path,
+                    a.get(name).unwrap_or(&Value::Null),
+                    b.get(name).unwrap_or(&Value::Null),
+                    into,
+                );
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() && !at.ends_with("headers") => {
+            for (a, b) in a.iter().zip(b) {
+                differences(at, a, b, into);
+            }
+        }
+        _ if one != other => {
+            into.insert(at.to_owned(), (one.clone(), other.clone()));
+        }
+        _ => {}
+    }
+}
+
+/// The lines ``- `row` `path`: reason`` of the exceptions.
+fn exceptions() -> BTreeMap<(String, String), String> {
+    let line = |line: &str| {
+        let rest = line.strip_prefix("- `")?;
+        let (row, rest) = rest.split_once("` `")?;
+        let (path, reason) = rest.split_once("`: ")?;
+        Some(((row.to_owned(), path.to_owned()), reason.to_owned()))
+    };
+    DIFFERENCES.lines().filter_map(line).collect()
+}
+
+/// What is in `one` and not in `other`, for lists of fields, and the other way round.
+fn sides(one: &Value, other: &Value) -> String {
+    match (one.as_array(), other.as_array()) {
+        (Some(a), Some(b)) => {
+            let only = |x: &[Value], y: &[Value]| -> String {
+                let list: Vec<String> = x
+                    .iter()
+                    .filter(|value| !y.contains(value))
+                    .map(Value::to_string)
+                    .collect();
+                if list.is_empty() {
+                    "(order)".to_owned()
+                } else {
+                    list.join(" ")
+                }
+            };
+            format!(
+                "\n      envoy only:  {}\n      tested only: {}",
+                only(a, b),
+                only(b, a)
+            )
+        }
+        _ => format!("\n      envoy:  {one}\n      tested: {other}"),
+    }
+}
+
+/// Everything that differs without being excepted, and every exception that no longer holds.
+fn compare(rows: &[&Row], envoy: &[Value], tested: &[Value], is_envoy: bool) -> String {
+    let exceptions = exceptions();
+    let mut used = BTreeSet::new();
+    let mut text = String::new();
+    for ((row, envoy), tested) in rows.iter().zip(envoy).zip(tested) {
+        let mut found = BTreeMap::new();
+        differences("", envoy, tested, &mut found);
+        for (path, (one, other)) in found {
+            let key = (row.name.to_owned(), path.clone());
+            if exceptions.contains_key(&key) {
+                used.insert(key);
+            } else {
+                let _ = writeln!(text, "  - `{}` `{path}`:{}", row.name, sides(&one, &other));
+            }
+        }
+    }
+    for (row, path) in exceptions.keys().filter(|key| !is_envoy && !used.contains(*key)) {
+        let _ = writeln!(
+            text,
+            "  - `{row}` `{path}` is excepted but does not differ: remove the exception"
+        );
+    }
+    text
+}
+
+#[test]
+fn the_table_is_large_and_its_names_are_unique() {
+    let names: BTreeSet<&str> = rows().iter().map(|row| row.name).collect();
+    assert_eq!(names.len(), rows().len(), "a name stands twice");
+    assert!(names.len() >= 60, "only {} rows", names.len());
+    for (row, path) in exceptions().keys() {
+        assert!(
+            names.contains(row.as_str()),
+            "the exception for '{row}' {path} names no row"
+        );
+    }
+}
+
+#[test]
+fn a_difference_is_found_by_row_and_path() {
+    let rows = &rows()[..1];
+    let one =
+        serde_json::json!({"client": {"status": 200, "headers": [["a", "1"], ["b", "2"]]}, "upstream": []});
+    let mut other = one.clone();
+    other["client"]["headers"][1][1] = "3".into();
+    let text = compare(rows, std::slice::from_ref(&one), &[other], true);
+    assert!(text.contains("`host exact` `client.headers`"), "{text}");
+    assert!(text.contains(r#"envoy only:  ["b","2"]"#), "{text}");
+    assert_eq!(
+        compare(rows, std::slice::from_ref(&one), std::slice::from_ref(&one), true),
+        ""
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
+    if let Err(missing) = peers::envoy() {
+        return peers::skip("differential", &missing);
+    }
+    let rows = rows();
+    let envoy = Stage::start(Proxy::Envoy).await?.observe(&rows).await?;
+    let mut wrong = String::new();
+    for (row, seen) in rows.iter().zip(&envoy) {
+        if std::env::var_os("REMORA_SHOW_TABLE").is_some() {
+            writeln!(std::io::stderr(), "{}: {seen}", row.name)?;
+        }
+        let status = &seen["client"]["status"];
+        if *status != row.status {
+            writeln!(
+                wrong,
+                "  '{}': the table says {}, Envoy {status}: {seen}",
+                row.name, row.status
+            )?;
+        }
+    }
+    ensure!(wrong.is_empty(), "the table is wrong about Envoy:\n{wrong}");
+    for proxy in Proxy::under_test("differential").await? {
+        let tested = Stage::start(proxy).await?.observe(&rows).await?;
+        let text = compare(&rows, &envoy, &tested, proxy == Proxy::Envoy);
+        ensure!(
+            text.is_empty(),
+            "{} differs from Envoy in {} places:\n{text}",
+            proxy.name(),
+            text.matches("  - ").count()
+        );
+    }
+    Ok(())
+}

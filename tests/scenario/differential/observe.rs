@@ -1,0 +1,192 @@
+//! What is seen of one row, with what must differ from run to run taken out.
+//!
+//! An observation is a JSON object: what the client got and what the upstream received. Ports, request ids, dates and
+//! durations become words; header fields are sorted by name, fields of one name keep their order.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use harness::client::{Http2Client, Http2Response, RawClient, RawResponse};
+use harness::http1::{Fields, Head, fields_json};
+use harness::upstream::{Received, Upstream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use super::table::{Http2, Send, Step};
+
+/// Carries out a row against `to` and says what came of it.
+pub(crate) async fn observe(send: &Send, to: SocketAddr, upstreams: &[&Upstream]) -> Result<Value> {
+    for upstream in upstreams {
+        upstream.take_received();
+    }
+    let client = match send {
+        Send::Text(text) => exchange(text, to).await,
+        Send::Steps(steps) => converse(steps, to).await,
+        Send::Http2(request) => http2(request, to).await,
+    };
+    let client = client.unwrap_or_else(|error| json!({"status": 0, "ended": words(&error)}));
+    let received: Vec<Value> = upstreams
+        .iter()
+        .flat_map(|up| up.take_received())
+        .map(|got| report(&got))
+        .collect();
+    Ok(json!({"client": client, "upstream": received}))
+}
+
+/// How a connection ended, without the words of one library version or system call.
+fn words(error: &anyhow::Error) -> &'static str {
+    let text = format!("{error:#}").to_ascii_lowercase();
+    if text.contains("no answer within") {
+        "no answer"
+    } else if text.contains("stream error") || text.contains("stream closed") {
+        "stream reset"
+    } else {
+        "closed"
+    }
+}
+
+async fn exchange(text: &str, to: SocketAddr) -> Result<Value> {
+    let mut client = RawClient::connect(to).await?;
+    let response = client.exchange(&wire(text)).await?;
+    Ok(response_json(&response))
+}
+
+async fn converse(steps: &[Step], to: SocketAddr) -> Result<Value> {
+    let mut client = RawClient::connect(to).await?;
+    let mut seen = Vec::new();
+    let mut status = 0;
+    for step in steps {
+        match step {
+            Step::Text(text) => client.send(&wire(text)).await?,
+            Step::Fill(count) => client.send(&vec![b'x'; *count]).await?,
+            Step::Head => {
+                let head = client.read_head().await?.context("closed")?;
+                status = head.status();
+                seen.push(head_json(&head));
+            }
+            Step::Read(count) => {
+                let mut bytes = vec![0; *count];
+                harness::client::timed(async { Ok(client.stream().read_exact(&mut bytes).await?) }).await?;
+                seen.push(body_json(&bytes));
+            }
+            Step::Response(method) => {
+                let response = client.read_response(method).await?.context("closed")?;
+                status = response.status();
+                seen.push(response_json(&response));
+            }
+        }
+    }
+    Ok(json!({"status": status, "seen": seen}))
+}
+
+async fn http2(request: &Http2, to: SocketAddr) -> Result<Value> {
+    let client = Http2Client::connect(to).await?;
+    let mut head = Request::builder()
+        .method(request.method)
+        .version(http::Version::HTTP_2)
+        .uri(format!("http://{}{}", request.authority, request.path));
+    for (name, value) in request.headers {
+        head = head.header(*name, *value);
+    }
+    let mut trailers = HeaderMap::new();
+    for (name, value) in request.trailers {
+        trailers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    let trailers = (!trailers.is_empty()).then_some(trailers);
+    let response = client
+        .exchange(
+            head.body(())?,
+            Bytes::from_static(request.body.as_bytes()),
+            trailers,
+        )
+        .await?;
+    Ok(http2_json(&response))
+}
+
+/// LF becomes CRLF.
+fn wire(text: &str) -> Vec<u8> {
+    text.replace('\n', "\r\n").into_bytes()
+}
+
+fn head_json(head: &Head) -> Value {
+    json!({"line": head.start_line, "headers": normal(&head.headers)})
+}
+
+fn response_json(response: &RawResponse) -> Value {
+    json!({
+        "status": response.status(), "line": response.head.start_line, "headers": normal(&response.head.headers),
+        "informational": response.informational.iter().map(head_json).collect::<Vec<_>>(),
+        "body": body_json(&response.body.bytes), "complete": response.body.complete,
+        "trailers": normal(&response.body.trailers),
+    })
+}
+
+fn http2_json(response: &Http2Response) -> Value {
+    let fields = |map: &HeaderMap| -> Fields {
+        map.iter()
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
+            })
+            .collect()
+    };
+    json!({
+        "status": response.head.status().as_u16(), "headers": normal(&fields(response.head.headers())),
+        "body": body_json(&response.body), "trailers": response.trailers.as_ref().map(|map| normal(&fields(map))),
+        "reset": response.reset.map(|reason| format!("{reason:?}")),
+    })
+}
+
+fn report(received: &Received) -> Value {
+    let mut report = received.report();
+    report["connection"] = Value::Null;
+    report["headers"] = normal(&received.headers);
+    report
+}
+
+/// A short body as text, a long one as its length; the upstream's report is compared where it was received.
+fn body_json(bytes: &[u8]) -> Value {
+    let text = String::from_utf8_lossy(bytes);
+    if text.contains("\"upstream\":") {
+        json!("the upstream's report")
+    } else if bytes.len() > 400 {
+        json!(format!(
+            "{} octets, all x: {}",
+            bytes.len(),
+            bytes.iter().all(|byte| *byte == b'x')
+        ))
+    } else {
+        json!(text)
+    }
+}
+
+fn normal(fields: &Fields) -> Value {
+    let mut fields: Fields = fields
+        .iter()
+        .map(|(name, value)| (name.clone(), normal_value(&name.to_ascii_lowercase(), value)))
+        .collect();
+    fields.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+    fields_json(&fields)
+}
+
+fn normal_value(name: &str, value: &str) -> String {
+    let is_uuid = value.len() == 36 && value.bytes().filter(|byte| *byte == b'-').count() == 4;
+    match name {
+        "date" if value.ends_with(" GMT") => "DATE".to_owned(),
+        "x-request-id" if is_uuid => "UUID".to_owned(),
+        "x-envoy-upstream-service-time" => "MILLISECONDS".to_owned(),
+        // The upstream's report holds what differs from run to run.
+        "content-length"
+            if value
+                .parse::<u32>()
+                .is_ok_and(|length| (200..2000).contains(&length)) =>
+        {
+            "OF THE REPORT".to_owned()
+        }
+        _ => value.to_owned(),
+    }
+}
