@@ -100,6 +100,35 @@ impl Pool {
         self.read_tree(&node, message_name, "", options)
     }
 
+    /// Reads the content of a file, of which the name says what it is: `.pb` for an encoded message, else text as for
+    /// [`Pool::read`].
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, or that the content is no text or no such message.
+    pub fn read_file(
+        &self,
+        name: &str,
+        content: &[u8],
+        message_name: &str,
+        options: ReadOptions,
+    ) -> Result<Document, Problems> {
+        let refused = |expected: &str, found: String| Problems(vec![Problem::new("", expected, found)]);
+        match name.rsplit_once('.').map(|(_, ending)| ending) {
+            Some("pb") => match self.decode(content, message_name) {
+                Ok(_) => Ok(Document::from_bytes(content.to_vec())),
+                Err(error) => Err(refused("an encoded message", error.to_string())),
+            },
+            Some("pb_text") => Err(refused(
+                "a name that ends in .yaml, .yml, .json or .pb",
+                quoted(name),
+            )),
+            _ => match str::from_utf8(content) {
+                Ok(text) => self.read(text, message_name, options),
+                Err(error) => Err(refused("a text in UTF-8", error.to_string())),
+            },
+        }
+    }
+
     /// Reads a JSON value, such as the inside of a `TypedStruct` (see [`crate::json::WriteOptions`] for the way back), as
     /// the message `message_name`. Paths of problems start with `path`.
     ///
