@@ -1,1 +1,4 @@
 //! Translation.
+
+pub mod bootstrap;
+pub mod config_source;
