@@ -137,7 +137,10 @@ impl Attendant {
                         self.handle.0.requests.notify_one();
                     }
                 }
-                () = tokio::time::sleep_until(wake_at) => self.handle.session().on_time(now()),
+                () = tokio::time::sleep_until(wake_at) => {
+                    self.handle.session().on_time(now());
+                    self.handle.0.requests.notify_one();
+                }
                 () = self.handle.0.events.notified() => {}
             }
         }

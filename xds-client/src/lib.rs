@@ -7,7 +7,7 @@
 //!
 //! | question | module |
 //! | --- | --- |
-//! | what is sent when, what does a response change | [`session`] (sans-IO), one `subscription` per type |
+//! | what is sent when, what does a response change | [`session`] (sans-IO), one `subscription` per type, `review` |
 //! | how is it written on the wire | `sotw`, `delta`, `wire` |
 //! | who moves the bytes | [`stream`] (gRPC), [`filesystem`] (files) |
 //! | how is a server reached | [`connector`] |
@@ -20,6 +20,7 @@ pub mod filesystem;
 mod handle;
 mod reading;
 pub mod resource_type;
+mod review;
 pub mod session;
 mod sotw;
 mod status;

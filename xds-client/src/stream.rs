@@ -372,19 +372,19 @@ impl Driver {
 }
 
 fn describe(status: &tonic::Status) -> String {
-    let code = format!("gRPC status {:?}: {}", status.code(), status.message());
-    status
-        .source()
-        .map_or(code.clone(), |source| format!("{code}: {}", words(source)))
+    let words = format!("gRPC status {:?}: {}", status.code(), status.message());
+    with_causes(words, status.source())
 }
 
 /// An error with its causes.
 fn words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
+    with_causes(error.to_string(), error.source())
+}
+
+fn with_causes(mut words: String, mut source: Option<&(dyn Error + 'static)>) -> String {
     while let Some(cause) = source {
         let cause_words = cause.to_string();
-        if !words.ends_with(&cause_words) {
+        if !words.contains(&cause_words) {
             words = format!("{words}: {cause_words}");
         }
         source = cause.source();

@@ -1,31 +1,23 @@
-//! One resource type on one session: what is wanted, what the server was told, what was accepted, what is in review.
+//! One resource type on one session: what is wanted, what was the server told, what is held, and what is overdue?
 //!
-//! ```text
-//! received -> waiting -> in review (the caller has it) -> verdict -> answer -> sent
-//!                    \-> refused here (duplicate, too large, unreadable) ----^
-//! ```
-//! What holds: at most one response is in review, so "changed" always means changed since what the caller accepted
-//! last; each response leaves exactly one answer, on its own stream or not at all; what is held is wanted.
+//! What holds: what is held is wanted; what the server was told is forgotten with its stream; a fetch timer runs only
+//! for what was requested on the standing stream. What responses do to this state stands in `review.rs`, how it
+//! becomes requests in `sotw.rs` and `delta.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::deadlines::Deadlines;
-use crate::reading::{Entry, Reading};
-use crate::resource_type::absence_is_removal;
+use crate::review::{Held, Review};
 use crate::session::Variant;
 use crate::status::RejectedResponse;
-use crate::update::{Event, Interest, Rejection, Resource, ResponseToken, Update};
-use crate::{delta, sotw};
+use crate::update::{Event, Interest, Rejection};
 
 /// Stands for all resources among the names, as on the wire.
 pub(crate) const WILDCARD: &str = "*";
-
-/// A NACK stays well below the 4 MiB that a server receives by default.
-const NACK_MESSAGE_LIMIT: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Subscription {
@@ -37,16 +29,16 @@ pub(crate) struct Subscription {
     /// State-of-the-world: the last version that was accepted whole.
     pub(crate) version: Arc<str>,
     pub(crate) fetch_timeout: Option<Duration>,
-    awaited: Deadlines,
-    expiries: Deadlines,
+    pub(crate) awaited: Deadlines,
+    pub(crate) expiries: Deadlines,
     /// Known or presumed not to exist.
     pub(crate) missing: BTreeSet<Arc<str>>,
     /// A wildcard needs no fetch timer (any more).
-    heard: bool,
+    pub(crate) heard: bool,
     pub(crate) rejected: BTreeMap<Arc<str>, (Rejection, Arc<str>)>,
 
-    waiting: VecDeque<Received>,
-    review: Option<Review>,
+    pub(crate) waiting: VecDeque<Received>,
+    pub(crate) review: Option<Review>,
 
     /// What the server was told on this stream, if anything.
     pub(crate) told: Option<BTreeSet<Arc<str>>>,
@@ -55,10 +47,35 @@ pub(crate) struct Subscription {
     /// The newest on this stream, or empty.
     pub(crate) nonce: String,
     pub(crate) answers: VecDeque<Answer>,
+    /// An answer that waits for its time, see [`Repetition`].
+    delayed: Option<(Instant, Answer)>,
+    pub(crate) repetition: Repetition,
     /// `wanted` may differ from `told`.
     pub(crate) unsettled: bool,
 
     pub(crate) facts: Facts,
+}
+
+/// Slows a conversation that goes in circles: some servers answer a NACK at once with the very response that was
+/// rejected (go-control-plane does in state of the world). The first NACK leaves at once, its repetitions wait from
+/// 100 ms up to 5 s each; a change of interest, another response or an ACK ends the waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Repetition {
+    last: Option<(Arc<str>, String)>,
+    count: u32,
+}
+
+impl Repetition {
+    pub(crate) fn delay(&mut self, version: &Arc<str>, rejected: Option<&String>) -> Duration {
+        let this = rejected.map(|message| (version.clone(), message.clone()));
+        if this.is_none() || this != self.last {
+            *self = Self { last: this, count: 0 };
+            return Duration::ZERO;
+        }
+        self.count = self.count.saturating_add(1);
+        let doubled = Duration::from_millis(100).saturating_mul(1 << (self.count - 1).min(10));
+        doubled.min(Duration::from_secs(5))
+    }
 }
 
 /// For `TypeStatus`.
@@ -70,24 +87,6 @@ pub(crate) struct Facts {
     pub(crate) fetch_timeouts: u64,
     pub(crate) last_accepted: Option<Instant>,
     pub(crate) last_rejected: Option<RejectedResponse>,
-}
-
-/// An accepted resource.
-#[derive(Clone, Debug)]
-pub(crate) struct Held {
-    pub(crate) version: Arc<str>,
-    fingerprint: Fingerprint,
-    pub(crate) accepted: Instant,
-}
-
-/// Length and 64-bit hash of a body: equal for "did not change".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fingerprint(usize, u64);
-
-impl Fingerprint {
-    fn of(body: &[u8]) -> Self {
-        Self(body.len(), rapidhash::v3::rapidhash_v3(body))
-    }
 }
 
 /// A response that was not looked at yet.
@@ -105,28 +104,6 @@ pub(crate) struct Answer {
     /// State-of-the-world: the last accepted version.
     pub(crate) version: Arc<str>,
     pub(crate) rejected: Option<String>,
-}
-
-/// The response that the caller is judging.
-#[derive(Debug)]
-struct Review {
-    serial: u64,
-    /// Whether the stream that it came from still stands.
-    answerable: bool,
-    nonce: String,
-    version: Arc<str>,
-    candidates: Vec<Candidate>,
-    removed: Vec<Arc<str>>,
-    unreadable: Vec<Rejection>,
-}
-
-#[derive(Debug)]
-struct Candidate {
-    name: Arc<str>,
-    version: Arc<str>,
-    /// Nothing for a heartbeat.
-    fingerprint: Option<Fingerprint>,
-    ttl: Option<Duration>,
 }
 
 impl Subscription {
@@ -149,6 +126,8 @@ impl Subscription {
             named: false,
             nonce: String::new(),
             answers: VecDeque::new(),
+            delayed: None,
+            repetition: Repetition::default(),
             unsettled: false,
             facts: Facts::default(),
         }
@@ -187,9 +166,10 @@ impl Subscription {
             }
         }
         self.unsettled = true;
+        self.hurry();
     }
 
-    fn is_wanted(&self, name: &Arc<str>) -> bool {
+    pub(crate) fn is_wanted(&self, name: &Arc<str>) -> bool {
         self.wanted.contains(name) || self.wanted.contains(WILDCARD)
     }
 
@@ -205,7 +185,7 @@ impl Subscription {
         self.missing.remove(name);
         self.rejected.remove(name);
         if let Some(review) = &mut self.review {
-            review.candidates.retain(|candidate| candidate.name != *name);
+            review.forget(name);
         }
     }
 
@@ -221,10 +201,11 @@ impl Subscription {
         self.nonce.clear();
         self.again.clear();
         self.answers.clear();
+        self.delayed = None;
         self.waiting.clear();
         self.awaited.clear_all();
         if let Some(review) = &mut self.review {
-            review.answerable = false;
+            review.stream_ended();
         }
     }
 
@@ -235,10 +216,26 @@ impl Subscription {
         !self.answers.is_empty() || (self.unsettled && !self.is_held_back(variant))
     }
 
-    /// A change of interest must wait for the verdict that is due: in state of the world because it would be taken
-    /// for the answer, and at the beginning of any stream because the verdict decides what we say that we hold.
-    pub(crate) fn is_held_back(&self, variant: Variant) -> bool {
-        self.review.is_some() && (variant == Variant::StateOfTheWorld || self.told.is_none())
+    /// A change of interest must wait for the answer that is due: in state of the world because it would be taken
+    /// for one, and at the beginning of any stream because the verdict decides what we say that we hold.
+    fn is_held_back(&self, variant: Variant) -> bool {
+        let first = self.told.is_none();
+        let answer_is_due = self.review.is_some() || self.delayed.is_some();
+        answer_is_due && (variant == Variant::StateOfTheWorld || first)
+    }
+
+    /// Answers at once, or after `delay`.
+    pub(crate) fn push_answer(&mut self, answer: Answer, delay: Duration, now: Instant) {
+        if delay.is_zero() || self.unsettled || !self.waiting.is_empty() {
+            self.answers.push_back(answer);
+        } else {
+            self.delayed = Some((now + delay, answer));
+        }
+    }
+
+    /// There is news for the server: what was to be said later is said now, before it.
+    fn hurry(&mut self) {
+        self.answers.extend(self.delayed.take().map(|(_, answer)| answer));
     }
 
     /// What to tell the server next: what is wanted, in two steps where it must first hear of a withdrawal.
@@ -274,289 +271,25 @@ impl Subscription {
 
     pub(crate) fn receive(&mut self, received: Received) {
         self.facts.received += 1;
+        self.hurry();
         self.nonce.clone_from(&received.nonce);
         self.waiting.push_back(received);
-    }
-
-    /// Takes the next waiting response into review, unless one is there.
-    pub(crate) fn review_next(&mut self, variant: Variant, serial: u64, now: Instant) -> Option<Event> {
-        if self.review.is_some() {
-            return None;
-        }
-        let Received {
-            nonce,
-            version,
-            content,
-        } = self.waiting.pop_front()?;
-        self.heard = true;
-        self.awaited.clear(&WILDCARD.into());
-        let reading = content.and_then(|response| match variant {
-            Variant::StateOfTheWorld => sotw::read(response, &self.type_url, &version),
-            Variant::Delta => delta::read(response, &self.type_url, &version),
-        });
-        let duplicate = |name: &Arc<str>| format!("{name}: expected once in a response, found twice");
-        match reading.and_then(|reading| reading.duplicate().map(duplicate).map_or(Ok(reading), Err)) {
-            Ok(reading) => Some(Event::Update(
-                self.begin_review(reading, nonce, version, variant, serial),
-            )),
-            Err(reason) => {
-                let rejections = vec![Rejection::new("response", reason.clone())];
-                self.answer(nonce, &version, Err((reason.clone(), rejections)), now);
-                Some(Event::Refused {
-                    type_url: self.type_url.clone(),
-                    version,
-                    reason,
-                })
-            }
-        }
-    }
-
-    fn begin_review(
-        &mut self,
-        reading: Reading,
-        nonce: String,
-        version: Arc<str>,
-        variant: Variant,
-        serial: u64,
-    ) -> Update {
-        let removed = self.removals(&reading, variant);
-        let mut candidates = Vec::new();
-        let mut resources = Vec::new();
-        for Entry {
-            name,
-            version,
-            body,
-            ttl,
-        } in reading.entries
-        {
-            if !self.is_wanted(&name) {
-                continue;
-            }
-            self.awaited.clear(&name);
-            let held = self.held.get(&name);
-            let fingerprint = body.as_deref().map(Fingerprint::of);
-            if let Some(body) = body.filter(|_| held.map(|held| held.fingerprint) != fingerprint) {
-                resources.push(Resource {
-                    name: name.clone(),
-                    version: version.clone(),
-                    body,
-                });
-            }
-            candidates.push(Candidate {
-                name,
-                version,
-                fingerprint,
-                ttl,
-            });
-        }
-        let unreadable = reading.unreadable;
-        removed
-            .iter()
-            .chain(unreadable.iter().map(|bad| &bad.name))
-            .for_each(|name| self.awaited.clear(name));
-        self.review = Some(Review {
-            serial,
-            answerable: true,
-            nonce,
-            version: version.clone(),
-            candidates,
-            removed: removed.clone(),
-            unreadable: unreadable.clone(),
-        });
-        let response = ResponseToken {
-            type_url: self.type_url.clone(),
-            serial,
-        };
-        Update {
-            type_url: self.type_url.clone(),
-            version,
-            resources,
-            removed,
-            unreadable,
-            response,
-        }
-    }
-
-    /// What the response says does not exist, among what is held, rejected or wanted by name.
-    fn removals(&self, reading: &Reading, variant: Variant) -> Vec<Arc<str>> {
-        let seen = |name: &Arc<str>| self.held.contains_key(name) || self.rejected.contains_key(name);
-        let concerns_us = |name: &Arc<str>| seen(name) || self.wanted.contains(name);
-        match variant {
-            Variant::Delta => reading
-                .removed
-                .iter()
-                .filter(|name| concerns_us(name))
-                .cloned()
-                .collect(),
-            Variant::StateOfTheWorld if absence_is_removal(&self.type_url) && !reading.nameless => {
-                let readable = reading.entries.iter().map(|entry| &entry.name);
-                let present: HashSet<_> = readable
-                    .chain(reading.unreadable.iter().map(|bad| &bad.name))
-                    .collect();
-                let asked = self
-                    .told
-                    .iter()
-                    .flatten()
-                    .filter(|name| self.wanted.contains(*name));
-                let asked = asked.filter(|name| &***name != WILDCARD && !self.missing.contains(*name));
-                let known: BTreeSet<_> = self
-                    .held
-                    .keys()
-                    .chain(self.rejected.keys())
-                    .chain(asked)
-                    .collect();
-                known
-                    .into_iter()
-                    .filter(|name| !present.contains(name))
-                    .cloned()
-                    .collect()
-            }
-            Variant::StateOfTheWorld => Vec::new(),
-        }
-    }
-
-    /// The caller's verdict: everything that it did not reject is held from now on.
-    pub(crate) fn verdict(&mut self, serial: u64, rejections: Vec<Rejection>, now: Instant) {
-        let Some(review) = self.review.take_if(|review| review.serial == serial) else {
-            debug_assert!(false, "a token exists only while its response is in review");
-            return;
-        };
-        let mut all = review.unreadable;
-        all.extend(rejections);
-        let bad: HashMap<&str, &Rejection> = all
-            .iter()
-            .map(|rejection| (&*rejection.name, rejection))
-            .collect();
-        for candidate in review.candidates {
-            match bad.get(&*candidate.name) {
-                None => self.accept(candidate, now),
-                Some(&rejection) => {
-                    self.rejected
-                        .insert(candidate.name, (rejection.clone(), candidate.version));
-                }
-            }
-        }
-        for name in &review.removed {
-            self.held.remove(name);
-            self.expiries.clear(name);
-            self.rejected.remove(name);
-            if self.wanted.contains(name) {
-                self.missing.insert(name.clone());
-            }
-        }
-        let outcome = if all.is_empty() {
-            Ok(())
-        } else {
-            Err((nack_message(&all), all))
-        };
-        if review.answerable {
-            self.answer(review.nonce, &review.version, outcome, now);
-        } else {
-            self.conclude(
-                &review.version,
-                outcome.map_err(|(_, rejections)| rejections),
-                now,
-            );
-        }
-    }
-
-    fn accept(&mut self, candidate: Candidate, now: Instant) {
-        let Candidate {
-            name,
-            version,
-            fingerprint,
-            ttl,
-        } = candidate;
-        match (fingerprint, self.held.get_mut(&name)) {
-            (Some(fingerprint), Some(held)) if held.fingerprint == fingerprint => held.version = version,
-            (Some(fingerprint), _) => {
-                self.held.insert(
-                    name.clone(),
-                    Held {
-                        version,
-                        fingerprint,
-                        accepted: now,
-                    },
-                );
-            }
-            (None, Some(held)) if held.version == version => {}
-            // A heartbeat for a version that we do not have says nothing about what we have.
-            (None, _) => return,
-        }
-        self.missing.remove(&name);
-        if fingerprint.is_some() {
-            self.rejected.remove(&name);
-        }
-        match ttl {
-            Some(ttl) => self.expiries.set(&name, now + ttl),
-            None if fingerprint.is_some() => self.expiries.clear(&name),
-            None => {}
-        }
-    }
-
-    fn answer(
-        &mut self,
-        nonce: String,
-        version: &Arc<str>,
-        outcome: Result<(), (String, Vec<Rejection>)>,
-        now: Instant,
-    ) {
-        let (rejected, outcome) = match outcome {
-            Ok(()) => (None, Ok(())),
-            Err((message, rejections)) => (Some(message), Err(rejections)),
-        };
-        self.conclude(version, outcome, now);
-        self.answers.push_back(Answer {
-            nonce,
-            version: self.version.clone(),
-            rejected,
-        });
-    }
-
-    fn conclude(&mut self, version: &Arc<str>, outcome: Result<(), Vec<Rejection>>, now: Instant) {
-        match outcome {
-            Ok(()) => {
-                self.version = version.clone();
-                self.facts.accepted += 1;
-                self.facts.last_accepted = Some(now);
-            }
-            Err(rejections) => {
-                self.facts.rejected += 1;
-                self.facts.last_rejected = Some(RejectedResponse {
-                    version: version.clone(),
-                    rejections,
-                    at: now,
-                });
-            }
-        }
-    }
-
-    /// A response that never became one, from a source that cannot be answered.
-    pub(crate) fn refuse(&mut self, reason: String, now: Instant) -> Event {
-        self.facts.received += 1;
-        let version: Arc<str> = "".into();
-        self.conclude(
-            &version,
-            Err(vec![Rejection::new("response", reason.clone())]),
-            now,
-        );
-        Event::Refused {
-            type_url: self.type_url.clone(),
-            version,
-            reason,
-        }
     }
 
     // --- time
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        [self.awaited.next(), self.expiries.next()]
+        let delayed = self.delayed.as_ref().map(|(at, _)| *at);
+        [self.awaited.next(), self.expiries.next(), delayed]
             .into_iter()
             .flatten()
             .min()
     }
 
     pub(crate) fn on_time(&mut self, now: Instant) -> [Option<Event>; 2] {
+        if self.delayed.as_ref().is_some_and(|(at, _)| *at <= now) {
+            self.hurry();
+        }
         let expired = self.expiries.take_due(now);
         for name in &expired {
             self.held.remove(name);
@@ -579,20 +312,4 @@ impl Subscription {
             }),
         ]
     }
-}
-
-/// Every bad resource as `name: reason`, one per line; cut with a count where the list is absurdly long.
-fn nack_message(rejections: &[Rejection]) -> String {
-    let mut message = String::new();
-    for (index, Rejection { name, reason }) in rejections.iter().enumerate() {
-        if message.len() + name.len() + reason.len() > NACK_MESSAGE_LIMIT {
-            message.push_str(&format!("\n(and {} more)", rejections.len() - index));
-            break;
-        }
-        if index > 0 {
-            message.push('\n');
-        }
-        message.push_str(&format!("{name}: {reason}"));
-    }
-    message
 }

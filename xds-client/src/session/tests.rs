@@ -20,6 +20,7 @@ use crate::update::{Resource, Update};
 mod convergence;
 mod delta;
 mod sotw;
+mod sotw_answers;
 
 const NODE: &str = "sidecar~10.0.0.1~web~cluster.local";
 

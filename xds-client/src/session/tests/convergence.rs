@@ -49,6 +49,7 @@ impl Simulation {
     fn new(variant: Variant) -> Self {
         let mut client = Client::new(variant);
         client.session.set_fetch_timeout(ENDPOINTS, None);
+        client.session.set_fetch_timeout(CLUSTER, None);
         client.want_all(CLUSTER);
         client.open();
         Self {
@@ -68,7 +69,8 @@ impl Simulation {
     fn step(&mut self, (kind, which, detail): (u8, u8, u8)) {
         let name = NAMES[usize::from(which) % NAMES.len()];
         let index = usize::from(detail) % TYPES.len();
-        match kind % 10 {
+        match kind % 11 {
+            10 => self.client.pass(Duration::from_millis(u64::from(detail) * 10)),
             0 => self.change(index, name, "good"),
             1 => self.change(index, name, "bad"),
             2 => self.remove(index, name),
@@ -185,7 +187,8 @@ impl Simulation {
                 "asked for all endpoints"
             );
         }
-        watch.push_due |= !watch.asked || names != watch.names;
+        // Some servers repeat what was rejected.
+        watch.push_due |= !watch.asked || names != watch.names || request.error_detail.is_some();
         watch.asked = true;
         watch.names = names;
     }
@@ -232,7 +235,7 @@ impl Simulation {
                 let resources = present
                     .map(|(name, content)| resource(index, name, content))
                     .collect();
-                response(TYPES[index], &nonce, &nonce, resources).encode_to_vec()
+                response(TYPES[index], &format!("{world:?}"), &nonce, resources).encode_to_vec()
             }
             Variant::Delta => {
                 let fresh = |(name, content): &(&String, &String)| {
@@ -329,6 +332,7 @@ impl Simulation {
             self.server_pushes(1);
             self.client_reads();
             self.caller_judges();
+            self.client.pass(Duration::from_secs(1));
         }
     }
 

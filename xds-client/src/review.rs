@@ -1,0 +1,388 @@
+//! What does a response change? From its arrival to its answer.
+//!
+//! ```text
+//! received -> waiting -> in review (the caller has it) -> verdict -> answer -> sent
+//!                    \-> refused here (duplicate, too large, unreadable) ----^
+//! ```
+//! What holds: at most one response of a type is in review, so "changed" always means changed since what the caller
+//! accepted last; each response leaves exactly one answer, or none once its stream is gone.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::reading::{Entry, Reading};
+use crate::resource_type::absence_is_removal;
+use crate::session::Variant;
+use crate::status::RejectedResponse;
+use crate::subscription::{Answer, Received, Subscription, WILDCARD};
+use crate::update::{Event, Rejection, Resource, ResponseToken, Update};
+use crate::{delta, sotw};
+
+/// A NACK stays well below the 4 MiB that a server receives by default.
+const NACK_MESSAGE_LIMIT: usize = 256 * 1024;
+
+/// One reason in it, bytes: a resource that says too much must not silence the others.
+const NACK_REASON_LIMIT: usize = 8 * 1024;
+
+/// An accepted resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) version: Arc<str>,
+    fingerprint: Fingerprint,
+    pub(crate) accepted: Instant,
+}
+
+/// Length and 64-bit hash of a body: equal for "did not change".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint(usize, u64);
+
+impl Fingerprint {
+    fn of(body: &[u8]) -> Self {
+        Self(body.len(), rapidhash::v3::rapidhash_v3(body))
+    }
+}
+
+/// The response that the caller is judging.
+#[derive(Debug)]
+pub(crate) struct Review {
+    serial: u64,
+    /// Whether the stream that it came from still stands.
+    answerable: bool,
+    nonce: String,
+    version: Arc<str>,
+    candidates: Vec<Candidate>,
+    removed: Vec<Arc<str>>,
+    unreadable: Vec<Rejection>,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    name: Arc<str>,
+    version: Arc<str>,
+    /// Nothing for a heartbeat.
+    fingerprint: Option<Fingerprint>,
+    ttl: Option<Duration>,
+}
+
+impl Review {
+    /// Given up while in review: what the verdict says of it no longer counts.
+    pub(crate) fn forget(&mut self, name: &Arc<str>) {
+        self.candidates.retain(|candidate| candidate.name != *name);
+        self.removed.retain(|removed| removed != name);
+    }
+
+    pub(crate) fn stream_ended(&mut self) {
+        self.answerable = false;
+    }
+}
+
+impl Subscription {
+    /// Takes the next waiting response into review, unless one is there.
+    pub(crate) fn review_next(&mut self, variant: Variant, serial: u64, now: Instant) -> Option<Event> {
+        if self.review.is_some() {
+            return None;
+        }
+        let Received {
+            nonce,
+            version,
+            content,
+        } = self.waiting.pop_front()?;
+        self.heard = true;
+        self.awaited.clear(&WILDCARD.into());
+        let reading = content.and_then(|response| match variant {
+            Variant::StateOfTheWorld => sotw::read(response, &self.type_url, &version),
+            Variant::Delta => delta::read(response, &self.type_url, &version),
+        });
+        let duplicate = |name: &Arc<str>| format!("{name}: expected once in a response, found twice");
+        match reading.and_then(|reading| reading.duplicate().map(duplicate).map_or(Ok(reading), Err)) {
+            Ok(reading) => Some(Event::Update(
+                self.begin_review(reading, nonce, version, variant, serial),
+            )),
+            Err(reason) => {
+                let rejections = vec![Rejection::new("response", reason.clone())];
+                self.answer(nonce, &version, Err((reason.clone(), rejections)), now);
+                Some(Event::Refused {
+                    type_url: self.type_url.clone(),
+                    version,
+                    reason,
+                })
+            }
+        }
+    }
+
+    fn begin_review(
+        &mut self,
+        reading: Reading,
+        nonce: String,
+        version: Arc<str>,
+        variant: Variant,
+        serial: u64,
+    ) -> Update {
+        let removed = self.removals(&reading, variant);
+        let mut candidates = Vec::new();
+        let mut resources = Vec::new();
+        for Entry {
+            name,
+            version,
+            body,
+            ttl,
+        } in reading.entries
+        {
+            if !self.is_wanted(&name) {
+                continue;
+            }
+            self.awaited.clear(&name);
+            let held = self.held.get(&name);
+            let fingerprint = body.as_deref().map(Fingerprint::of);
+            if let Some(body) = body.filter(|_| held.map(|held| held.fingerprint) != fingerprint) {
+                resources.push(Resource {
+                    name: name.clone(),
+                    version: version.clone(),
+                    body,
+                });
+            }
+            candidates.push(Candidate {
+                name,
+                version,
+                fingerprint,
+                ttl,
+            });
+        }
+        let unreadable = reading.unreadable;
+        removed
+            .iter()
+            .chain(unreadable.iter().map(|bad| &bad.name))
+            .for_each(|name| self.awaited.clear(name));
+        self.review = Some(Review {
+            serial,
+            answerable: true,
+            nonce,
+            version: version.clone(),
+            candidates,
+            removed: removed.clone(),
+            unreadable: unreadable.clone(),
+        });
+        let response = ResponseToken {
+            type_url: self.type_url.clone(),
+            serial,
+        };
+        Update {
+            type_url: self.type_url.clone(),
+            version,
+            resources,
+            removed,
+            unreadable,
+            response,
+        }
+    }
+
+    /// What the response says does not exist, among what is held, rejected or wanted by name.
+    fn removals(&self, reading: &Reading, variant: Variant) -> Vec<Arc<str>> {
+        let seen = |name: &Arc<str>| self.held.contains_key(name) || self.rejected.contains_key(name);
+        let concerns_us = |name: &Arc<str>| seen(name) || self.wanted.contains(name);
+        match variant {
+            Variant::Delta => reading
+                .removed
+                .iter()
+                .filter(|name| concerns_us(name))
+                .cloned()
+                .collect(),
+            Variant::StateOfTheWorld if absence_is_removal(&self.type_url) && !reading.nameless => {
+                let readable = reading.entries.iter().map(|entry| &entry.name);
+                let present: HashSet<_> = readable
+                    .chain(reading.unreadable.iter().map(|bad| &bad.name))
+                    .collect();
+                let asked = self
+                    .told
+                    .iter()
+                    .flatten()
+                    .filter(|name| self.wanted.contains(*name));
+                let asked = asked.filter(|name| &***name != WILDCARD && !self.missing.contains(*name));
+                let known: BTreeSet<_> = self
+                    .held
+                    .keys()
+                    .chain(self.rejected.keys())
+                    .chain(asked)
+                    .collect();
+                known
+                    .into_iter()
+                    .filter(|name| !present.contains(name))
+                    .cloned()
+                    .collect()
+            }
+            Variant::StateOfTheWorld => Vec::new(),
+        }
+    }
+
+    /// The caller's verdict: everything that it did not reject is held from now on.
+    pub(crate) fn verdict(&mut self, serial: u64, rejections: Vec<Rejection>, now: Instant) {
+        let Some(review) = self.review.take_if(|review| review.serial == serial) else {
+            debug_assert!(false, "a token exists only while its response is in review");
+            return;
+        };
+        let mut all = review.unreadable;
+        all.extend(rejections);
+        let bad: HashMap<&str, &Rejection> = all
+            .iter()
+            .map(|rejection| (&*rejection.name, rejection))
+            .collect();
+        for candidate in review.candidates {
+            match bad.get(&*candidate.name) {
+                None => self.accept(candidate, now),
+                Some(&rejection) => {
+                    self.rejected
+                        .insert(candidate.name, (rejection.clone(), candidate.version));
+                }
+            }
+        }
+        for name in &review.removed {
+            self.held.remove(name);
+            self.expiries.clear(name);
+            self.rejected.remove(name);
+            if self.wanted.contains(name) {
+                self.missing.insert(name.clone());
+            }
+        }
+        let outcome = if all.is_empty() {
+            Ok(())
+        } else {
+            Err((nack_message(&all), all))
+        };
+        if review.answerable {
+            self.answer(review.nonce, &review.version, outcome, now);
+        } else {
+            self.conclude(
+                &review.version,
+                outcome.map_err(|(_, rejections)| rejections),
+                now,
+            );
+        }
+    }
+
+    fn accept(&mut self, candidate: Candidate, now: Instant) {
+        let Candidate {
+            name,
+            version,
+            fingerprint,
+            ttl,
+        } = candidate;
+        match (fingerprint, self.held.get_mut(&name)) {
+            (Some(fingerprint), Some(held)) if held.fingerprint == fingerprint => held.version = version,
+            (Some(fingerprint), _) => {
+                self.held.insert(
+                    name.clone(),
+                    Held {
+                        version,
+                        fingerprint,
+                        accepted: now,
+                    },
+                );
+            }
+            (None, Some(held)) if held.version == version => {}
+            // A heartbeat for a version that we do not have says nothing about what we have.
+            (None, _) => return,
+        }
+        self.missing.remove(&name);
+        if fingerprint.is_some() {
+            self.rejected.remove(&name);
+        }
+        match ttl {
+            Some(ttl) => self.expiries.set(&name, now + ttl),
+            None if fingerprint.is_some() => self.expiries.clear(&name),
+            None => {}
+        }
+    }
+
+    fn answer(
+        &mut self,
+        nonce: String,
+        version: &Arc<str>,
+        outcome: Result<(), (String, Vec<Rejection>)>,
+        now: Instant,
+    ) {
+        let (rejected, outcome) = match outcome {
+            Ok(()) => (None, Ok(())),
+            Err((message, rejections)) => (Some(message), Err(rejections)),
+        };
+        self.conclude(version, outcome, now);
+        let delay = self.repetition.delay(version, rejected.as_ref());
+        let answer = Answer {
+            nonce,
+            version: self.version.clone(),
+            rejected,
+        };
+        self.push_answer(answer, delay, now);
+    }
+
+    fn conclude(&mut self, version: &Arc<str>, outcome: Result<(), Vec<Rejection>>, now: Instant) {
+        match outcome {
+            Ok(()) => {
+                self.version = version.clone();
+                self.facts.accepted += 1;
+                self.facts.last_accepted = Some(now);
+            }
+            Err(rejections) => {
+                self.facts.rejected += 1;
+                self.facts.last_rejected = Some(RejectedResponse {
+                    version: version.clone(),
+                    rejections,
+                    at: now,
+                });
+            }
+        }
+    }
+
+    /// A response that never became one, from a source that cannot be answered.
+    pub(crate) fn refuse(&mut self, reason: String, now: Instant) -> Event {
+        self.facts.received += 1;
+        let version: Arc<str> = "".into();
+        self.conclude(
+            &version,
+            Err(vec![Rejection::new("response", reason.clone())]),
+            now,
+        );
+        Event::Refused {
+            type_url: self.type_url.clone(),
+            version,
+            reason,
+        }
+    }
+}
+
+/// Every bad resource as `name: reason`, one per line; cut with a count where the list is absurdly long.
+fn nack_message(rejections: &[Rejection]) -> String {
+    let mut message = String::new();
+    for (index, Rejection { name, reason }) in rejections.iter().enumerate() {
+        let reason = &reason[..reason.floor_char_boundary(NACK_REASON_LIMIT)];
+        if message.len() + name.len() + reason.len() > NACK_MESSAGE_LIMIT {
+            message.push_str(&format!("\n(and {} more)", rejections.len() - index));
+            break;
+        }
+        if index > 0 {
+            message.push('\n');
+        }
+        message.push_str(&format!("{name}: {reason}"));
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nack_names_as_many_as_fit_and_counts_the_rest() {
+        let mut rejections = vec![Rejection::new("first", "\u{e9}".repeat(NACK_REASON_LIMIT))];
+        rejections.extend((0..10_000).map(|index| Rejection::new(format!("r{index}"), "x".repeat(100))));
+        let message = nack_message(&rejections);
+        assert!(message.len() < NACK_MESSAGE_LIMIT + 100);
+        let lines: Vec<_> = message.lines().collect();
+        assert_eq!(lines[0].len(), "first: ".len() + NACK_REASON_LIMIT);
+        assert!(lines[1].starts_with("r0: x"));
+        assert_eq!(
+            lines[lines.len() - 1],
+            format!("(and {} more)", rejections.len() + 1 - lines.len())
+        );
+    }
+}
