@@ -82,7 +82,11 @@ impl ClientConnection {
             return Err(StreamError::Protocol(details::CODEC_ERROR));
         }
         let framing = encode::request(head, self.wire.tail());
-        let ends = if head.body == BodyLength::None { Ends::WithHead } else { Ends::Later };
+        let ends = if head.body == BodyLength::None {
+            Ends::WithHead
+        } else {
+            Ends::Later
+        };
         self.sending = Sending::after_head(framing, ends);
         self.asked = match head.method {
             Method::HEAD => Asked::Head,
@@ -139,7 +143,10 @@ impl ClientConnection {
 
     /// Takes the byte stream and what was read ahead, for a tunnel. Everything sent must have been flushed.
     pub fn into_parts(self) -> (Io, Bytes) {
-        debug_assert!(self.wire.queued() == 0, "a tunnel begins after its request was written");
+        debug_assert!(
+            self.wire.queued() == 0,
+            "a tunnel begins after its request was written"
+        );
         self.wire.into_parts()
     }
 
@@ -155,7 +162,11 @@ impl ClientConnection {
             return Ok(ResponseEvent::Informational(response.head));
         }
         self.decoder = Decoder::new(response.framing);
-        self.receiving = if response.keep_alive { Receiving::Body } else { Receiving::LastBody };
+        self.receiving = if response.keep_alive {
+            Receiving::Body
+        } else {
+            Receiving::LastBody
+        };
         if response.switched {
             self.sending = Sending::Raw;
         }
@@ -188,7 +199,10 @@ impl ClientConnection {
 
 impl Receive for ClientConnection {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
-        debug_assert!(self.receiving != Receiving::Head, "the head of a response comes before its body");
+        debug_assert!(
+            self.receiving != Receiving::Head,
+            "the head of a response comes before its body"
+        );
         let frame = ready!(self.wire.poll_body(cx, &mut self.decoder, &self.options.limits));
         if matches!(frame, Some(Err(_))) {
             self.receiving = Receiving::Broken;
@@ -199,7 +213,9 @@ impl Receive for ClientConnection {
 
 impl Transmit for ClientConnection {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, StreamError>> {
-        self.wire.poll_room(cx, self.options.send_buffer).map_err(StreamError::from)
+        self.wire
+            .poll_room(cx, self.options.send_buffer)
+            .map_err(StreamError::from)
     }
 
     fn send_data(&mut self, data: Bytes, end: bool) -> Result<(), StreamError> {

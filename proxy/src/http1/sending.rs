@@ -67,7 +67,11 @@ impl Sending {
             }
             Self::Broken => return Err(StreamError::Reset(h2::Reason::CANCEL)),
         }
-        if ends == Ends::Here { self.end(wire) } else { Ok(()) }
+        if ends == Ends::Here {
+            self.end(wire)
+        } else {
+            Ok(())
+        }
     }
 
     /// Ends the body with trailers where the framing can carry them.

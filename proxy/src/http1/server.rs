@@ -40,7 +40,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), send_buffer: 64 << 10 }
+        Self {
+            limits: Limits::default(),
+            send_buffer: 64 << 10,
+        }
     }
 }
 
@@ -102,11 +105,14 @@ impl ServerConnection {
     /// # Errors
     /// [`HeadFailure::Refused`] is to be answered, [`HeadFailure::Stream`] ends the connection.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RequestHead>, HeadFailure>> {
-        debug_assert!(self.sending == Sending::Idle, "an exchange is finished before the next");
+        debug_assert!(
+            self.sending == Sending::Idle,
+            "an exchange is finished before the next"
+        );
         loop {
             self.skip_empty_lines();
-            let found = head::find_end(&self.wire.input, &mut self.scanned, &self.options.limits)
-                .and_then(|end| {
+            let found =
+                head::find_end(&self.wire.input, &mut self.scanned, &self.options.limits).and_then(|end| {
                     if end.is_none() {
                         head::check_start(&self.wire.input)?;
                     }
@@ -241,7 +247,10 @@ impl ServerConnection {
 
     /// Takes the byte stream and what was read ahead, for a tunnel. Everything sent must have been flushed.
     pub fn into_parts(self) -> (Io, Bytes) {
-        debug_assert!(self.wire.queued() == 0, "a tunnel begins after the head of its response was written");
+        debug_assert!(
+            self.wire.queued() == 0,
+            "a tunnel begins after the head of its response was written"
+        );
         self.wire.into_parts()
     }
 
@@ -264,7 +273,9 @@ impl Receive for ServerConnection {
 
 impl Transmit for ServerConnection {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, StreamError>> {
-        self.wire.poll_room(cx, self.options.send_buffer).map_err(StreamError::from)
+        self.wire
+            .poll_room(cx, self.options.send_buffer)
+            .map_err(StreamError::from)
     }
 
     fn send_data(&mut self, data: Bytes, end: bool) -> Result<(), StreamError> {
@@ -303,7 +314,13 @@ impl Downstream for ServerConnection {
         let switched = head.status == StatusCode::SWITCHING_PROTOCOLS
             || (self.method == Method::CONNECT && head.status.is_success());
         if switched {
-            encode::response(&head, framing, Persistence::Default, self.version, self.wire.tail());
+            encode::response(
+                &head,
+                framing,
+                Persistence::Default,
+                self.version,
+                self.wire.tail(),
+            );
             self.decoder.switch();
             self.persistence = Persistence::Close;
         } else {
@@ -312,7 +329,11 @@ impl Downstream for ServerConnection {
             }
             encode::response(&head, framing, self.persistence, self.version, self.wire.tail());
         }
-        let ends = if head.body == BodyLength::None { Ends::WithHead } else { Ends::Later };
+        let ends = if head.body == BodyLength::None {
+            Ends::WithHead
+        } else {
+            Ends::Later
+        };
         self.sending = Sending::after_head(framing, ends);
         Ok(())
     }

@@ -90,7 +90,10 @@ impl Decoder {
                 scanned: 0,
             }),
         };
-        Self { state, raw_follows: false }
+        Self {
+            state,
+            raw_follows: false,
+        }
     }
 
     /// Everything after this body, until close, is the body too: the protocol was switched.
@@ -102,7 +105,11 @@ impl Decoder {
     }
 
     fn finish(&mut self) {
-        self.state = if std::mem::take(&mut self.raw_follows) { State::UntilClose } else { State::Done };
+        self.state = if std::mem::take(&mut self.raw_follows) {
+            State::UntilClose
+        } else {
+            State::Done
+        };
     }
 
     /// Whether the body was read to its end.
@@ -128,7 +135,9 @@ impl Decoder {
             State::Done => Ok(Decoded::Done),
             State::UntilClose => Ok(take(input, u64::MAX).map_or(Decoded::Wait, Decoded::Data)),
             State::Counted { left } => {
-                let Some(data) = take(input, *left) else { return Ok(Decoded::Wait) };
+                let Some(data) = take(input, *left) else {
+                    return Ok(Decoded::Wait);
+                };
                 *left -= data.len() as u64;
                 if *left == 0 {
                     self.finish();
@@ -140,7 +149,11 @@ impl Decoder {
                 if matches!(decoded, Decoded::Done | Decoded::Trailers(_)) {
                     self.finish();
                     // Trailers have no place before raw bytes; what they say is lost with the old protocol.
-                    return if self.is_done() { Ok(decoded) } else { self.decode(input, limits) };
+                    return if self.is_done() {
+                        Ok(decoded)
+                    } else {
+                        self.decode(input, limits)
+                    };
                 }
                 Ok(decoded)
             }
@@ -170,7 +183,9 @@ fn take(input: &mut BytesMut, limit: u64) -> Option<Bytes> {
     if input.len() as u64 <= limit {
         return Some(std::mem::take(input).freeze());
     }
-    usize::try_from(limit).ok().map(|limit| input.split_to(limit).freeze())
+    usize::try_from(limit)
+        .ok()
+        .map(|limit| input.split_to(limit).freeze())
 }
 
 impl Chunked {
@@ -178,9 +193,15 @@ impl Chunked {
         loop {
             match self.position {
                 Position::Data { left } => {
-                    let Some(data) = take(input, left) else { return Ok(Decoded::Wait) };
+                    let Some(data) = take(input, left) else {
+                        return Ok(Decoded::Wait);
+                    };
                     let left = left - data.len() as u64;
-                    self.position = if left == 0 { Position::DataEnd } else { Position::Data { left } };
+                    self.position = if left == 0 {
+                        Position::DataEnd
+                    } else {
+                        Position::Data { left }
+                    };
                     return Ok(Decoded::Data(data));
                 }
                 Position::Trailers => return self.trailers(input, limits),
@@ -190,7 +211,9 @@ impl Chunked {
                     }
                 }
                 position => {
-                    let Some(byte) = input.first().copied() else { return Ok(Decoded::Wait) };
+                    let Some(byte) = input.first().copied() else {
+                        return Ok(Decoded::Wait);
+                    };
                     self.position = step(position, byte)?;
                     input.advance(1);
                 }
@@ -200,8 +223,13 @@ impl Chunked {
 
     /// Drops extension bytes up to the CR of their line (RFC 9112 section 7.1.1: an unknown extension is ignored).
     fn skip_extension(&mut self, input: &mut BytesMut, size: u64) -> Result<bool, StreamError> {
-        let length = input.iter().position(|byte| !is_text(*byte)).unwrap_or(input.len());
-        self.extension_bytes = self.extension_bytes.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
+        let length = input
+            .iter()
+            .position(|byte| !is_text(*byte))
+            .unwrap_or(input.len());
+        self.extension_bytes = self
+            .extension_bytes
+            .saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
         if self.extension_bytes > MAX_EXTENSION_BYTES {
             return Err(MALFORMED);
         }
@@ -230,9 +258,18 @@ impl Chunked {
 /// One byte of a size line or of the line end after a chunk (RFC 9112 section 7.1).
 fn step(position: Position, byte: u8) -> Result<Position, StreamError> {
     Ok(match (position, byte) {
-        (Position::Size { size, digits: digits @ 0..16 }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+        (
+            Position::Size {
+                size,
+                digits: digits @ 0..16,
+            },
+            b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F',
+        ) => {
             let digit = (byte as char).to_digit(16).unwrap_or_default();
-            Position::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }
+            Position::Size {
+                size: size << 4 | u64::from(digit),
+                digits: digits + 1,
+            }
         }
         // BWS before the semicolon is what only an attacker sends; it is refused.
         (Position::Size { size, digits: 1.. }, b';') => Position::Extension { size },

@@ -23,15 +23,25 @@ pub enum Persistence {
 /// Writes a request head, and says how its body is to be framed.
 pub fn request(head: &RequestHead, out: &mut BytesMut) -> Framing {
     let authority = head.authority.as_ref().map_or("", |authority| authority.as_str());
-    out.reserve(head.method.as_str().len() + head.path.as_str().len() + 2 * authority.len() + size(&head.headers));
+    out.reserve(
+        head.method.as_str().len() + head.path.as_str().len() + 2 * authority.len() + size(&head.headers),
+    );
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.extend_from_slice(b" ");
-    let target = if head.method == Method::CONNECT { authority } else { head.path.as_str() };
+    let target = if head.method == Method::CONNECT {
+        authority
+    } else {
+        head.path.as_str()
+    };
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     out.extend_from_slice(authority.as_bytes());
     out.extend_from_slice(b"\r\n");
-    fields(&head.headers, |name| *name == header::CONTENT_LENGTH || *name == header::UPGRADE, out);
+    fields(
+        &head.headers,
+        |name| *name == header::CONTENT_LENGTH || *name == header::UPGRADE,
+        out,
+    );
     if let Some(protocol) = &head.upgrade {
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
         out.extend_from_slice(protocol.as_bytes());
@@ -80,7 +90,11 @@ pub fn response(
 ) {
     let reason = head.status.canonical_reason().unwrap_or("Unknown");
     out.reserve(reason.len() + size(&head.headers));
-    out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(if version == Version::HTTP_10 {
+        b"HTTP/1.0 "
+    } else {
+        b"HTTP/1.1 "
+    });
     out.extend_from_slice(head.status.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(reason.as_bytes());
@@ -96,7 +110,9 @@ pub fn response(
         out.extend_from_slice(b"connection: upgrade\r\n");
     } else if framing != Framing::UntilClose || persistence == Persistence::Close {
         match head.body {
-            BodyLength::Exact(length) if keeps_length && !head.headers.contains_key(header::CONTENT_LENGTH) => {
+            BodyLength::Exact(length)
+                if keeps_length && !head.headers.contains_key(header::CONTENT_LENGTH) =>
+            {
                 length_field(Framing::Length(length), out);
             }
             _ => length_field(framing, out),
@@ -124,7 +140,10 @@ fn length_field(framing: Framing, out: &mut BytesMut) {
 
 /// Room for a map and what we add ourselves.
 fn size(headers: &HeaderMap) -> usize {
-    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let fields: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
     fields + 128
 }
 
@@ -176,7 +195,10 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Ends a chunked body with trailers; those that must not come after the content are left out.
 pub fn trailers(trailers: &HeaderMap, out: &mut BytesMut) {
     out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.iter().filter(|(name, _)| !super::trailers::is_forbidden(name)) {
+    for (name, value) in trailers
+        .iter()
+        .filter(|(name, _)| !super::trailers::is_forbidden(name))
+    {
         field(name, value.as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");

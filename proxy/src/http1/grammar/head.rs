@@ -60,20 +60,37 @@ pub fn find_end(input: &[u8], scanned: &mut usize, limits: &Limits) -> Result<Op
 /// 400 when they cannot.
 pub fn check_start(input: &[u8]) -> Result<(), HeadError> {
     let start = &input[leading_empty_lines(input)..];
-    let bad_at = start.iter().take(64).position(|byte| !is_token(*byte));
-    match bad_at.map(|at| (at, start[at])) {
-        None | Some((1.., b' ')) => Ok(()),
+    let method = start.iter().take(MAX_METHOD).position(|byte| !is_token(*byte));
+    match method.map(|at| (at, start[at])) {
+        None if start.len() < MAX_METHOD => Ok(()),
+        Some((1.., b' ')) => Ok(()),
         Some((0, b'\r')) if start.len() == 1 => Ok(()),
-        Some(_) => Err(bad(details::CODEC_ERROR)),
+        _ => Err(bad(details::CODEC_ERROR)),
     }
 }
+
+/// A method that is longer than this is none.
+const MAX_METHOD: usize = 64;
 
 /// `tchar` of RFC 9110 section 5.6.2.
 pub(super) const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
         )
 }
 
@@ -89,9 +106,10 @@ pub(super) fn with_room<'h, T>(limits: &Limits, parse: impl FnOnce(&mut [Header<
 /// The refusal for what httparse found.
 pub(super) fn refusal(error: httparse::Error) -> HeadError {
     match error {
-        httparse::Error::TooManyHeaders => {
-            refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, details::TOO_MANY_HEADERS)
-        }
+        httparse::Error::TooManyHeaders => refuse(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            details::TOO_MANY_HEADERS,
+        ),
         httparse::Error::HeaderValue => bad(details::INVALID_CHARACTERS),
         httparse::Error::Version => refuse(StatusCode::HTTP_VERSION_NOT_SUPPORTED, details::VERSION),
         _ => bad(details::CODEC_ERROR),
@@ -118,12 +136,24 @@ pub(super) struct Fields {
 impl Fields {
     /// Collects parsed fields; values share the bytes of `head`.
     pub(super) fn collect(head: &Bytes, parsed: &[Header<'_>]) -> Result<Self, HeadError> {
-        let too_many = |_| refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, details::TOO_MANY_HEADERS);
-        let mut fields =
-            Self { headers: HeaderMap::try_with_capacity(parsed.len()).map_err(too_many)?, ..Self::default() };
+        let too_many = |_| {
+            refuse(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                details::TOO_MANY_HEADERS,
+            )
+        };
+        let mut fields = Self {
+            headers: HeaderMap::try_with_capacity(parsed.len()).map_err(too_many)?,
+            ..Self::default()
+        };
         for field in parsed {
-            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| bad(details::CODEC_ERROR))?;
-            let value = if field.value.is_empty() { Bytes::new() } else { head.slice_ref(field.value) };
+            let name =
+                HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| bad(details::CODEC_ERROR))?;
+            let value = if field.value.is_empty() {
+                Bytes::new()
+            } else {
+                head.slice_ref(field.value)
+            };
             if name == header::HOST {
                 fields.two_hosts |= fields.host.replace(value).is_some();
                 continue;

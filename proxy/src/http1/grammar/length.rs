@@ -35,11 +35,18 @@ fn transfer_coding(headers: &HeaderMap) -> Result<(), HeadError> {
             return Err(bad(details::INVALID_TRANSFER_ENCODING));
         }
         if !coding.eq_ignore_ascii_case(b"chunked") {
-            return Err(refuse(StatusCode::NOT_IMPLEMENTED, details::INVALID_TRANSFER_ENCODING));
+            return Err(refuse(
+                StatusCode::NOT_IMPLEMENTED,
+                details::INVALID_TRANSFER_ENCODING,
+            ));
         }
         chunked += 1;
     }
-    if chunked == 1 { Ok(()) } else { Err(bad(details::INVALID_TRANSFER_ENCODING)) }
+    if chunked == 1 {
+        Ok(())
+    } else {
+        Err(bad(details::INVALID_TRANSFER_ENCODING))
+    }
 }
 
 /// The one decimal value of all `Content-Length` lines and list elements; more are accepted when they are identical

@@ -29,7 +29,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_head_bytes: 60 << 10, max_headers: 100 }
+        Self {
+            max_head_bytes: 60 << 10,
+            max_headers: 100,
+        }
     }
 }
 

@@ -38,7 +38,8 @@ pub fn parse(head: Bytes, limits: &Limits) -> Result<Request, HeadError> {
     };
     // RFC 9112 section 9.3.
     let keep_alive = !connection.close && (version == Version::HTTP_11 || connection.keep_alive);
-    let expects_continue = fields.has_expect && version == Version::HTTP_11 && expects_continue(&fields.headers);
+    let expects_continue =
+        fields.has_expect && version == Version::HTTP_11 && expects_continue(&fields.headers);
     Ok(Request {
         head: RequestHead {
             method,
@@ -71,8 +72,17 @@ fn split<'h>(
         return Err(bad(details::CODEC_ERROR));
     };
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad(details::CODEC_ERROR))?;
-    let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    Ok((method, head.slice_ref(target.as_bytes()), version, Fields::collect(head, request.headers)?))
+    let version = if version == 0 {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
+    Ok((
+        method,
+        head.slice_ref(target.as_bytes()),
+        version,
+        Fields::collect(head, request.headers)?,
+    ))
 }
 
 /// Whether the start line ends with `HTTP/` digit `.` digit: a version, only not ours (505, not 400).
@@ -108,7 +118,12 @@ fn upgrade(fields: &Fields, connection: Connection, version: Version) -> Option<
     if !fields.has_upgrade || !connection.upgrade || version != Version::HTTP_11 {
         return None;
     }
-    let token = fields.headers.get(header::UPGRADE)?.to_str().ok()?.to_ascii_lowercase();
+    let token = fields
+        .headers
+        .get(header::UPGRADE)?
+        .to_str()
+        .ok()?
+        .to_ascii_lowercase();
     (token != "h2c" && !token.is_empty()).then(|| token.into_boxed_str())
 }
 
@@ -118,5 +133,7 @@ fn expects_continue(headers: &HeaderMap) -> bool {
 }
 
 /// The refusal of a head that did not arrive in time (RFC 9110 section 15.5.9).
-pub const TIMED_OUT: HeadError =
-    HeadError { status: StatusCode::REQUEST_TIMEOUT, details: "request_header_timeout" };
+pub const TIMED_OUT: HeadError = HeadError {
+    status: StatusCode::REQUEST_TIMEOUT,
+    details: "request_header_timeout",
+};

@@ -41,7 +41,8 @@ pub struct Response {
 /// [`StreamError::Protocol`] with the word for it.
 pub fn parse(head: Bytes, asked: Asked, limits: &Limits) -> Result<Response, StreamError> {
     let refused = |error: HeadError| StreamError::Protocol(error.details);
-    let (status, version, mut fields) = head::with_room(limits, |room| split(&head, room)).map_err(refused)?;
+    let (status, version, mut fields) =
+        head::with_room(limits, |room| split(&head, room)).map_err(refused)?;
     let declared = length::framing(&mut fields, version).map_err(refused)?;
     let switched = match status {
         StatusCode::SWITCHING_PROTOCOLS if asked != Asked::Upgrade => {
@@ -54,7 +55,12 @@ pub fn parse(head: Bytes, asked: Asked, limits: &Limits) -> Result<Response, Str
     let connection = fields.connection();
     let persistent = !connection.close && (version == Version::HTTP_11 || connection.keep_alive);
     Ok(Response {
-        head: ResponseHead { status, headers: fields.headers, body, version },
+        head: ResponseHead {
+            status,
+            headers: fields.headers,
+            body,
+            version,
+        },
         framing,
         keep_alive: persistent && framing != Framing::UntilClose,
         switched,
@@ -68,7 +74,11 @@ pub fn parse(head: Bytes, asked: Asked, limits: &Limits) -> Result<Response, Str
 pub fn check_start(input: &[u8]) -> Result<(), StreamError> {
     const START: &[u8] = b"HTTP/1.";
     let length = input.len().min(START.len());
-    if input[..length] == START[..length] { Ok(()) } else { Err(StreamError::Protocol(details::CODEC_ERROR)) }
+    if input[..length] == START[..length] {
+        Ok(())
+    } else {
+        Err(StreamError::Protocol(details::CODEC_ERROR))
+    }
 }
 
 fn split<'h>(
@@ -89,7 +99,11 @@ fn split<'h>(
         100..=599 => StatusCode::from_u16(code).map_err(|_| bad(details::CODEC_ERROR))?,
         _ => return Err(bad(details::CODEC_ERROR)),
     };
-    let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
+    let version = if version == 0 {
+        Version::HTTP_10
+    } else {
+        Version::HTTP_11
+    };
     // `Host` has no meaning in a response: what was collected of it is dropped.
     Ok((status, version, Fields::collect(head, response.headers)?))
 }

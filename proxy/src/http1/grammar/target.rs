@@ -29,11 +29,21 @@ pub struct Target {
 /// # Errors
 /// 400 with what is wrong, 414 beyond 64 KiB.
 pub fn parse(method: &Method, target: Bytes) -> Result<Target, HeadError> {
-    let path_only = |path| Target { scheme: None, authority: None, path };
+    let path_only = |path| Target {
+        scheme: None,
+        authority: None,
+        path,
+    };
     if *method == Method::CONNECT {
         // RFC 9112 section 3.2.3; RFC 9110 section 9.3.6: there must be a port.
-        let authority = authority(target).filter(has_port).ok_or(bad(details::INVALID_URL))?;
-        return Ok(Target { scheme: None, authority: Some(authority), path: PathAndQuery::from_static("/") });
+        let authority = authority(target)
+            .filter(has_port)
+            .ok_or(bad(details::INVALID_URL))?;
+        return Ok(Target {
+            scheme: None,
+            authority: Some(authority),
+            path: PathAndQuery::from_static("/"),
+        });
     }
     match &target[..] {
         [b'/', ..] => path(target).map(path_only),
@@ -53,7 +63,10 @@ fn absolute(method: &Method, target: Bytes) -> Result<Target, HeadError> {
         _ => return Err(bad(details::INVALID_SCHEME)),
     };
     let rest = target.slice(colon + 3..);
-    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let end = rest
+        .iter()
+        .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+        .unwrap_or(rest.len());
     let authority = authority(rest.slice(..end)).ok_or(bad(details::INVALID_URL))?;
     let path = match &rest[end..] {
         // RFC 9112 section 3.2.4: OPTIONS on an empty path is the asterisk form.
@@ -62,7 +75,11 @@ fn absolute(method: &Method, target: Bytes) -> Result<Target, HeadError> {
         [b'/', ..] => path(rest.slice(end..))?,
         query => path([b"/", query].concat().into())?,
     };
-    Ok(Target { scheme: Some(scheme), authority: Some(authority), path })
+    Ok(Target {
+        scheme: Some(scheme),
+        authority: Some(authority),
+        path,
+    })
 }
 
 /// A path that begins with `/`, and its query.
@@ -91,7 +108,10 @@ pub fn authority(bytes: Bytes) -> Option<Authority> {
     let host_end = match bytes.first()? {
         b'[' => {
             let end = memchr::memchr(b']', &bytes)?;
-            std::str::from_utf8(&bytes[1..end]).ok()?.parse::<Ipv6Addr>().ok()?;
+            std::str::from_utf8(&bytes[1..end])
+                .ok()?
+                .parse::<Ipv6Addr>()
+                .ok()?;
             end + 1
         }
         _ => {
@@ -112,7 +132,20 @@ const fn is_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
         )
 }
 

@@ -13,7 +13,9 @@ pub(super) fn take(
     limits: &Limits,
 ) -> Result<Option<HeaderMap>, StreamError> {
     let refused = |error: HeadError| StreamError::Protocol(error.details);
-    let Some(end) = head::find_end(input, scanned, limits).map_err(refused)? else { return Ok(None) };
+    let Some(end) = head::find_end(input, scanned, limits).map_err(refused)? else {
+        return Ok(None);
+    };
     let section = input.split_to(end).freeze();
     if section.len() == 2 {
         return Ok(Some(HeaderMap::new()));
