@@ -150,6 +150,18 @@ impl ClientConnection {
         self.wire.into_parts()
     }
 
+    /// Bytes of memory held in buffers.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.wire.held()
+    }
+
+    /// Writes made so far.
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> u32 {
+        self.wire.writes()
+    }
+
     fn accept(&mut self, length: usize) -> Result<ResponseEvent, StreamError> {
         self.scanned = 0;
         let head = self.wire.take(length);

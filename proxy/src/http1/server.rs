@@ -256,8 +256,14 @@ impl ServerConnection {
 
     /// Bytes of memory held in buffers.
     #[cfg(test)]
-    pub(crate) fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.wire.held()
+    }
+
+    /// Writes made so far.
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> u32 {
+        self.wire.writes()
     }
 }
 

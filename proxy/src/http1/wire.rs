@@ -47,6 +47,8 @@ pub(super) struct Wire {
     /// The peer ended its direction.
     read_end: bool,
     writing: Writing,
+    #[cfg(test)]
+    writes: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,8 @@ impl Wire {
             sent: 0,
             read_end: false,
             writing: Writing::Open,
+            #[cfg(test)]
+            writes: 0,
         }
     }
 
@@ -248,6 +252,10 @@ impl Wire {
             }
             ready!(io.poll_write_vectored(cx, &slices[..count]))
         };
+        #[cfg(test)]
+        {
+            self.writes += 1;
+        }
         match result {
             Ok(0) => Poll::Ready(Err(self.fail(io::ErrorKind::WriteZero.into()))),
             Ok(written) => {
@@ -284,5 +292,11 @@ impl Wire {
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.input.capacity() + self.tail.capacity() + self.pieces_bytes
+    }
+
+    /// Writes made so far.
+    #[cfg(test)]
+    pub(super) fn writes(&self) -> u32 {
+        self.writes
     }
 }

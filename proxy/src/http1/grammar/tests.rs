@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::request::{self, Request};
 use super::response::{self, Asked, Response};
 use super::{Framing, Limits, encode, head};
-use crate::exchange::{BodyLength, HeadError, StreamError};
+use crate::exchange::{HeadError, StreamError};
 use cases::{ACCEPTED, REFUSED};
 
 fn read_request(bytes: &[u8]) -> Result<Option<Request>, HeadError> {
@@ -163,98 +163,27 @@ fn a_value_shares_the_bytes_of_its_head() {
     assert!(bytes.as_ptr_range().contains(&parsed.head.path.as_str().as_ptr()));
 }
 
+#[rustfmt::skip]
 #[test]
 fn response_framing_follows_rfc_9112_section_6_3() {
     use Asked::{Connect, Head, Other, Upgrade};
     use Framing::{Chunked, Length, None, UntilClose};
     let ok = "HTTP/1.1 200 OK\r\n";
     let table = [
-        (
-            "item 1",
-            "HTTP/1.1 204 x\r\nContent-Length: 5\r\n\r\n",
-            Other,
-            None,
-            true,
-        ),
-        (
-            "item 1",
-            "HTTP/1.1 304 x\r\nTransfer-Encoding: chunked\r\n\r\n",
-            Other,
-            None,
-            true,
-        ),
+        ("item 1", "HTTP/1.1 204 x\r\nContent-Length: 5\r\n\r\n", Other, None, true),
+        ("item 1", "HTTP/1.1 304 x\r\nTransfer-Encoding: chunked\r\n\r\n", Other, None, true),
         ("item 1", "HTTP/1.1 103 x\r\n\r\n", Other, None, true),
-        (
-            "item 1",
-            &format!("{ok}Content-Length: 5\r\n\r\n"),
-            Head,
-            None,
-            true,
-        ),
-        (
-            "item 2",
-            &format!("{ok}Content-Length: 5\r\n\r\n"),
-            Connect,
-            UntilClose,
-            false,
-        ),
-        (
-            "item 2",
-            "HTTP/1.1 404 x\r\nContent-Length: 5\r\n\r\n",
-            Connect,
-            Length(5),
-            true,
-        ),
-        (
-            "item 4",
-            &format!("{ok}Transfer-Encoding: Chunked\r\n\r\n"),
-            Other,
-            Chunked,
-            true,
-        ),
-        (
-            "item 6",
-            &format!("{ok}Content-Length: 5\r\n\r\n"),
-            Other,
-            Length(5),
-            true,
-        ),
+        ("item 1", &format!("{ok}Content-Length: 5\r\n\r\n"), Head, None, true),
+        ("item 2", &format!("{ok}Content-Length: 5\r\n\r\n"), Connect, UntilClose, false),
+        ("item 2", "HTTP/1.1 404 x\r\nContent-Length: 5\r\n\r\n", Connect, Length(5), true),
+        ("item 4", &format!("{ok}Transfer-Encoding: Chunked\r\n\r\n"), Other, Chunked, true),
+        ("item 6", &format!("{ok}Content-Length: 5\r\n\r\n"), Other, Length(5), true),
         ("item 8", &format!("{ok}\r\n"), Other, UntilClose, false),
-        (
-            "9.3",
-            &format!("{ok}Content-Length: 5\r\nConnection: close\r\n\r\n"),
-            Other,
-            Length(5),
-            false,
-        ),
-        (
-            "9.3",
-            "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n",
-            Other,
-            Length(5),
-            false,
-        ),
-        (
-            "9.3",
-            "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n",
-            Other,
-            Length(5),
-            true,
-        ),
-        (
-            "9110 7.8",
-            "HTTP/1.1 101 x\r\nUpgrade: w\r\n\r\n",
-            Upgrade,
-            UntilClose,
-            false,
-        ),
-        (
-            "4: no reason",
-            "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n",
-            Other,
-            Length(5),
-            true,
-        ),
+        ("9.3", &format!("{ok}Content-Length: 5\r\nConnection: close\r\n\r\n"), Other, Length(5), false),
+        ("9.3", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Other, Length(5), false),
+        ("9.3", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n", Other, Length(5), true),
+        ("9110 7.8", "HTTP/1.1 101 x\r\nUpgrade: w\r\n\r\n", Upgrade, UntilClose, false),
+        ("4: no reason", "HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n", Other, Length(5), true),
     ];
     for (section, text, asked, framing, keep_alive) in table {
         let response =
