@@ -367,42 +367,85 @@ fn neither_file_nor_text_is_a_mistake() {
     );
 }
 
-#[test]
-fn every_istio_bootstrap_loads() {
-    let beside = |dir: &Path| dir.join("shared/corpora/istio-bootstrap");
+struct Item {
+    name: String,
+    text: String,
+    envoy_accepts: bool,
+}
+
+/// The collection of bootstraps beside the repository; none, said aloud, where it is not.
+fn items(folder: &str) -> Vec<Item> {
+    let beside = |dir: &Path| dir.join("shared/corpora").join(folder);
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let Some(folder) = here.ancestors().skip(3).map(beside).find(|dir| dir.is_dir()) else {
-        eprintln!("SKIPPED: no folder shared/corpora/istio-bootstrap beside the repository");
-        return;
+        eprintln!("SKIPPED: no folder shared/corpora/{folder} beside the repository");
+        return Vec::new();
     };
+    let read = |path: &Path| {
+        let item: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        Item {
+            name: path.display().to_string(),
+            text: item["bootstrap"].to_string(),
+            envoy_accepts: item["envoy"]["accepted"] == true,
+        }
+    };
+    let items: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| read(&file.unwrap().path()))
+        .collect();
+    assert!(!items.is_empty());
+    items
+}
+
+#[test]
+fn every_istio_bootstrap_loads() {
     let pool = Pool::load().unwrap();
-    let mut seen = 0;
-    for file in fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        let item: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        let text = item["bootstrap"].to_string();
+    for Item { name, text, .. } in items("istio-bootstrap") {
         let input = Input {
             file: Some(("b.json", text.as_bytes())),
             ..Input::default()
         };
-        let loaded = load(&pool, &input).unwrap_or_else(|refused| panic!("{}\n{refused}", path.display()));
-        let bootstrap = loaded.bootstrap;
+        let bootstrap = load(&pool, &input)
+            .unwrap_or_else(|refused| panic!("{name}\n{refused}"))
+            .bootstrap;
+        let ads = bootstrap.ads.unwrap_or_else(|| panic!("{name}: no ads"));
         assert_eq!(
-            bootstrap.ads.as_ref().map(|ads| ads.variant),
-            Some(Variant::Delta),
-            "{}",
-            path.display()
+            (ads.variant, &ads.services[0].target),
+            (Variant::Delta, &GrpcTarget::Cluster("xds-grpc".into())),
+            "{name}"
         );
-        assert!(
-            matches!(&bootstrap.lds, Some(lds) if lds.source == Source::Ads && lds.initial_fetch_timeout.is_none())
+        let lds = bootstrap.lds.unwrap_or_else(|| panic!("{name}: no lds"));
+        assert_eq!(
+            (lds.source, lds.initial_fetch_timeout),
+            (Source::Ads, None),
+            "{name}"
         );
         assert!(
             bootstrap.clusters.len() >= 3 && !bootstrap.listeners.is_empty(),
-            "{}",
-            path.display()
+            "{name}"
         );
-        assert!(bootstrap.node.id.starts_with("sidecar~"), "{}", bootstrap.node.id);
-        seen += 1;
+        assert!(
+            bootstrap.node.id.starts_with("sidecar~"),
+            "{name}: {}",
+            bootstrap.node.id
+        );
     }
-    assert!(seen > 0);
+}
+
+#[test]
+fn every_kuma_bootstrap_that_envoy_takes_loads() {
+    let pool = Pool::load().unwrap();
+    for Item { name, text, .. } in items("kuma").into_iter().filter(|item| item.envoy_accepts) {
+        let input = Input {
+            file: Some(("b.json", text.as_bytes())),
+            ..Input::default()
+        };
+        let bootstrap = load(&pool, &input)
+            .unwrap_or_else(|refused| panic!("{name}\n{refused}"))
+            .bootstrap;
+        assert!(
+            bootstrap.clusters.len() + bootstrap.listeners.len() + bootstrap.secrets.len() > 0,
+            "{name}"
+        );
+    }
 }
