@@ -110,6 +110,41 @@ typed_extension_protocol_options:
 }
 
 #[test]
+fn a_typed_struct_is_read_as_the_message_that_it_names() {
+    let text = "
+name: a
+typed_extension_protocol_options:
+  x:
+    '@type': type.googleapis.com/xds.type.v3.TypedStruct
+    type_url: type.googleapis.com/envoy.config.cluster.v3.Cluster
+    value: {name: inner, connectTimeout: 2s, per_connection_buffer_limit_bytes: 7, lb_policy: RANDOM}
+";
+    let any = cluster(text)
+        .typed_extension_protocol_options
+        .remove("x")
+        .unwrap();
+    let (type_url, value) = remora_proto::extra::unwrap_typed_struct(&any).unwrap();
+    let pool = Pool::load().unwrap();
+    let inner = pool
+        .read_struct(&value, &type_url, "x", ReadOptions::default())
+        .unwrap();
+    let expected = cluster(
+        "{name: inner, connect_timeout: 2s, per_connection_buffer_limit_bytes: 7, lb_policy: RANDOM}",
+    );
+    assert_eq!(inner.decode::<Cluster>().unwrap(), expected);
+    let refused = pool
+        .read_struct(&value, "envoy.config.core.v3.Node", "x", ReadOptions::default())
+        .unwrap_err();
+    assert_eq!(refused.0.len(), 4, "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .starts_with("x: expected a field of envoy.config.core.v3.Node"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_file_of_resources_is_a_discovery_response() {
     let text = "
 version_info: '7'

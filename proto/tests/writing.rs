@@ -7,9 +7,9 @@
     reason = "a test fails by panicking and says aloud what it skips"
 )]
 
-use std::fs;
-
 use proptest::prelude::*;
+use std::sync::LazyLock;
+
 use prost::Message;
 use remora_proto::extra::OrcaLoadReport;
 use remora_proto::{Document, Pool, ReadOptions, Redaction, WriteOptions};
@@ -127,32 +127,6 @@ fn bytes_that_are_no_message_are_refused() {
     );
 }
 
-/// What a descriptor pool costs, for the reader of the test's output: it is documented at [`Pool`].
-#[test]
-fn the_pool_is_freed_when_dropped() {
-    let resident = || {
-        let status = fs::read_to_string("/proc/self/status").ok()?;
-        status.lines().find_map(|line| {
-            line.strip_prefix("RssAnon:")?
-                .trim()
-                .strip_suffix(" kB")?
-                .parse::<u64>()
-                .ok()
-        })
-    };
-    let before = resident();
-    let start = std::time::Instant::now();
-    let pool = Pool::load().unwrap();
-    eprintln!(
-        "pool: loaded in {:?}, RssAnon {before:?} -> {:?} kB",
-        start.elapsed(),
-        resident()
-    );
-    let other = pool.clone();
-    drop(pool);
-    assert!(other.knows("type.googleapis.com/envoy.config.cluster.v3.Cluster"));
-}
-
 /// Free JSON: what a `google.protobuf.Struct` can hold.
 fn free_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -200,17 +174,20 @@ fn cluster() -> impl Strategy<Value = Value> {
         })
 }
 
+/// Shared by the properties: they run many cases.
+static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::load().unwrap());
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn json_of_a_message_reads_back_to_the_same_bytes(clusters in prop::collection::vec(cluster(), 1..4)) {
         const NAME: &str = "envoy.config.cluster.v3.Cluster";
-        let pool = Pool::load().unwrap();
+        let pool = &*POOL;
         for cluster in clusters {
-            let first = read(&pool, &cluster, NAME);
+            let first = read(pool, &cluster, NAME);
             let shown = pool.write(&first.bytes, NAME, OPEN).unwrap();
-            let again = read(&pool, &shown, NAME);
+            let again = read(pool, &shown, NAME);
             prop_assert_eq!(&again.bytes, &first.bytes, "{}", shown);
             prop_assert_eq!(pool.write(&again.bytes, NAME, OPEN).unwrap(), shown);
         }
@@ -218,7 +195,18 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_reader_panic(text in "[ -~\n]{0,200}") {
-        let pool = Pool::load().unwrap();
+        let pool = &*POOL;
         let _ = pool.read(&text, "envoy.config.bootstrap.v3.Bootstrap", ReadOptions::default());
+    }
+
+    #[test]
+    fn no_bytes_make_the_writer_or_the_rules_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), cluster in cluster(), cut in any::<prop::sample::Index>()) {
+        const NAME: &str = "envoy.config.cluster.v3.Cluster";
+        let mut known = read(&POOL, &cluster, NAME).bytes;
+        known.splice(cut.index(known.len().max(1)).., bytes.iter().copied());
+        for bytes in [bytes, known] {
+            // Both agree whether these are a cluster.
+            prop_assert_eq!(POOL.write(&bytes, NAME, OPEN).is_ok(), POOL.validate(&bytes, NAME).is_ok());
+        }
     }
 }

@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value as Free};
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem::{Position, Problem};
@@ -81,7 +83,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Box<Problem>> {
 }
 
 /// The tree of a JSON value, without positions.
-pub(super) fn from_json(value: serde_json::Value) -> Node {
+fn from_json(value: serde_json::Value) -> Node {
     use serde_json::Value as Json;
     let value = match value {
         Json::Null => Value::Null,
@@ -102,6 +104,36 @@ pub(super) fn from_json(value: serde_json::Value) -> Node {
                 })
                 .collect(),
         ),
+    };
+    Node { value, at: None }
+}
+
+/// The tree of a `google.protobuf.Struct`, without positions.
+pub(super) fn from_struct(value: &Struct) -> Node {
+    let mut fields: Vec<_> = value.fields.iter().collect();
+    fields.sort_by_key(|(key, _)| *key);
+    let entries = fields.into_iter().map(|(key, value)| Entry {
+        key: key.clone(),
+        key_at: None,
+        node: from_free(value),
+    });
+    Node {
+        value: Value::Map(entries.collect()),
+        at: None,
+    }
+}
+
+fn from_free(value: &Free) -> Node {
+    let value = match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => Value::Bool {
+            value: *value,
+            text: value.to_string(),
+        },
+        Some(Kind::NumberValue(number)) => Value::Number(number.to_string()),
+        Some(Kind::StringValue(text)) => Value::String(text.clone()),
+        Some(Kind::ListValue(items)) => Value::List(items.values.iter().map(from_free).collect()),
+        Some(Kind::StructValue(value)) => return from_struct(value),
     };
     Node { value, at: None }
 }

@@ -12,6 +12,7 @@ mod well_known;
 
 use std::collections::HashMap;
 
+use envoy_types::pb::google::protobuf::Struct;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
@@ -129,19 +130,19 @@ impl Pool {
         }
     }
 
-    /// Reads a JSON value, such as the inside of a `TypedStruct` (see [`crate::json::WriteOptions`] for the way back), as
-    /// the message `message_name`. Paths of problems start with `path`.
+    /// Reads free JSON, such as the inside of a `TypedStruct` (see [`crate::extra::unwrap_typed_struct`]), as the message
+    /// that it stands for. Paths of problems start with `path`.
     ///
     /// # Errors
     /// Everything that is wrong with the value.
-    pub fn read_json(
+    pub fn read_struct(
         &self,
-        value: serde_json::Value,
+        value: &Struct,
         message_name: &str,
         path: &str,
         options: ReadOptions,
     ) -> Result<Document, Problems> {
-        self.read_tree(&tree::from_json(value), message_name, path, options)
+        self.read_tree(&tree::from_struct(value), message_name, path, options)
     }
 
     fn read_tree(
