@@ -28,10 +28,12 @@ impl Maglev {
     pub fn new(endpoints: &[HashedEndpoint<'_>], size: u64) -> Self {
         let size = size.max(2);
         let greatest = endpoints.iter().map(|e| e.share).fold(0.0, f64::max);
-        if endpoints.is_empty() || greatest <= 0.0 {
+        if greatest <= 0.0 {
             return Self { slots: Vec::new() };
         }
-        let mut order: Vec<usize> = (0..endpoints.len()).collect();
+        let mut order: Vec<usize> = (0..endpoints.len())
+            .filter(|at| endpoints[*at].share > 0.0)
+            .collect();
         order.sort_by(|a, b| endpoints[*a].key.cmp(&endpoints[*b].key));
         let mut claimants: Vec<Claimant> = order
             .into_iter()

@@ -11,6 +11,8 @@ mod maglev;
 mod random;
 mod ring_hash;
 mod round_robin;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use least_request::LeastRequest;

@@ -24,15 +24,19 @@ impl RingHash {
         maximum: u64,
         function: RingHashFunction,
     ) -> Self {
-        let lightest = endpoints.iter().map(|e| e.share).fold(f64::INFINITY, f64::min);
-        if endpoints.is_empty() || lightest <= 0.0 {
+        let lightest = endpoints
+            .iter()
+            .map(|e| e.share)
+            .filter(|share| *share > 0.0)
+            .fold(f64::INFINITY, f64::min);
+        if lightest.is_infinite() {
             return Self { ring: Vec::new() };
         }
         let scale = ((lightest * minimum as f64).ceil() / lightest).min(maximum as f64);
         let mut ring = Vec::with_capacity(scale.ceil() as usize);
         let mut key = Vec::with_capacity(64);
         let (mut made, mut target) = (0.0, 0.0);
-        for (position, endpoint) in endpoints.iter().enumerate() {
+        for (position, endpoint) in endpoints.iter().enumerate().filter(|(_, e)| e.share > 0.0) {
             target += scale * endpoint.share;
             let mut number = 0u64;
             while made < target {

@@ -4,6 +4,8 @@
 //! independently and share everything that did not change; counts live in [`ClusterLive`], which outlives both.
 
 mod pick;
+#[cfg(test)]
+pub(crate) mod tests;
 mod transport;
 
 pub use pick::{Pick, PickFacts, Unpickable};

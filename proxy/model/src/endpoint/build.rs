@@ -36,6 +36,9 @@ pub enum BuildError {
     Priority(u32),
 }
 
+/// A locality and those of its endpoints that count.
+type Built<'a> = (&'a LocalitySpec, Vec<Arc<Endpoint>>);
+
 /// Percent of the load that each priority gets, by health class; together exactly 100.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PriorityLoads {
@@ -91,7 +94,7 @@ impl EndpointSet {
     ) -> Self {
         let last = assignment.localities.iter().map(|l| l.priority).max();
         let count = last.map_or(0, |last| last as usize + 1);
-        let mut localities: Vec<Vec<(&LocalitySpec, Vec<Arc<Endpoint>>)>> = vec![Vec::new(); count];
+        let mut localities: Vec<Vec<Built<'_>>> = vec![Vec::new(); count];
         let mut seen: std::collections::HashSet<&EndpointAddress> = std::collections::HashSet::new();
         for locality in &assignment.localities {
             let endpoints = locality
@@ -130,11 +133,7 @@ impl EndpointSet {
     }
 }
 
-fn priority(
-    localities: &[(&LocalitySpec, Vec<Arc<Endpoint>>)],
-    options: &BuildOptions,
-    over: u32,
-) -> Priority {
+fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Priority {
     let hashing = matches!(
         options.policy,
         BalancePolicy::RingHash { .. } | BalancePolicy::Maglev { .. }

@@ -5,6 +5,8 @@
 
 mod build;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 pub(crate) mod tests_support;
 
 pub use build::{BuildError, BuildOptions, PriorityLoads};

@@ -7,6 +7,8 @@
 
 mod chain_match;
 mod table;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use chain_match::{ChainIndex, ChainMatch, ConnectionFacts, DuplicateMatch, SourceType};
 pub use table::ListenerTable;

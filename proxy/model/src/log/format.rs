@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::field::Field;
+use super::field::{Field, UNSUPPORTED};
 use super::time::{TimePiece, parse_time};
 
 /// A compiled format.
@@ -120,6 +120,8 @@ pub enum Operator {
     ResponseFlagsLong,
     /// An operator without an argument.
     Plain(Field),
+    /// One that Envoy knows and we do not (yet): prints as an absent value.
+    Unsupported(Box<str>),
 }
 
 /// How `GRPC_STATUS` prints.
@@ -273,14 +275,15 @@ impl<'f> Command<'f> {
             "UPSTREAM_METADATA" => Operator::UpstreamMetadata(self.path()?),
             "FILTER_STATE" => Operator::FilterState(self.required()?.into()),
             "ENVIRONMENT" => Operator::Environment(self.required()?.into()),
-            "GRPC_STATUS" => Operator::GrpcStatus(match self.argument.unwrap_or_default() {
-                "" | "CAMEL_STRING" => GrpcStatusForm::Camel,
-                "SNAKE_STRING" => GrpcStatusForm::Snake,
-                "NUMBER" => GrpcStatusForm::Number,
-                _ => return Err(FormatError::GrpcStatus),
-            }),
+            "GRPC_STATUS" => {
+                self.without_cut()?;
+                Operator::GrpcStatus(GrpcStatusForm::named(self.argument.unwrap_or_default())?)
+            }
             "RESPONSE_FLAGS" => self.alone(Operator::ResponseFlags)?,
             "RESPONSE_FLAGS_LONG" => self.alone(Operator::ResponseFlagsLong)?,
+            "REQUESTED_SERVER_NAME" => Operator::Plain(Field::RequestedServerName),
+            "RESPONSE_CODE_DETAILS" => Operator::Plain(Field::ResponseCodeDetails),
+            name if UNSUPPORTED.contains(&name) => Operator::Unsupported(name.into()),
             name => {
                 let field = Field::named(name).ok_or_else(|| FormatError::Unknown(name.into()))?;
                 self.alone(Operator::Plain(field))?
@@ -335,6 +338,17 @@ impl<'f> Command<'f> {
     }
 }
 
+impl GrpcStatusForm {
+    fn named(name: &str) -> Result<Self, FormatError> {
+        match name {
+            "" | "CAMEL_STRING" => Ok(Self::Camel),
+            "SNAKE_STRING" => Ok(Self::Snake),
+            "NUMBER" => Ok(Self::Number),
+            _ => Err(FormatError::GrpcStatus),
+        }
+    }
+}
+
 impl HeaderField {
     fn named(name: &str) -> Result<Self, FormatError> {
         Ok(match name.to_ascii_lowercase().as_str() {
@@ -346,5 +360,110 @@ impl HeaderField {
             ":protocol" => Self::Protocol,
             name => Self::Header(HeaderName::try_from(name).map_err(|_| FormatError::HeaderName)?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(name: HeaderField, alternative: Option<HeaderField>, cut: Option<usize>) -> Piece {
+        Piece::Value(
+            Operator::Header {
+                source: HeaderSource::Request,
+                name,
+                alternative,
+            },
+            cut,
+        )
+    }
+
+    #[test]
+    fn pieces_follow_the_text() {
+        let path = HeaderField::Header(HeaderName::from_static("x-path"));
+        let expected = [
+            Piece::Literal("100% ".into()),
+            request(path, Some(HeaderField::Path), Some(7)),
+            Piece::Literal(" ".into()),
+            Piece::Value(Operator::Plain(Field::ResponseCode), None),
+            Piece::Literal("\n".into()),
+        ];
+        assert_eq!(
+            parse_format("100%% %REQ(X-PATH?:PATH):7% %RESPONSE_CODE%\n"),
+            Ok(expected.into())
+        );
+        assert_eq!(parse_format(""), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_envoy_knows_and_we_do_not_is_no_error() {
+        let unsupported = Piece::Value(Operator::Unsupported("CEL".into()), None);
+        assert_eq!(parse_format("%CEL(request.path)%"), Ok(vec![unsupported]));
+        let server_name = Piece::Value(Operator::Plain(Field::RequestedServerName), None);
+        assert_eq!(
+            parse_format("%REQUESTED_SERVER_NAME(SNI_FIRST)%"),
+            Ok(vec![server_name])
+        );
+    }
+
+    #[test]
+    fn the_default_line_is_understood() {
+        let pieces = parse_format(DEFAULT_FORMAT).unwrap();
+        assert_eq!(
+            pieces
+                .iter()
+                .filter(|piece| matches!(piece, Piece::Value(..)))
+                .count(),
+            15
+        );
+    }
+
+    #[test]
+    fn arguments_are_read() {
+        let metadata = Operator::DynamicMetadata(vec!["com.a".into(), "k".into()]);
+        assert_eq!(
+            parse_format("%DYNAMIC_METADATA(com.a:k)%"),
+            Ok(vec![Piece::Value(metadata, None)])
+        );
+        let pieces = parse_format("%START_TIME(%Y %3f)%").unwrap();
+        let [Piece::Value(Operator::StartTime(time), None)] = &pieces[..] else {
+            panic!("{pieces:?}")
+        };
+        assert_eq!(time.len(), 3);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_envoys_words() {
+        for (format, message) in [
+            ("a %UNKNOWN%", "Not supported field in StreamInfo: UNKNOWN"),
+            (
+                "a %lower%",
+                "Incorrect configuration: a %lower%. Couldn't find valid command at position 2",
+            ),
+            (
+                "50%",
+                "Incorrect configuration: 50%. Couldn't find valid command at position 2",
+            ),
+            (
+                "%REQ(a%",
+                "Incorrect configuration: %REQ(a%. Couldn't find valid command at position 0",
+            ),
+            ("%REQ%", "REQ requires parameters"),
+            (
+                "%REQ(a?b?c)%",
+                "More than 1 alternative header specified in token: a?b?c",
+            ),
+            ("%PROTOCOL(x)%", "PROTOCOL does not take any parameters or length"),
+            (
+                "%GRPC_STATUS:3%",
+                "GRPC_STATUS does not allow length to be specified.",
+            ),
+            (
+                "%START_TIME(%Y):3%",
+                "START_TIME does not allow length to be specified.",
+            ),
+        ] {
+            assert_eq!(parse_format(format).unwrap_err().to_string(), message);
+        }
     }
 }

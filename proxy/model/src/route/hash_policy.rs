@@ -1,8 +1,14 @@
 //! `RouteAction.HashPolicy`: which part of a request decides its place on a ring or in a table.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::RequestFacts;
+use super::query::first_value;
+use crate::balance::hash::xx64;
 
 /// One hash policy.
 #[derive(Debug, Clone)]
@@ -31,4 +37,124 @@ pub enum HashSource {
     SourceAddress,
     /// `query_parameter`.
     Query(Box<str>),
+}
+
+/// The hash of a request, and the cookie that its next requests should carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHash<'p> {
+    /// The hash; `None` if no policy gave one.
+    pub hash: Option<u64>,
+    /// The response must set this cookie.
+    pub cookie: Option<WantedCookie<'p>>,
+}
+
+/// A cookie that a hash policy asked for because the request had none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WantedCookie<'p> {
+    /// Name.
+    pub name: &'p str,
+    /// Path; empty: none is said.
+    pub path: &'p str,
+    /// `Max-Age`; zero: a session cookie.
+    pub ttl: Duration,
+    /// Its value is this number in 16 hexadecimal digits.
+    pub value: u64,
+}
+
+impl WantedCookie<'_> {
+    /// The value of `set-cookie`, as Envoy writes it.
+    pub fn header(&self) -> String {
+        let Self {
+            name,
+            path,
+            ttl,
+            value,
+        } = self;
+        let age = if ttl.is_zero() {
+            String::new()
+        } else {
+            format!("; Max-Age={}", ttl.as_secs())
+        };
+        let path = if path.is_empty() {
+            String::new()
+        } else {
+            format!("; Path={path}")
+        };
+        format!("{name}=\"{value:016x}\"{age}{path}; HttpOnly")
+    }
+}
+
+/// Combines the hashes of `policies` as Envoy does: the hash so far is rotated by one bit before the next is mixed in,
+/// and a terminal policy ends the list once there is a hash. `source` is the client's address and `fresh` the value of
+/// a cookie that has to be made.
+pub fn request_hash<'p>(
+    policies: &'p [HashPolicy],
+    facts: &RequestFacts<'_>,
+    source: Option<IpAddr>,
+    fresh: impl FnOnce() -> u64,
+) -> RequestHash<'p> {
+    let mut result = RequestHash {
+        hash: None,
+        cookie: None,
+    };
+    let mut fresh = Some(fresh);
+    for policy in policies {
+        let new = match &policy.source {
+            HashSource::Header(name) => header_hash(facts.headers, name),
+            HashSource::SourceAddress => source.map(|ip| xx64(ip.to_canonical().to_string().as_bytes(), 0)),
+            HashSource::Query(name) => {
+                first_value(facts.query(), name).map(|value| xx64(value.as_bytes(), 0))
+            }
+            HashSource::Cookie { name, ttl, path } => match cookie(facts.headers, name) {
+                Some(value) => Some(xx64(value, 0)),
+                None => ttl
+                    .and_then(|ttl| Some((ttl, fresh.take()?())))
+                    .map(|(ttl, value)| {
+                        result.cookie = Some(WantedCookie {
+                            name,
+                            path,
+                            ttl,
+                            value,
+                        });
+                        xx64(format!("{value:016x}").as_bytes(), 0)
+                    }),
+            },
+        };
+        if let Some(new) = new {
+            result.hash = Some(result.hash.map_or(0, |hash| hash.rotate_left(1)) ^ new);
+        }
+        if policy.terminal && result.hash.is_some() {
+            break;
+        }
+    }
+    result
+}
+
+/// Several values are sorted and each seeds the hash of the next, so that their order does not matter.
+fn header_hash(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    let mut values: SmallVec<[&[u8]; 4]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    values.sort_unstable();
+    values
+        .into_iter()
+        .fold(None, |seed, value| Some(xx64(value, seed.unwrap_or(0))))
+}
+
+/// The value of the first cookie of this name that is not empty, without its quotes.
+fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    let pairs = headers
+        .get_all(http::header::COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    pairs
+        .filter_map(|pair| {
+            let pair = pair.trim_ascii();
+            let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(
+                value
+                    .strip_prefix(b"\"")
+                    .and_then(|value| value.strip_suffix(b"\""))
+                    .unwrap_or(value),
+            )
+        })
+        .find(|value| !value.is_empty())
 }

@@ -1,8 +1,11 @@
 //! Header mutations: additions with Envoy's formatters, removals.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Mutations of one direction at one level, in order: removals after additions, as Envoy does.
+use super::Decision;
+use crate::log::Format;
+
+/// Mutations of one direction at one level, in order: removals before additions, as Envoy does.
 #[derive(Debug, Clone, Default)]
 pub struct HeaderMutations {
     /// `*_headers_to_add`.
@@ -30,7 +33,7 @@ pub enum HeaderValueTemplate {
     /// No operator inside.
     Constant(HeaderValue),
     /// Operators inside, in the access log's language.
-    Format(std::sync::Arc<crate::log::Format>),
+    Format(std::sync::Arc<Format>),
 }
 
 /// `HeaderAppendAction`.
@@ -45,4 +48,173 @@ pub enum AppendAction {
     OverwriteIfExistsOrAdd,
     /// Replace only.
     OverwriteIfExists,
+}
+
+/// Prints a format for one exchange; `None` or an empty text where all of its operators are absent. The shell does it,
+/// because the values are its own.
+pub trait Render {
+    /// The text, absent operators left empty.
+    fn render(&self, format: &Format) -> Option<HeaderValue>;
+}
+
+/// The levels at which a decision mutates headers.
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    Request,
+    Response,
+}
+
+impl Decision<'_> {
+    /// Applies the request mutations of all levels.
+    pub fn mutate_request(&self, headers: &mut HeaderMap, render: &impl Render) {
+        self.mutate(Direction::Request, headers, render);
+    }
+
+    /// Applies the response mutations of all levels.
+    pub fn mutate_response(&self, headers: &mut HeaderMap, render: &impl Render) {
+        self.mutate(Direction::Response, headers, render);
+    }
+
+    /// The weighted entry first, then route, virtual host, table; with `most_specific_header_mutations_wins` the last
+    /// three are turned round, so that the route's word is the last (Envoy leaves the weighted entry first).
+    fn mutate(&self, direction: Direction, headers: &mut HeaderMap, render: &impl Render) {
+        let mut levels = [
+            &self.route.headers,
+            &self.virtual_host.headers,
+            &self.table.headers,
+        ];
+        if self.table.most_specific_wins {
+            levels.reverse();
+        }
+        let weighted = self.weighted.map(|entry| &entry.headers);
+        for level in weighted.into_iter().chain(levels) {
+            match direction {
+                Direction::Request => level.request.apply(headers, render),
+                Direction::Response => level.response.apply(headers, render),
+            }
+        }
+    }
+}
+
+impl HeaderMutations {
+    /// Whether nothing would happen.
+    pub fn is_empty(&self) -> bool {
+        self.add.is_empty() && self.remove.is_empty()
+    }
+
+    /// Removes, then adds in order.
+    pub fn apply(&self, headers: &mut HeaderMap, render: &impl Render) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for template in &self.add {
+            template.apply(headers, render);
+        }
+    }
+}
+
+impl HeaderTemplate {
+    fn apply(&self, headers: &mut HeaderMap, render: &impl Render) {
+        let there = headers.contains_key(&self.name);
+        let replace = match self.action {
+            AppendAction::AppendIfExistsOrAdd => false,
+            AppendAction::AddIfAbsent if there => return,
+            AppendAction::AddIfAbsent => false,
+            AppendAction::OverwriteIfExistsOrAdd => true,
+            AppendAction::OverwriteIfExists if !there => return,
+            AppendAction::OverwriteIfExists => true,
+        };
+        let value = match &self.value {
+            HeaderValueTemplate::Constant(value) => Some(value.clone()),
+            HeaderValueTemplate::Format(format) => render.render(format),
+        };
+        let value = value.unwrap_or(HeaderValue::from_static(""));
+        if value.is_empty() && !self.keep_empty {
+            return;
+        }
+        // A map that is full keeps what it has: the limit of headers was enforced before.
+        if replace {
+            let _ = headers.try_insert(&self.name, value);
+        } else {
+            let _ = headers.try_append(&self.name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(Option<&'static str>);
+
+    impl Render for Fixed {
+        fn render(&self, _: &Format) -> Option<HeaderValue> {
+            self.0.map(HeaderValue::from_static)
+        }
+    }
+
+    fn template(value: &'static str, action: AppendAction) -> HeaderTemplate {
+        let value = HeaderValueTemplate::Constant(HeaderValue::from_static(value));
+        HeaderTemplate {
+            name: HeaderName::from_static("x-a"),
+            value,
+            action,
+            keep_empty: false,
+        }
+    }
+
+    fn after(before: &[&'static str], mutations: HeaderMutations) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for value in before {
+            headers.append("x-a", HeaderValue::from_static(value));
+        }
+        mutations.apply(&mut headers, &Fixed(None));
+        headers
+            .get_all("x-a")
+            .iter()
+            .map(|v| v.to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn each_action_treats_an_existing_value_in_its_way() {
+        let with = |action| HeaderMutations {
+            add: vec![template("n", action)],
+            remove: vec![],
+        };
+        assert_eq!(after(&["o"], with(AppendAction::AppendIfExistsOrAdd)), ["o", "n"]);
+        assert_eq!(after(&["o"], with(AppendAction::AddIfAbsent)), ["o"]);
+        assert_eq!(after(&[], with(AppendAction::AddIfAbsent)), ["n"]);
+        assert_eq!(
+            after(&["o", "p"], with(AppendAction::OverwriteIfExistsOrAdd)),
+            ["n"]
+        );
+        assert_eq!(after(&["o"], with(AppendAction::OverwriteIfExists)), ["n"]);
+        assert!(after(&[], with(AppendAction::OverwriteIfExists)).is_empty());
+    }
+
+    #[test]
+    fn removals_come_before_additions() {
+        let mutations = HeaderMutations {
+            add: vec![template("n", AppendAction::AppendIfExistsOrAdd)],
+            remove: vec![HeaderName::from_static("x-a")],
+        };
+        assert_eq!(after(&["o"], mutations), ["n"]);
+    }
+
+    #[test]
+    fn an_empty_value_is_added_only_where_it_is_wanted() {
+        let format = Format::Text {
+            pieces: vec![],
+            omit_empty: true,
+        };
+        let mut template = template("", AppendAction::AppendIfExistsOrAdd);
+        template.value = HeaderValueTemplate::Format(std::sync::Arc::new(format));
+        let mut headers = HeaderMap::new();
+        template.apply(&mut headers, &Fixed(None));
+        assert!(headers.is_empty());
+        template.keep_empty = true;
+        template.apply(&mut headers, &Fixed(None));
+        assert_eq!(headers["x-a"], "");
+    }
 }

@@ -9,20 +9,24 @@ mod decide;
 mod domains;
 mod hash_policy;
 mod headers;
+mod normalize;
 mod path_match;
 mod predicate;
 mod query;
 mod rewrite;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
-pub use hash_policy::{HashPolicy, HashSource};
-pub use headers::{AppendAction, HeaderMutations, HeaderTemplate, HeaderValueTemplate};
+pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request_hash};
+pub use headers::{AppendAction, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render};
+pub use normalize::{merge_slashes, normalize_path};
 pub use path_match::PathMatch;
 pub use predicate::{
     HeaderMatch, HeaderPredicate, HeaderPredicateName, QueryMatch, QueryPredicate, RouteMatch,
 };
-pub use rewrite::{HostRewrite, PathRewrite, Redirect, RedirectPath};
+pub use rewrite::{Asked, HostRewrite, PathRewrite, Redirect, RedirectPath};
 
 use std::sync::Arc;
 use std::time::Duration;

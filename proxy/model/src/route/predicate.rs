@@ -46,7 +46,7 @@ pub enum HeaderPredicateName {
     Scheme,
     /// `:status` (access log filters only).
     Status,
-    /// A header; several values are joined by `,`.
+    /// A header; each of several values is looked at alone.
     Header(HeaderName),
 }
 
@@ -106,40 +106,34 @@ impl HeaderMatch {
         }
     }
 
-    /// Whether a header of this map satisfies the predicate; several values are joined by `,`.
+    /// Whether a header of this map satisfies the predicate. Where it has several values, one that satisfies it is
+    /// enough, and with `invert` none may; Envoy does not join them.
     pub fn matches_header(&self, name: &HeaderName, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(name).iter();
-        let (first, second) = (values.next(), values.next());
-        let (Some(first), Some(second)) = (first, second) else {
-            return self.holds(first.map(HeaderValue::as_bytes));
-        };
-        let mut joined = smallvec::SmallVec::<[u8; 256]>::from_slice(first.as_bytes());
-        for value in std::iter::once(second).chain(values) {
-            joined.push(b',');
-            joined.extend_from_slice(value.as_bytes());
-        }
-        self.holds(Some(&joined))
+        self.holds(headers.get_all(name).iter().map(HeaderValue::as_bytes))
     }
 
-    /// Whether a value, or its absence, satisfies the predicate. An absent header satisfies no predicate over values,
+    /// Whether these values of one header satisfy the predicate. An absent header satisfies no predicate over values,
     /// inverted or not, unless it counts as empty.
-    pub fn holds(&self, value: Option<&[u8]>) -> bool {
+    pub fn holds<'v>(&self, values: impl IntoIterator<Item = &'v [u8]>) -> bool {
+        let mut values = values.into_iter().peekable();
+        let there = values.peek().is_some();
         if let HeaderPredicate::Present(wanted) = self.predicate {
-            return (value.is_some() == wanted) != self.invert;
+            return ((there || self.missing_as_empty) == wanted) != self.invert;
         }
-        let value = match value {
-            Some(value) => value,
-            None if self.missing_as_empty => b"",
-            None => return false,
-        };
-        let found = match &self.predicate {
-            HeaderPredicate::Present(_) => true,
+        if !there {
+            return self.missing_as_empty && self.satisfies(b"") != self.invert;
+        }
+        values.any(|value| self.satisfies(value)) != self.invert
+    }
+
+    fn satisfies(&self, value: &[u8]) -> bool {
+        match &self.predicate {
+            HeaderPredicate::Present(wanted) => *wanted,
             HeaderPredicate::Range(start, end) => {
                 integer(value).is_some_and(|value| (*start..*end).contains(&value))
             }
             HeaderPredicate::Text(matcher) => matcher.matches(value),
-        };
-        found != self.invert
+        }
     }
 }
 

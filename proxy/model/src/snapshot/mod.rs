@@ -9,6 +9,8 @@ pub mod carry_over;
 mod edit;
 mod interner;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use edit::Edit;
 pub use interner::Interner;
