@@ -6,6 +6,7 @@
 //! was acknowledged, what was refused and with which words. It never checks what it serves: bad resources are a
 //! test's business.
 
+mod resources;
 mod services;
 mod session;
 
@@ -21,6 +22,8 @@ use prost::{Message, Name};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+
+pub use resources::ResourceReader;
 
 /// `envoy.config.listener.v3.Listener`.
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
