@@ -50,8 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// build at hand did not need to download, so a refusal is no reason to stop.
 fn envoy_types_dir(manifest_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let mut refusals = Vec::new();
-    for arguments in [&["--offline"][..], &[]] {
-        match metadata(manifest_dir, arguments) {
+    for argument in ["--offline", "--locked"] {
+        match metadata(manifest_dir, argument) {
             Ok(dir) => return Ok(dir),
             Err(refusal) => refusals.push(refusal.to_string()),
         }
@@ -65,7 +65,7 @@ fn envoy_types_dir(manifest_dir: &Path) -> Result<PathBuf, Box<dyn Error>> {
     })
 }
 
-fn metadata(manifest_dir: &Path, arguments: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
+fn metadata(manifest_dir: &Path, argument: &str) -> Result<PathBuf, Box<dyn Error>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let output = Command::new(&cargo)
         .args([
@@ -75,7 +75,7 @@ fn metadata(manifest_dir: &Path, arguments: &[&str]) -> Result<PathBuf, Box<dyn 
             "--filter-platform",
             &env::var("TARGET")?,
         ])
-        .args(arguments)
+        .arg(argument)
         .current_dir(manifest_dir)
         .output()
         .map_err(|error| format!("{} does not start: {error}", cargo.display()))?;
