@@ -1,4 +1,55 @@
-//! Translation.
+//! xDS bytes to model parts, once, at the edge.
+//!
+//! One function per resource type: [`listener()`], [`route_configuration()`], [`cluster()`], [`endpoints()`], [`secret()`].
+//! Each gives a part of the model with what it subscribes to, or a [`Rejection`] with everything that is wrong. What is
+//! honoured, ignored and refused stands, field by field and with reasons, in [`ignored`]; filters in [`filter`].
+//! No protobuf type leaves this crate, nothing here opens a connection, and no bytes make it panic.
 
+#![allow(
+    deprecated,
+    reason = "deprecated fields are accepted or refused like any other; control planes send them"
+)]
+
+mod access_log;
+mod balance;
 pub mod bootstrap;
+mod cluster;
 pub mod config_source;
+mod context;
+mod data_source;
+mod discovery;
+mod endpoint;
+mod extension;
+pub mod filter;
+mod filter_chain;
+mod fingerprint;
+mod header_mutation;
+mod http_manager;
+mod http_options;
+pub mod ignored;
+mod listener;
+mod matcher;
+mod rejection;
+mod reviewed;
+mod route;
+mod route_action;
+mod route_match;
+mod secret;
+mod subscription;
+mod tcp_proxy;
+mod tls;
+mod transport;
+mod upstream_http;
+mod validation;
+mod value;
+
+use remora_proto::pb;
+
+pub use cluster::{TranslatedCluster, cluster};
+pub use context::{Context, Files, IgnoredFields, LocalFiles, WatchedFile};
+pub use endpoint::endpoints;
+pub use listener::{TranslatedListener, listener};
+pub use rejection::{Problem, Rejection};
+pub use route::route_configuration;
+pub use secret::{CertificateFacts, TranslatedSecret, certificate_facts, secret};
+pub use subscription::{Subscription, SubscriptionKind};

@@ -1,0 +1,382 @@
+//! `lb_policy`, its configuration, and `load_balancing_policy`: how one endpoint is chosen.
+//!
+//! Holds: of a list the first policy that we have wins, and a list of which we have none is refused; parameters that
+//! only tune (slow start, bounded loads) are counted and left out.
+
+use remora_model::balance::{BalancePolicy, RingHashFunction};
+
+use crate::context::Work;
+use crate::extension::Extension;
+use crate::pb::envoy::config::cluster::v3::{
+    self as api,
+    cluster::{
+        LbConfig, LbPolicy, common_lb_config::LocalityConfigSpecifier, ring_hash_lb_config::HashFunction,
+    },
+};
+use crate::pb::envoy::extensions::load_balancing_policies as typed;
+use crate::value;
+
+const FAMILY: &str = "envoy.extensions.load_balancing_policies.";
+const RING_MINIMUM: u64 = 1024;
+const RING_MAXIMUM: u64 = 8 << 20;
+const TABLE: u64 = 65_537;
+const LARGEST_TABLE: u64 = 5_000_011;
+/// Policies inside policies are followed this deep.
+const DEPTH: u8 = 4;
+
+/// A policy, and whether localities count.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) balance: BalancePolicy,
+    pub(crate) locality_weighted: bool,
+}
+
+/// The policy of a cluster.
+pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Policy> {
+    if let Some(list) = &said.load_balancing_policy {
+        return first_known(work, &said.name, list);
+    }
+    let common = said.common_lb_config.as_ref();
+    let locality_weighted = match common.and_then(|common| common.locality_config_specifier.as_ref()) {
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
+            work.ignored("CommonLbConfig.zone_aware_lb_config");
+            false
+        }
+        None => false,
+    };
+    let hashing = common.and_then(|common| common.consistent_hashing_lb_config.as_ref());
+    if hashing.is_some_and(|hashing| hashing.hash_balance_factor.is_some()) {
+        work.ignored("ConsistentHashingLbConfig.hash_balance_factor");
+    }
+    let use_hostname = hashing.is_some_and(|hashing| hashing.use_hostname_for_hashing);
+    let balance = match value::known(work, "lb_policy", said.lb_policy)? {
+        LbPolicy::RoundRobin => {
+            if let Some(LbConfig::RoundRobinLbConfig(config)) = &said.lb_config {
+                slow_start(work, config.slow_start_config.is_some());
+            }
+            BalancePolicy::RoundRobin
+        }
+        LbPolicy::LeastRequest => least_request(work, said)?,
+        LbPolicy::Random => BalancePolicy::Random,
+        LbPolicy::RingHash => ring_hash(work, said, use_hostname)?,
+        LbPolicy::Maglev => {
+            let size = match &said.lb_config {
+                Some(LbConfig::MaglevLbConfig(config)) => config.table_size.as_ref().map(|size| size.value),
+                _ => None,
+            };
+            work.at("maglev_lb_config", |work| maglev(work, size, use_hostname))?
+        }
+        LbPolicy::ClusterProvided => BalancePolicy::ClusterProvided,
+        LbPolicy::LoadBalancingPolicyConfig => {
+            work.wrong_at(
+                "load_balancing_policy",
+                "cluster: field load_balancing_policy need to be set",
+            );
+            return None;
+        }
+    };
+    Some(Policy {
+        balance,
+        locality_weighted,
+    })
+}
+
+fn slow_start(work: &mut Work<'_, '_>, said: bool) {
+    if said {
+        work.ignored("SlowStartConfig");
+    }
+}
+
+fn least_request(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<BalancePolicy> {
+    let config = match &said.lb_config {
+        Some(LbConfig::LeastRequestLbConfig(config)) => config,
+        _ => {
+            return Some(BalancePolicy::LeastRequest {
+                choices: 2,
+                bias: 1.0,
+            });
+        }
+    };
+    slow_start(work, config.slow_start_config.is_some());
+    let bias = config
+        .active_request_bias
+        .as_ref()
+        .map_or(1.0, |bias| bias.default_value);
+    work.at("least_request_lb_config", |work| {
+        choices(work, config.choice_count.as_ref(), bias)
+    })
+}
+
+fn choices(
+    work: &mut Work<'_, '_>,
+    said: Option<&crate::pb::google::protobuf::UInt32Value>,
+    bias: f64,
+) -> Option<BalancePolicy> {
+    let choices = value::number_or(work, "choice_count", said, 2, 2..=u32::MAX);
+    if !(bias >= 0.0 && bias.is_finite()) {
+        work.wrong_at(
+            "active_request_bias",
+            format!("expected at least 0, found {bias}"),
+        );
+        return None;
+    }
+    Some(BalancePolicy::LeastRequest { choices, bias })
+}
+
+fn ring_hash(work: &mut Work<'_, '_>, said: &api::Cluster, use_hostname: bool) -> Option<BalancePolicy> {
+    let (minimum, maximum, function) = match &said.lb_config {
+        Some(LbConfig::RingHashLbConfig(config)) => (
+            config.minimum_ring_size.as_ref().map(|size| size.value),
+            config.maximum_ring_size.as_ref().map(|size| size.value),
+            match value::known(work, "ring_hash_lb_config.hash_function", config.hash_function)? {
+                HashFunction::XxHash => RingHashFunction::XxHash,
+                HashFunction::MurmurHash2 => RingHashFunction::MurmurHash2,
+            },
+        ),
+        _ => (None, None, RingHashFunction::XxHash),
+    };
+    work.at("ring_hash_lb_config", |work| {
+        ring(work, minimum, maximum, function, use_hostname)
+    })
+}
+
+fn ring(
+    work: &mut Work<'_, '_>,
+    minimum: Option<u64>,
+    maximum: Option<u64>,
+    function: RingHashFunction,
+    use_hostname: bool,
+) -> Option<BalancePolicy> {
+    let (minimum, maximum) = (minimum.unwrap_or(RING_MINIMUM), maximum.unwrap_or(RING_MAXIMUM));
+    for (field, size) in [("minimum_ring_size", minimum), ("maximum_ring_size", maximum)] {
+        if !(1..=RING_MAXIMUM).contains(&size) {
+            work.wrong_at(field, format!("expected 1 to {RING_MAXIMUM}, found {size}"));
+        }
+    }
+    if minimum > maximum {
+        work.wrong(format!(
+            "ring hash: minimum_ring_size ({minimum}) > maximum_ring_size ({maximum})"
+        ));
+        return None;
+    }
+    Some(BalancePolicy::RingHash {
+        minimum,
+        maximum,
+        function,
+        use_hostname,
+    })
+}
+
+fn maglev(work: &mut Work<'_, '_>, size: Option<u64>, use_hostname: bool) -> Option<BalancePolicy> {
+    let table_size = size.unwrap_or(TABLE);
+    if table_size > LARGEST_TABLE || !prime(table_size) {
+        let rule = format!("The table size of maglev must be prime number of at most {LARGEST_TABLE}");
+        work.wrong_at("table_size", format!("{rule}, found {table_size}"));
+        return None;
+    }
+    Some(BalancePolicy::Maglev {
+        table_size,
+        use_hostname,
+    })
+}
+
+fn prime(number: u64) -> bool {
+    number >= 2
+        && (2..)
+            .take_while(|factor| factor * factor <= number)
+            .all(|factor| !number.is_multiple_of(factor))
+}
+
+/// The first policy of a list that we have.
+fn first_known(work: &mut Work<'_, '_>, cluster: &str, said: &api::LoadBalancingPolicy) -> Option<Policy> {
+    let mut names = Vec::new();
+    let found = work.at("load_balancing_policy", |work| {
+        among(work, said, DEPTH, &mut names)
+    });
+    if let Found::None = found {
+        let names = names.join(", ");
+        let sentence = "didn't find a registered load balancer factory implementation for cluster";
+        work.wrong_at(
+            "load_balancing_policy",
+            format!("{sentence}: '{cluster}' with names from [{names}]"),
+        );
+    }
+    match found {
+        Found::Policy(policy) => Some(policy),
+        Found::None | Found::Wrong => None,
+    }
+}
+
+enum Found {
+    Policy(Policy),
+    None,
+    Wrong,
+}
+
+impl From<Option<Policy>> for Found {
+    fn from(policy: Option<Policy>) -> Self {
+        policy.map_or(Self::Wrong, Self::Policy)
+    }
+}
+
+fn among(
+    work: &mut Work<'_, '_>,
+    said: &api::LoadBalancingPolicy,
+    depth: u8,
+    names: &mut Vec<String>,
+) -> Found {
+    for (index, policy) in said.policies.iter().enumerate() {
+        let Some(config) = &policy.typed_extension_config else {
+            work.wrong_at(
+                &format!("policies[{index}]"),
+                "expected typed_extension_config, found none",
+            );
+            return Found::Wrong;
+        };
+        names.push(config.name.clone());
+        let Some(any) = &config.typed_config else { continue };
+        let extension = Extension::open(any);
+        let found = work.at(
+            &format!("policies[{index}].typed_extension_config.typed_config"),
+            |work| one(work, &extension, depth, names),
+        );
+        match found {
+            Found::None => {}
+            found => return found,
+        }
+    }
+    Found::None
+}
+
+fn one(work: &mut Work<'_, '_>, extension: &Extension<'_>, depth: u8, names: &mut Vec<String>) -> Found {
+    match extension.kind.strip_prefix(FAMILY) {
+        Some("round_robin.v3.RoundRobin") => typed_round_robin(work, extension).into(),
+        Some("random.v3.Random") => typed_random(work, extension).into(),
+        Some("least_request.v3.LeastRequest") => typed_least_request(work, extension).into(),
+        Some("ring_hash.v3.RingHash") => typed_ring_hash(work, extension).into(),
+        Some("maglev.v3.Maglev") => typed_maglev(work, extension).into(),
+        Some("cluster_provided.v3.ClusterProvided") => Found::Policy(Policy {
+            balance: BalancePolicy::ClusterProvided,
+            locality_weighted: false,
+        }),
+        Some("wrr_locality.v3.WrrLocality") if depth > 0 => {
+            let Some(said) = extension.decode::<typed::wrr_locality::v3::WrrLocality>(work) else {
+                return Found::Wrong;
+            };
+            let Some(inner) = &said.endpoint_picking_policy else {
+                work.wrong_at("endpoint_picking_policy", "expected a policy, found none");
+                return Found::Wrong;
+            };
+            match work.at("endpoint_picking_policy", |work| {
+                among(work, inner, depth - 1, names)
+            }) {
+                Found::Policy(policy) => Found::Policy(Policy {
+                    locality_weighted: true,
+                    ..policy
+                }),
+                found => found,
+            }
+        }
+        _ => Found::None,
+    }
+}
+
+type Locality = Option<typed::common::v3::LocalityLbConfig>;
+
+fn weighted(work: &mut Work<'_, '_>, said: Locality) -> bool {
+    use typed::common::v3::locality_lb_config::LocalityConfigSpecifier as Specifier;
+    match said.and_then(|said| said.locality_config_specifier) {
+        Some(Specifier::LocalityWeightedLbConfig(_)) => true,
+        Some(Specifier::ZoneAwareLbConfig(_)) => {
+            work.ignored("CommonLbConfig.zone_aware_lb_config");
+            false
+        }
+        None => false,
+    }
+}
+
+fn typed_round_robin(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
+    let said: typed::round_robin::v3::RoundRobin = extension.decode(work)?;
+    slow_start(work, said.slow_start_config.is_some());
+    Some(Policy {
+        balance: BalancePolicy::RoundRobin,
+        locality_weighted: weighted(work, said.locality_lb_config),
+    })
+}
+
+fn typed_random(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
+    let said: typed::random::v3::Random = extension.decode(work)?;
+    Some(Policy {
+        balance: BalancePolicy::Random,
+        locality_weighted: weighted(work, said.locality_lb_config),
+    })
+}
+
+fn typed_least_request(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
+    let said: typed::least_request::v3::LeastRequest = extension.decode(work)?;
+    slow_start(work, said.slow_start_config.is_some());
+    if said.selection_method != 0 || value::bool_or(said.enable_full_scan.as_ref(), false) {
+        work.ignored("LeastRequest.selection_method");
+    }
+    let bias = said
+        .active_request_bias
+        .as_ref()
+        .map_or(1.0, |bias| bias.default_value);
+    let balance = choices(work, said.choice_count.as_ref(), bias)?;
+    Some(Policy {
+        balance,
+        locality_weighted: weighted(work, said.locality_lb_config),
+    })
+}
+
+/// Whether host names are hashed; bounded loads and policies inside are counted.
+fn hashing(work: &mut Work<'_, '_>, said: Option<&typed::common::v3::ConsistentHashingLbConfig>) -> bool {
+    let Some(said) = said else { return false };
+    if said.hash_balance_factor.is_some() {
+        work.ignored("ConsistentHashingLbConfig.hash_balance_factor");
+    }
+    if !said.hash_policy.is_empty() {
+        work.wrong_at(
+            "consistent_hashing_lb_config.hash_policy",
+            "is not supported: hash policies of a cluster",
+        );
+    }
+    said.use_hostname_for_hashing
+}
+
+fn typed_ring_hash(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
+    use typed::ring_hash::v3::{RingHash, ring_hash::HashFunction as Function};
+    let said: RingHash = extension.decode(work)?;
+    let function = match value::known(work, "hash_function", said.hash_function)? {
+        Function::DefaultHash | Function::XxHash => RingHashFunction::XxHash,
+        Function::MurmurHash2 => RingHashFunction::MurmurHash2,
+    };
+    let use_hostname =
+        hashing(work, said.consistent_hashing_lb_config.as_ref()) || said.use_hostname_for_hashing;
+    if said.hash_balance_factor.is_some() {
+        work.ignored("ConsistentHashingLbConfig.hash_balance_factor");
+    }
+    let size = |said: Option<crate::pb::google::protobuf::UInt64Value>| said.map(|size| size.value);
+    let balance = ring(
+        work,
+        size(said.minimum_ring_size),
+        size(said.maximum_ring_size),
+        function,
+        use_hostname,
+    )?;
+    Some(Policy {
+        balance,
+        locality_weighted: said.locality_weighted_lb_config.is_some(),
+    })
+}
+
+fn typed_maglev(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
+    let said: typed::maglev::v3::Maglev = extension.decode(work)?;
+    let use_hostname = hashing(work, said.consistent_hashing_lb_config.as_ref());
+    let balance = maglev(work, said.table_size.map(|size| size.value), use_hostname)?;
+    Some(Policy {
+        balance,
+        locality_weighted: said.locality_weighted_lb_config.is_some(),
+    })
+}

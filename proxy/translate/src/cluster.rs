@@ -1,0 +1,271 @@
+//! `Cluster` to [`ClusterConfig`], with its own endpoints or what it subscribes to.
+//!
+//! Holds: a cluster knows where its endpoints come from, how one is chosen and how bytes travel there; what would send
+//! bytes elsewhere (subsets, custom pools, custom sockets) is refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use remora_model::Name;
+use remora_model::cluster::{
+    ClusterConfig, TcpKeepalive, Thresholds, TransportMatch, TransportSockets, UpstreamBind,
+};
+use remora_model::endpoint::Assignment;
+
+use crate::context::{Context, WatchedFile, Work, undecodable};
+use crate::listener::BUFFER_LIMIT;
+use crate::pb::envoy::config::cluster::v3::{self as api, circuit_breakers, cluster};
+use crate::pb::envoy::config::core::v3::{self as core, RoutingPriority};
+use crate::rejection::Rejection;
+use crate::subscription::Subscription;
+use crate::{balance, discovery, endpoint, filter, fingerprint, transport, upstream_http, value};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A translated cluster.
+#[derive(Debug)]
+pub struct TranslatedCluster {
+    /// The cluster without its endpoints.
+    pub config: Arc<ClusterConfig>,
+    /// The endpoints of a STATIC cluster, and none for ORIGINAL_DST; EDS and DNS clusters get theirs later.
+    pub assignment: Option<Arc<Assignment>>,
+    /// Endpoints (EDS) and secrets that it needs.
+    pub subscriptions: Vec<Subscription>,
+    /// Files that it was read from.
+    pub files: Vec<WatchedFile>,
+}
+
+/// Translates one CDS resource.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn cluster(bytes: &[u8], context: &mut Context<'_>) -> Result<TranslatedCluster, Rejection> {
+    let said = api::Cluster::decode(bytes).map_err(|error| undecodable("Cluster", &error))?;
+    let mut work = Work::new(context);
+    let translated = translate(&mut work, &said, bytes);
+    let (config, assignment) = work.verdict(&said.name, translated)?;
+    Ok(TranslatedCluster {
+        config: Arc::new(config),
+        assignment: assignment.map(Arc::new),
+        subscriptions: std::mem::take(&mut work.subscriptions),
+        files: std::mem::take(&mut work.files),
+    })
+}
+
+fn translate(
+    work: &mut Work<'_, '_>,
+    said: &api::Cluster,
+    bytes: &[u8],
+) -> Option<(ClusterConfig, Option<Assignment>)> {
+    work.review(said);
+    let name = value::required(work, "name", &said.name);
+    if said
+        .lb_subset_config
+        .as_ref()
+        .is_some_and(|subsets| !subsets.subset_selectors.is_empty())
+    {
+        work.wrong_at("lb_subset_config", "is not supported: subsets of endpoints");
+    }
+    filter::network::upstream_network_filters(work, &said.filters);
+    let discovery = discovery::translate(work, said);
+    let policy = balance::policy(work, said);
+    let common = said.common_lb_config.clone().unwrap_or_default();
+    let panic_threshold = work.at("common_lb_config", |work| panic_threshold(work, &common));
+    let sockets = sockets(work, said);
+    let http = upstream_http::translate(work, said);
+    let bind = said
+        .upstream_bind_config
+        .as_ref()
+        .map(|said| work.at("upstream_bind_config", |work| bind(work, said)));
+    let thresholds = thresholds(work, said.circuit_breakers.as_ref());
+    let tcp_keepalive = tcp_keepalive(work, said);
+    let connect_timeout = value::positive(
+        work,
+        "connect_timeout",
+        said.connect_timeout.as_ref(),
+        CONNECT_TIMEOUT,
+    );
+    let (name, (discovery, assignment), policy): (&str, _, _) = (name?, discovery?, policy?);
+    let stat_name = if said.alt_stat_name.is_empty() {
+        name
+    } else {
+        &said.alt_stat_name
+    };
+    let config = ClusterConfig {
+        name: name.into(),
+        id: work.context.clusters.id(name),
+        stat_name: stat_name.into(),
+        discovery,
+        connect_timeout,
+        balance: policy.balance,
+        panic_threshold: panic_threshold?,
+        locality_weighted: policy.locality_weighted,
+        transport: sockets?,
+        http: http?,
+        bind: match bind {
+            Some(bind) => bind?,
+            None => None,
+        },
+        tcp_keepalive,
+        buffer_limit: said
+            .per_connection_buffer_limit_bytes
+            .as_ref()
+            .map_or(BUFFER_LIMIT, |limit| limit.value),
+        thresholds,
+        fingerprint: fingerprint::of((bytes, work.file_hash)),
+    };
+    Some((config, assignment))
+}
+
+fn panic_threshold(work: &mut Work<'_, '_>, said: &cluster::CommonLbConfig) -> Option<u8> {
+    work.review(said);
+    let percent = said
+        .healthy_panic_threshold
+        .as_ref()
+        .map_or(50.0, |percent| percent.value);
+    if !(0.0..=100.0).contains(&percent) {
+        work.wrong_at(
+            "healthy_panic_threshold",
+            format!("expected 0 to 100, found {percent}"),
+        );
+        return None;
+    }
+    Some(percent as u8)
+}
+
+/// `transport_socket_matches` and `transport_socket`.
+fn sockets(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<TransportSockets> {
+    let matches = work.each(
+        "transport_socket_matches",
+        &said.transport_socket_matches,
+        |work, said| {
+            let name = value::required(work, "name", &said.name);
+            let fields = said.r#match.iter().flat_map(|labels| &labels.fields);
+            let criteria =
+                fields.map(|(key, value)| Some((Name::from(key.as_str()), endpoint::label(value)?)));
+            let Some(mut criteria) = criteria.collect::<Option<Vec<_>>>() else {
+                work.wrong_at(
+                    "match",
+                    "is not supported: only strings, numbers and booleans are compared",
+                );
+                return None;
+            };
+            criteria.sort_by(|a, b| a.0.cmp(&b.0));
+            let socket = transport::upstream(work, said.transport_socket.as_ref());
+            Some(TransportMatch {
+                name: name?.into(),
+                criteria,
+                socket: socket?,
+            })
+        },
+    );
+    let fallback = transport::upstream(work, said.transport_socket.as_ref());
+    Some(TransportSockets {
+        matches,
+        fallback: fallback?,
+    })
+}
+
+/// The outer `None` is a problem, the inner one no address.
+fn bind(work: &mut Work<'_, '_>, said: &core::BindConfig) -> Option<Option<UpstreamBind>> {
+    work.review(said);
+    value::socket_options(work, "socket_options", &said.socket_options);
+    let source = match &said.source_address {
+        Some(source) => Some(work.at("source_address", |work| value::ip_socket(work, source))?),
+        None => None,
+    };
+    let mut extra = work.each(
+        "extra_source_addresses",
+        &said.extra_source_addresses,
+        |work, said| {
+            let Some(address) = &said.address else {
+                work.wrong_at("address", "expected an address, found none");
+                return None;
+            };
+            if let Some(options) = &said.socket_options {
+                value::socket_options(work, "socket_options.socket_options", &options.socket_options);
+            }
+            work.at("address", |work| value::ip_socket(work, address))
+        },
+    );
+    let older = &said.additional_source_addresses;
+    extra.extend(work.each("additional_source_addresses", older, value::ip_socket));
+    match source {
+        Some(source) => Some(Some(UpstreamBind { source, extra })),
+        None if extra.is_empty() => Some(None),
+        None => {
+            work.wrong_at(
+                "source_address",
+                "expected an address beside extra_source_addresses, found none",
+            );
+            None
+        }
+    }
+}
+
+fn tcp_keepalive(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<TcpKeepalive> {
+    let options = said.upstream_connection_options.as_ref()?;
+    work.at("upstream_connection_options", |work| work.review(options));
+    options.tcp_keepalive.as_ref().map(keepalive)
+}
+
+fn keepalive(said: &core::TcpKeepalive) -> TcpKeepalive {
+    let seconds = |value: &Option<crate::pb::google::protobuf::UInt32Value>| {
+        value
+            .as_ref()
+            .map(|seconds| Duration::from_secs(u64::from(seconds.value)))
+    };
+    TcpKeepalive {
+        probes: said.keepalive_probes.as_ref().map(|probes| probes.value),
+        time: seconds(&said.keepalive_time),
+        interval: seconds(&said.keepalive_interval),
+    }
+}
+
+/// The limits of priority DEFAULT and HIGH; the first entry of a priority counts.
+fn thresholds(work: &mut Work<'_, '_>, said: Option<&api::CircuitBreakers>) -> [Thresholds; 2] {
+    let mut found = [None, None];
+    let Some(said) = said else {
+        return [Thresholds::default(); 2];
+    };
+    if !said.per_host_thresholds.is_empty() {
+        work.ignored("CircuitBreakers.per_host_thresholds");
+    }
+    work.each(
+        "circuit_breakers.thresholds",
+        &said.thresholds,
+        |work, said| -> Option<()> {
+            work.review(said);
+            let slot = match value::known(work, "priority", said.priority)? {
+                RoutingPriority::Default => &mut found[0],
+                RoutingPriority::High => &mut found[1],
+            };
+            slot.get_or_insert_with(|| limits(said));
+            None
+        },
+    );
+    found.map(Option::unwrap_or_default)
+}
+
+fn limits(said: &circuit_breakers::Thresholds) -> Thresholds {
+    let default = Thresholds::default();
+    Thresholds {
+        max_connections: said
+            .max_connections
+            .as_ref()
+            .map_or(default.max_connections, |max| max.value),
+        max_pending_requests: said
+            .max_pending_requests
+            .as_ref()
+            .map_or(default.max_pending_requests, |max| max.value),
+        max_requests: said
+            .max_requests
+            .as_ref()
+            .map_or(default.max_requests, |max| max.value),
+        max_retries: said
+            .max_retries
+            .as_ref()
+            .map_or(default.max_retries, |max| max.value),
+    }
+}

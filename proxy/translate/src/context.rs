@@ -1,0 +1,223 @@
+//! What a translation may look at and add to, and the notes that it takes on the way.
+//!
+//! Holds: a [`Context`] belongs to the caller and lives across resources; a [`Work`] lives for one resource and
+//! collects its problems, what it subscribes to and which files it read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+
+use remora_model::Name;
+use remora_model::snapshot::{ClusterMark, Interner, RouteTableMark, SecretMark, Snapshot};
+
+use crate::fingerprint;
+use crate::rejection::{Problem, Rejection};
+use crate::reviewed::Reviewed;
+use crate::subscription::Subscription;
+
+/// Problems kept per resource; a hostile resource must not fill the memory with sentences.
+const MAX_PROBLEMS: usize = 256;
+
+/// Everything that a translation needs besides the bytes.
+pub struct Context<'a> {
+    /// Cluster names.
+    pub clusters: &'a mut Interner<ClusterMark>,
+    /// Names of RDS route configurations.
+    pub route_tables: &'a mut Interner<RouteTableMark>,
+    /// Names of SDS secrets.
+    pub secrets: &'a mut Interner<SecretMark>,
+    /// The world before: unchanged virtual hosts, filter chains and clusters are shared with it.
+    pub previous: Option<&'a Snapshot>,
+    /// Counts what was set and is not honoured.
+    pub ignored: &'a mut IgnoredFields,
+    /// Where `filename` and `environment_variable` are read.
+    pub files: &'a dyn Files,
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("ignored", &self.ignored)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a `DataSource` that is not inline comes from; a seam for tests.
+pub trait Files {
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
+
+    /// An environment variable, if it is set and is text.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// The files and variables of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalFiles;
+
+impl Files for LocalFiles {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// How often each field was set although it is not honoured, by its name (`Cluster.outlier_detection`).
+#[derive(Debug, Clone, Default)]
+pub struct IgnoredFields(BTreeMap<&'static str, u64>);
+
+impl IgnoredFields {
+    /// Counts one resource that sets this field.
+    pub fn count(&mut self, field: &'static str) {
+        *self.0.entry(field).or_default() += 1;
+    }
+
+    /// All fields ever seen, with their counts, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.0.iter().map(|(field, count)| (*field, *count))
+    }
+}
+
+/// A file that a resource was read from: the resource is to be translated again when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WatchedFile {
+    /// Path of the file.
+    pub path: Name,
+    /// `watched_directory`: only moves inside this folder count (atomic symlink swaps).
+    pub directory: Option<Name>,
+}
+
+/// The translation of one resource.
+pub(crate) struct Work<'c, 'a> {
+    pub(crate) context: &'c mut Context<'a>,
+    path: String,
+    problems: Vec<Problem>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    pub(crate) files: Vec<WatchedFile>,
+    /// Hash over the contents of all files read so far.
+    pub(crate) file_hash: u64,
+}
+
+impl<'c, 'a> Work<'c, 'a> {
+    pub(crate) fn new(context: &'c mut Context<'a>) -> Self {
+        Self {
+            context,
+            path: String::new(),
+            problems: Vec::new(),
+            subscriptions: Vec::new(),
+            files: Vec::new(),
+            file_hash: 0,
+        }
+    }
+
+    /// Does `step` inside the field `field`.
+    pub(crate) fn at<T>(&mut self, field: &str, step: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.path.len();
+        if before > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(field);
+        let result = step(self);
+        self.path.truncate(before);
+        result
+    }
+
+    /// Does `step` inside every element of a repeated field, and keeps what came of it.
+    pub(crate) fn each<I, T>(
+        &mut self,
+        field: &str,
+        items: impl IntoIterator<Item = I>,
+        mut step: impl FnMut(&mut Self, I) -> Option<T>,
+    ) -> Vec<T> {
+        let mut kept = Vec::new();
+        for (index, item) in items.into_iter().enumerate() {
+            kept.extend(self.at(&format!("{field}[{index}]"), |work| step(work, item)));
+        }
+        kept
+    }
+
+    /// Notes a problem with the field where we are.
+    pub(crate) fn wrong(&mut self, sentence: impl Into<String>) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem {
+                path: self.path.clone(),
+                sentence: sentence.into(),
+            });
+        }
+    }
+
+    /// Notes a problem with a field below.
+    pub(crate) fn wrong_at(&mut self, field: &str, sentence: impl Into<String>) {
+        self.at(field, |work| work.wrong(sentence));
+    }
+
+    /// Counts and refuses what the reviewed lists say of a message.
+    pub(crate) fn review(&mut self, message: &impl Reviewed) {
+        message.review(self);
+    }
+
+    pub(crate) fn ignored(&mut self, field: &'static str) {
+        self.context.ignored.count(field);
+    }
+
+    /// Reads a file, notes it and its contents.
+    pub(crate) fn read(&mut self, path: &str, directory: Option<&str>) -> io::Result<Vec<u8>> {
+        let bytes = self.context.files.read(path)?;
+        self.file_hash = fingerprint::of((self.file_hash, path, &bytes));
+        let file = WatchedFile {
+            path: path.into(),
+            directory: directory.map(Name::from),
+        };
+        if !self.files.contains(&file) {
+            self.files.push(file);
+        }
+        Ok(bytes)
+    }
+
+    /// Does `step` and also returns the hash over the contents of the files that it read; 0 where it read none.
+    pub(crate) fn with_files<T>(&mut self, step: impl FnOnce(&mut Self) -> T) -> (T, u64) {
+        let before = std::mem::take(&mut self.file_hash);
+        let result = step(self);
+        let read = self.file_hash;
+        self.file_hash = if read == 0 {
+            before
+        } else {
+            fingerprint::of((before, read))
+        };
+        (result, read)
+    }
+
+    /// `part` if nothing was wrong, else everything that was.
+    pub(crate) fn verdict<T>(&mut self, resource: &str, part: Option<T>) -> Result<T, Rejection> {
+        match part {
+            Some(part) if self.problems.is_empty() => Ok(part),
+            _ => {
+                if self.problems.is_empty() {
+                    self.wrong("cannot be translated");
+                }
+                Err(Rejection {
+                    resource: resource.into(),
+                    problems: std::mem::take(&mut self.problems),
+                })
+            }
+        }
+    }
+}
+
+/// A resource whose bytes are not its message.
+pub(crate) fn undecodable(message: &str, error: &prost::DecodeError) -> Rejection {
+    let problem = Problem {
+        path: String::new(),
+        sentence: format!("cannot be decoded as {message}: {error}"),
+    };
+    Rejection {
+        resource: "".into(),
+        problems: vec![problem],
+    }
+}

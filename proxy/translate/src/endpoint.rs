@@ -1,0 +1,212 @@
+//! `ClusterLoadAssignment` to [`Assignment`]: which endpoints, in which locality and priority, with which weight.
+//!
+//! Holds: an address is an IP, a Unix-domain socket, or (where the cluster resolves names) a host; weights are at least
+//! 1; priorities have no gaps, as Envoy wants.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use remora_model::Name;
+use remora_model::endpoint::{
+    Assignment, EndpointAddress, EndpointSpec, Health, LabelValue, Labels, Locality, LocalityName,
+    LocalitySpec,
+};
+
+use crate::context::{Context, Work, undecodable};
+use crate::pb::envoy::config::core::v3::{self as core, HealthStatus};
+use crate::pb::envoy::config::endpoint::v3::{self as api, lb_endpoint, locality_lb_endpoints};
+use crate::pb::google::protobuf::{Struct, Value, value::Kind};
+use crate::rejection::Rejection;
+use crate::value::{self, Place};
+
+/// Envoy's default `overprovisioning_factor`, percent.
+const OVERPROVISIONING: u32 = 140;
+
+/// Whether host names may stand where addresses do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hosts {
+    /// The cluster resolves them.
+    Resolved,
+    /// Only addresses.
+    Refused,
+}
+
+/// Translates one EDS resource.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn endpoints(bytes: &[u8], context: &mut Context<'_>) -> Result<Assignment, Rejection> {
+    let said = api::ClusterLoadAssignment::decode(bytes)
+        .map_err(|error| undecodable("ClusterLoadAssignment", &error))?;
+    let mut work = Work::new(context);
+    let assignment = assignment(&mut work, &said, Hosts::Refused);
+    work.verdict(&said.cluster_name, assignment)
+}
+
+pub(crate) fn assignment(
+    work: &mut Work<'_, '_>,
+    said: &api::ClusterLoadAssignment,
+    hosts: Hosts,
+) -> Option<Assignment> {
+    work.review(said);
+    let name = value::required(work, "cluster_name", &said.cluster_name);
+    let localities = work.each("endpoints", &said.endpoints, |work, said| {
+        locality(work, said, hosts)
+    });
+    gapless(work, &localities);
+    let factor = said.policy.as_ref().map(|policy| {
+        work.at("policy", |work| {
+            work.review(policy);
+            let said = policy.overprovisioning_factor.as_ref();
+            value::number_or(
+                work,
+                "overprovisioning_factor",
+                said,
+                OVERPROVISIONING,
+                1..=u32::MAX,
+            )
+        })
+    });
+    Some(Assignment {
+        name: name?.into(),
+        localities,
+        overprovisioning: factor.unwrap_or(OVERPROVISIONING),
+    })
+}
+
+/// Envoy: priorities start at 0 and none is left out.
+fn gapless(work: &mut Work<'_, '_>, localities: &[LocalitySpec]) {
+    let priorities: BTreeSet<u32> = localities.iter().map(|locality| locality.priority).collect();
+    if let Some(missing) = (0..)
+        .zip(&priorities)
+        .find_map(|(wanted, found)| (wanted != *found).then_some(wanted))
+    {
+        work.wrong_at(
+            "endpoints",
+            format!("expected priorities without gaps, found none with priority {missing}"),
+        );
+    }
+}
+
+fn locality(work: &mut Work<'_, '_>, said: &api::LocalityLbEndpoints, hosts: Hosts) -> Option<LocalitySpec> {
+    use locality_lb_endpoints::LbConfig;
+    work.review(said);
+    let listed = match &said.lb_config {
+        None => &said.lb_endpoints,
+        Some(LbConfig::LoadBalancerEndpoints(list)) => &list.lb_endpoints,
+        Some(LbConfig::LedsClusterLocalityConfig(_)) => {
+            work.wrong_at(
+                "leds_cluster_locality_config",
+                "is not supported: endpoints by LEDS",
+            );
+            return None;
+        }
+    };
+    let endpoints = work.each("lb_endpoints", listed, |work, said| endpoint(work, said, hosts));
+    if said.priority > 128 {
+        work.wrong_at(
+            "priority",
+            format!("expected at most 128, found {}", said.priority),
+        );
+    }
+    let weight = said.load_balancing_weight.as_ref();
+    let weight = weight.map(|_| value::number_or(work, "load_balancing_weight", weight, 1, 1..=u32::MAX));
+    Some(LocalitySpec {
+        locality: said.locality.as_ref().map(place).unwrap_or_default(),
+        weight,
+        priority: said.priority,
+        endpoints,
+    })
+}
+
+fn place(said: &core::Locality) -> Locality {
+    let part = |text: &str| LocalityName(text.into());
+    Locality {
+        region: part(&said.region),
+        zone: part(&said.zone),
+        sub_zone: part(&said.sub_zone),
+    }
+}
+
+fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Option<EndpointSpec> {
+    let inner = match &said.host_identifier {
+        Some(lb_endpoint::HostIdentifier::Endpoint(endpoint)) => endpoint,
+        Some(lb_endpoint::HostIdentifier::EndpointName(_)) => {
+            work.wrong_at("endpoint_name", "is not supported: named endpoints");
+            return None;
+        }
+        None => {
+            work.wrong("expected endpoint, found none");
+            return None;
+        }
+    };
+    let address = work.at("endpoint", |work| {
+        work.review(inner);
+        work.at("address", |work| {
+            endpoint_address(work, inner.address.as_ref(), hosts)
+        })
+    });
+    let weight = said.load_balancing_weight.as_ref();
+    let labels = |namespace: &str| {
+        said.metadata
+            .as_ref()
+            .and_then(|m| m.filter_metadata.get(namespace))
+            .map(labels)
+            .unwrap_or_default()
+    };
+    Some(EndpointSpec {
+        weight: value::number_or(work, "load_balancing_weight", weight, 1, 1..=u32::MAX),
+        health: health(work, said.health_status)?,
+        address: address?,
+        hostname: (!inner.hostname.is_empty()).then(|| Name::from(inner.hostname.as_str())),
+        transport_labels: labels("envoy.transport_socket_match"),
+        balance_labels: labels("envoy.lb"),
+    })
+}
+
+fn endpoint_address(
+    work: &mut Work<'_, '_>,
+    said: Option<&core::Address>,
+    hosts: Hosts,
+) -> Option<EndpointAddress> {
+    match value::address(work, said)? {
+        Place::Socket(address) => Some(EndpointAddress::Socket(address)),
+        Place::Pipe(path) => Some(EndpointAddress::Pipe(path.into())),
+        Place::Host(host, port) if hosts == Hosts::Resolved => Some(EndpointAddress::Host(host.into(), port)),
+        Place::Host(host, _) => {
+            let advice = "host names need cluster type STRICT_DNS or LOGICAL_DNS";
+            work.wrong_at(
+                "socket_address.address",
+                format!("expected an IP address, found '{host}' ({advice})"),
+            );
+            None
+        }
+    }
+}
+
+fn health(work: &mut Work<'_, '_>, said: i32) -> Option<Health> {
+    Some(match value::known(work, "health_status", said)? {
+        HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
+        HealthStatus::Degraded => Health::Degraded,
+        HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout => Health::Unhealthy,
+    })
+}
+
+/// The strings, numbers and booleans of a metadata namespace; other kinds match nothing.
+pub(crate) fn labels(said: &Struct) -> Labels {
+    Labels::new(
+        said.fields
+            .iter()
+            .filter_map(|(key, value)| Some((key.as_str().into(), label(value)?)))
+            .collect(),
+    )
+}
+
+pub(crate) fn label(value: &Value) -> Option<LabelValue> {
+    match value.kind.as_ref()? {
+        Kind::StringValue(text) => Some(LabelValue::Text(text.as_str().into())),
+        Kind::NumberValue(number) => Some(LabelValue::Number(*number)),
+        Kind::BoolValue(truth) => Some(LabelValue::Bool(*truth)),
+        Kind::NullValue(_) | Kind::StructValue(_) | Kind::ListValue(_) => None,
+    }
+}

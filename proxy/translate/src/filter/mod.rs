@@ -1,0 +1,206 @@
+//! Filters: which do we have, which may be left out, which must be refused?
+//!
+//! Holds: a filter that decides who may do what, or where bytes go, is refused unless we have it; only filters that
+//! observe or tune are left out, and each of these is counted by its type ([`IGNORED`]). Types are told apart by their
+//! configuration's message, never by the filter's name.
+
+mod fault;
+mod istio;
+pub(crate) mod listener;
+pub(crate) mod network;
+mod router;
+
+use std::collections::HashMap;
+
+use remora_model::filter::HttpFilter;
+
+use crate::context::Work;
+use crate::extension::{Extension, unknown};
+use crate::ignored::FieldReason;
+use crate::pb::envoy::config::route::v3::FilterConfig;
+use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    self as manager, http_filter,
+};
+use crate::pb::google::protobuf::Any;
+
+pub(crate) use router::upstream_filters;
+
+/// Where Envoy's HTTP filters live.
+const HTTP: &str = "envoy.extensions.filters.http.";
+const NO_CORS: &str =
+    "without it a browser is told nothing and denies cross-origin use, which is the strict side";
+const NO_COMPRESSION: &str = "tuning: an uncompressed response says the same";
+
+/// Filters that are accepted and not run, with the reason.
+pub const IGNORED: &[FieldReason] = &[
+    (
+        "envoy.extensions.filters.http.compressor.v3.Compressor",
+        NO_COMPRESSION,
+    ),
+    (
+        "envoy.extensions.filters.http.compressor.v3.CompressorPerRoute",
+        NO_COMPRESSION,
+    ),
+    ("envoy.extensions.filters.http.cors.v3.Cors", NO_CORS),
+    ("envoy.extensions.filters.http.cors.v3.CorsPolicy", NO_CORS),
+    (
+        fault::KIND,
+        "a fault filter without delay, abort and rate limit does nothing",
+    ),
+    (
+        "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+        "observability: gRPC metrics by method",
+    ),
+    (
+        "envoy.tcp.metadataexchange.config.MetadataExchange",
+        "istio-peer-exchange is never negotiated, so nothing is exchanged",
+    ),
+    ("stats.PluginConfig", "observability: Istio's metrics"),
+];
+
+/// What a filter becomes.
+enum Outcome {
+    /// One of ours.
+    Runs(HttpFilter),
+    /// Nothing to run.
+    Nothing,
+    /// The router.
+    Router,
+    /// A problem was noted.
+    Refused,
+}
+
+/// The HTTP filters of a connection manager: the router is the last and only the last.
+pub(crate) fn http_filters(work: &mut Work<'_, '_>, said: &[manager::HttpFilter]) -> Vec<HttpFilter> {
+    if said.is_empty() {
+        work.wrong_at(
+            "http_filters",
+            "expected a router as the last filter, found no filter",
+        );
+    }
+    work.each(
+        "http_filters",
+        said.iter().enumerate(),
+        |work, (index, filter)| {
+            let last = index + 1 == said.len();
+            let error = |what: &str, rule: &str| {
+                format!(
+                    "Error: {what} filter named {} {rule} http filter chain.",
+                    filter.name
+                )
+            };
+            match http_filter(work, filter) {
+                Outcome::Router if !last => {
+                    work.wrong(error("terminal", "must be the last filter in a"));
+                    None
+                }
+                Outcome::Runs(_) | Outcome::Nothing if last => {
+                    work.wrong(error("non-terminal", "is the last filter in a"));
+                    None
+                }
+                Outcome::Runs(filter) => Some(filter),
+                Outcome::Nothing | Outcome::Router | Outcome::Refused => None,
+            }
+        },
+    )
+}
+
+fn http_filter(work: &mut Work<'_, '_>, said: &manager::HttpFilter) -> Outcome {
+    if said.name.is_empty() {
+        work.wrong_at("name", "expected a name, found an empty string");
+    }
+    let any = match &said.config_type {
+        Some(http_filter::ConfigType::TypedConfig(any)) => any,
+        Some(http_filter::ConfigType::ConfigDiscovery(_)) => {
+            work.wrong_at("config_discovery", "is not supported: filters by ECDS");
+            return Outcome::Refused;
+        }
+        None if said.is_optional => return Outcome::Nothing,
+        None => {
+            work.wrong(unknown(&said.name, ""));
+            return Outcome::Refused;
+        }
+    };
+    let extension = Extension::open(any);
+    if said.disabled {
+        work.ignored("HttpFilter.disabled");
+        return Outcome::Nothing;
+    }
+    work.at("typed_config", |work| http_extension(work, said, &extension))
+}
+
+fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension: &Extension<'_>) -> Outcome {
+    match extension.kind.as_str() {
+        router::KIND => router::check(work, extension),
+        fault::KIND => fault::check(work, extension),
+        istio::PEER_METADATA => Outcome::Runs(HttpFilter::StripPeerMetadata),
+        istio::ALPN => istio::alpn(work, extension).map_or(Outcome::Refused, Outcome::Runs),
+        kind if left_out(work, kind) => Outcome::Nothing,
+        _ if said.is_optional => {
+            work.ignored("HttpFilter.is_optional");
+            Outcome::Nothing
+        }
+        kind => {
+            refuse(work, &said.name, kind, HTTP);
+            Outcome::Refused
+        }
+    }
+}
+
+/// Counts a type of [`IGNORED`]; whether it is one.
+fn left_out(work: &mut Work<'_, '_>, kind: &str) -> bool {
+    let found = IGNORED.iter().find(|(ignored, _)| *ignored == kind);
+    if let Some((kind, _)) = found {
+        work.ignored(kind);
+    }
+    found.is_some()
+}
+
+/// A problem: a type that Envoy knows (its package begins with `family`) and we do not have, or one that nobody knows.
+fn refuse(work: &mut Work<'_, '_>, name: &str, kind: &str, family: &str) {
+    if kind.starts_with(family) {
+        work.wrong(format!("is not supported: filter '{name}' of type {kind}"));
+    } else {
+        work.wrong(unknown(name, kind));
+    }
+}
+
+/// `typed_per_filter_config` of any level: nothing in it may decide anything that we would not do.
+pub(crate) fn per_route(work: &mut Work<'_, '_>, said: &HashMap<String, Any>) {
+    let mut filters: Vec<_> = said.iter().collect();
+    filters.sort_by(|a, b| a.0.cmp(b.0));
+    for (name, any) in filters {
+        work.at(&format!("typed_per_filter_config[{name:?}]"), |work| {
+            one_per_route(work, name, any, false);
+        });
+    }
+}
+
+fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool) {
+    let extension = Extension::open(any);
+    match extension.kind.as_str() {
+        "envoy.config.route.v3.FilterConfig" => {
+            let Some(said) = extension.decode::<FilterConfig>(work) else {
+                return;
+            };
+            if let Some(config) = said.config.as_ref().filter(|_| !said.disabled) {
+                work.at("config", |work| nested(work, name, config, said.is_optional));
+            }
+        }
+        fault::KIND => {
+            fault::check(work, &extension);
+        }
+        kind if left_out(work, kind) => {}
+        _ if optional => work.ignored("FilterConfig.is_optional"),
+        kind => refuse(work, name, kind, HTTP),
+    }
+}
+
+/// The configuration inside a `FilterConfig`, which must not be one itself.
+fn nested(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool) {
+    if Extension::open(any).kind == "envoy.config.route.v3.FilterConfig" {
+        work.wrong("expected the configuration of a filter, found another FilterConfig");
+        return;
+    }
+    one_per_route(work, name, any, optional);
+}

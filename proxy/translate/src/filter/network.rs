@@ -1,0 +1,105 @@
+//! The network filters of a chain: the last one is terminal, and only the last one.
+
+use remora_model::filter::NetworkFilter;
+use remora_model::listener::Terminal;
+
+use super::{left_out, refuse};
+use crate::context::Work;
+use crate::extension::{Extension, unknown};
+use crate::pb::envoy::config::cluster::v3::Filter as UpstreamFilter;
+use crate::pb::envoy::config::listener::v3::{Filter, filter::ConfigType};
+use crate::{http_manager, tcp_proxy};
+
+const FAMILY: &str = "envoy.extensions.filters.network.";
+const HTTP_MANAGER: &str =
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+
+/// Filters before the terminal one, and the terminal one.
+pub(crate) fn network_filters(
+    work: &mut Work<'_, '_>,
+    said: &[Filter],
+) -> Option<(Vec<NetworkFilter>, Terminal)> {
+    if said.is_empty() {
+        work.wrong_at("filters", "expected a terminal network filter, found no filter");
+    }
+    let mut terminal = None;
+    work.each(
+        "filters",
+        said.iter().enumerate(),
+        |work, (index, filter)| -> Option<()> {
+            let last = index + 1 == said.len();
+            let extension = open(work, filter)?;
+            let kind = extension.kind.as_str();
+            let error = |what: &str, rule: &str| {
+                format!(
+                    "Error: {what} filter named {} of type {kind} {rule} network filter chain.",
+                    filter.name
+                )
+            };
+            terminal = match kind {
+                HTTP_MANAGER => work
+                    .at("typed_config", |work| http_manager::translate(work, &extension))
+                    .map(Terminal::Http),
+                TCP_PROXY => work
+                    .at("typed_config", |work| tcp_proxy::translate(work, &extension))
+                    .map(Terminal::Tcp),
+                kind if left_out(work, kind) => {
+                    if last {
+                        work.wrong(error("non-terminal", "is the last filter in a"));
+                    }
+                    None
+                }
+                kind => {
+                    work.at("typed_config", |work| refuse(work, &filter.name, kind, FAMILY));
+                    None
+                }
+            };
+            if !last && [HTTP_MANAGER, TCP_PROXY].contains(&kind) {
+                work.wrong(error("terminal", "must be the last filter in a"));
+            }
+            None
+        },
+    );
+    Some((Vec::new(), terminal?))
+}
+
+fn open<'f>(work: &mut Work<'_, '_>, filter: &'f Filter) -> Option<Extension<'f>> {
+    match &filter.config_type {
+        Some(ConfigType::TypedConfig(any)) => Some(Extension::open(any)),
+        Some(ConfigType::ConfigDiscovery(_)) => {
+            work.wrong_at("config_discovery", "is not supported: filters by ECDS");
+            None
+        }
+        None => {
+            work.wrong(unknown(&filter.name, ""));
+            None
+        }
+    }
+}
+
+/// Whether this filter is a terminal one, by its type.
+pub(crate) fn is_terminal(filter: &Filter) -> bool {
+    match &filter.config_type {
+        Some(ConfigType::TypedConfig(any)) => {
+            [HTTP_MANAGER, TCP_PROXY].contains(&Extension::open(any).kind.as_str())
+        }
+        _ => false,
+    }
+}
+
+/// Network filters of a cluster: only those that may be left out.
+pub(crate) fn upstream_network_filters(work: &mut Work<'_, '_>, said: &[UpstreamFilter]) {
+    work.each("filters", said, |work, filter| -> Option<()> {
+        match &filter.typed_config {
+            Some(any) => {
+                let extension = Extension::open(any);
+                if !left_out(work, &extension.kind) {
+                    refuse(work, &filter.name, &extension.kind, FAMILY);
+                }
+            }
+            None => work.wrong(unknown(&filter.name, "")),
+        }
+        None
+    });
+}

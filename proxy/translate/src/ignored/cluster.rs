@@ -1,0 +1,107 @@
+//! Verdicts on clusters and their options.
+
+use crate::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
+use crate::pb::envoy::config::cluster::v3::cluster::CommonLbConfig;
+use crate::pb::envoy::config::cluster::v3::{Cluster, UpstreamConnectionOptions};
+use crate::pb::envoy::config::core::v3::BindConfig;
+use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+use crate::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use crate::reviewed::reviewed;
+
+reviewed! { Cluster as "Cluster" {
+    honoured: [
+        transport_socket_matches, name, alt_stat_name, eds_cluster_config, connect_timeout,
+        per_connection_buffer_limit_bytes, lb_policy, load_assignment, max_requests_per_connection, circuit_breakers,
+        upstream_http_protocol_options, common_http_protocol_options, http_protocol_options, http2_protocol_options,
+        typed_extension_protocol_options, dns_refresh_rate, dns_jitter, respect_dns_ttl, dns_lookup_family,
+        upstream_bind_config, lb_subset_config, common_lb_config, transport_socket, protocol_selection,
+        upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config,
+    ]
+    ignored: {
+        stats_matcher: "observability: which metrics are kept",
+        per_connection_buffer_high_watermark_timeout: "tuning: a full buffer only pauses reading",
+        health_checks: "active health checks are not supported yet; endpoints count as the control plane says",
+        dns_failure_refresh_rate: "tuning: failures are retried at the refresh rate",
+        dns_resolvers: "the system's resolver is asked",
+        use_tcp_for_dns_lookups: "the system's resolver is asked",
+        dns_resolution_config: "the system's resolver is asked",
+        typed_dns_resolver_config: "the system's resolver is asked",
+        wait_for_warm_on_init: "tuning of the start",
+        outlier_detection: "ejection is not supported yet; every healthy endpoint stays in use",
+        cleanup_interval: "tuning: unused original destinations are forgotten with their connections",
+        metadata: "read by no filter that is supported",
+        close_connections_on_host_health_failure: "tuning: a failed endpoint gets no new requests",
+        ignore_health_on_host_removal: "a removed endpoint always goes at once",
+        lrs_server: "observability: load reports are not sent",
+        lrs_report_endpoint_metrics: "observability: load reports are not sent",
+        track_timeout_budgets: "observability: which metrics are kept",
+        track_cluster_stats: "observability: which metrics are kept",
+        preconnect_policy: "tuning: connections are made when they are needed",
+        queuing_policies: "tuning: requests wait in order",
+    }
+    refused: {
+        transport_socket_matcher: "transport sockets chosen by a matching tree; use transport_socket_matches",
+        upstream_config: "upstream connection pools of a custom kind",
+        connection_pool_per_downstream_connection: "upstream connections that no two clients share",
+    }
+} }
+
+reviewed! { CommonLbConfig as "CommonLbConfig" {
+    honoured: [healthy_panic_threshold, locality_config_specifier, consistent_hashing_lb_config]
+    ignored: {
+        update_merge_window: "tuning: every change is one publication",
+        ignore_new_hosts_until_first_hc: "active health checks are not supported yet",
+        close_connections_on_host_set_change: "tuning: connections of removed endpoints close",
+        override_host_status: "no filter that overrides the host is supported",
+    }
+    refused: {}
+} }
+
+reviewed! { Thresholds as "CircuitBreakers.Thresholds" {
+    honoured: [priority, max_connections, max_pending_requests, max_requests, max_retries]
+    ignored: {
+        retry_budget: "retries are not supported yet",
+        track_remaining: "observability: which metrics are kept",
+        max_connection_pools: "pools are bounded by max_connections",
+    }
+    refused: {}
+} }
+
+reviewed! { UpstreamConnectionOptions as "UpstreamConnectionOptions" {
+    honoured: [tcp_keepalive]
+    ignored: {
+        set_local_interface_name_on_upstream_connections: "observability: which interface carried a connection",
+        happy_eyeballs_config: "tuning: one address of an endpoint is used",
+    }
+    refused: {}
+} }
+
+reviewed! { BindConfig as "BindConfig" {
+    honoured: [source_address, extra_source_addresses, socket_options, additional_source_addresses]
+    ignored: {
+        freebind: "a bind that fails is reported, no other address is used",
+        validate_network_namespaces: "network namespaces of addresses are refused",
+    }
+    refused: { local_address_selector: "it decides the source address" }
+} }
+
+reviewed! { HttpProtocolOptions as "upstreams.HttpProtocolOptions" {
+    honoured: [common_http_protocol_options, upstream_http_protocol_options, http_filters, upstream_protocol_options, hash_policy]
+    ignored: {
+        header_validation_config: "the codecs always validate headers",
+        outlier_detection: "ejection is not supported yet; every healthy endpoint stays in use",
+        request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
+        retry_policy: "retries are not supported yet; a failure is passed on",
+    }
+    refused: {}
+} }
+
+reviewed! { DnsCluster as "DnsCluster" {
+    honoured: [dns_refresh_rate, respect_dns_ttl, dns_jitter, dns_lookup_family, all_addresses_in_single_endpoint]
+    ignored: {
+        dns_failure_refresh_rate: "tuning: failures are retried at the refresh rate",
+        typed_dns_resolver_config: "the system's resolver is asked",
+        dns_min_refresh_rate: "tuning: answers are kept at least a second",
+    }
+    refused: {}
+} }

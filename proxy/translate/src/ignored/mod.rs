@@ -1,0 +1,101 @@
+//! The reviewed lists: what of each message is honoured, what is ignored and why, what is refused and why.
+//!
+//! The rule: ignored is what only observes or tunes; refused is whatever decides who may connect, which identity is
+//! required, or where bytes go. Every ignored field that is set is counted by its full name.
+
+mod cluster;
+mod endpoint;
+mod listener;
+mod route;
+mod tls;
+
+use crate::pb::envoy::config::{cluster::v3 as clusters, core::v3 as core, endpoint::v3 as endpoints};
+use crate::pb::envoy::config::{listener::v3 as listeners, route::v3 as routes};
+use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3 as manager;
+use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use crate::pb::envoy::extensions::transport_sockets::tls::v3 as tls_api;
+use crate::reviewed::Reviewed;
+
+/// A field's full name and the reason of its verdict.
+pub type FieldReason = (&'static str, &'static str);
+
+/// All fields that are ignored, with their reasons.
+pub fn ignored_fields() -> Vec<FieldReason> {
+    fields()
+        .into_iter()
+        .flat_map(|(ignored, _)| ignored.iter().copied())
+        .collect()
+}
+
+/// All fields that are refused, with their reasons.
+pub fn refused_fields() -> Vec<FieldReason> {
+    fields()
+        .into_iter()
+        .flat_map(|(_, refused)| refused.iter().copied())
+        .collect()
+}
+
+type Verdicts = (&'static [FieldReason], &'static [FieldReason]);
+
+fn of<M: Reviewed>() -> Verdicts {
+    (M::IGNORED, M::REFUSED)
+}
+
+fn fields() -> Vec<Verdicts> {
+    vec![
+        of::<listeners::Listener>(),
+        of::<listeners::FilterChain>(),
+        of::<listeners::FilterChainMatch>(),
+        of::<manager::HttpConnectionManager>(),
+        of::<core::HttpProtocolOptions>(),
+        of::<core::Http1ProtocolOptions>(),
+        of::<core::Http2ProtocolOptions>(),
+        of::<tcp::TcpProxy>(),
+        of::<crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector>(),
+        of::<tcp::tcp_proxy::weighted_cluster::ClusterWeight>(),
+        of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
+        of::<routes::RouteConfiguration>(),
+        of::<routes::VirtualHost>(),
+        of::<routes::Route>(),
+        of::<routes::RouteMatch>(),
+        of::<routes::RouteAction>(),
+        of::<routes::WeightedCluster>(),
+        of::<routes::weighted_cluster::ClusterWeight>(),
+        of::<routes::DirectResponseAction>(),
+        of::<clusters::Cluster>(),
+        of::<clusters::cluster::CommonLbConfig>(),
+        of::<crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster>(),
+        of::<clusters::circuit_breakers::Thresholds>(),
+        of::<clusters::UpstreamConnectionOptions>(),
+        of::<core::BindConfig>(),
+        of::<crate::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions>(),
+        of::<endpoints::ClusterLoadAssignment>(),
+        of::<endpoints::cluster_load_assignment::Policy>(),
+        of::<endpoints::LocalityLbEndpoints>(),
+        of::<endpoints::Endpoint>(),
+        of::<core::SocketAddress>(),
+        of::<tls_api::DownstreamTlsContext>(),
+        of::<tls_api::UpstreamTlsContext>(),
+        of::<tls_api::CommonTlsContext>(),
+        of::<tls_api::TlsParameters>(),
+        of::<tls_api::TlsCertificate>(),
+        of::<tls_api::CertificateValidationContext>(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_verdict_stands_once_and_has_a_reason() {
+        let mut names = HashSet::new();
+        for (field, reason) in ignored_fields().into_iter().chain(refused_fields()) {
+            assert!(names.insert(field), "{field} stands twice");
+            assert!(reason.len() > 10, "{field} has no reason");
+        }
+        assert!(names.len() > 150, "only {} verdicts", names.len());
+    }
+}

@@ -1,0 +1,131 @@
+//! Verdicts on route configurations, virtual hosts, routes and their actions.
+
+use crate::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use crate::pb::envoy::config::route::v3::{
+    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+};
+use crate::reviewed::reviewed;
+
+reviewed! { RouteConfiguration as "RouteConfiguration" {
+    honoured: [
+        name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
+        request_headers_to_remove, most_specific_header_mutations_wins, max_direct_response_body_size_bytes,
+        cluster_specifier_plugins, ignore_port_in_host_matching, typed_per_filter_config,
+    ]
+    ignored: {
+        validate_clusters: "a route to a cluster that is not there (yet) answers 503 with its own cause",
+        request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
+        metadata: "read by no filter that is supported",
+    }
+    refused: {
+        vhds: "virtual hosts by VHDS",
+        internal_only_headers: "it takes headers away from clients that are not trusted",
+        vhost_header: "it decides which virtual host is chosen",
+        ignore_path_parameters_in_path_matching: "it decides which route is taken",
+        route_specifiers: "they decide which route is taken",
+    }
+} }
+
+reviewed! { VirtualHost as "VirtualHost" {
+    honoured: [
+        name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
+        response_headers_to_remove, typed_per_filter_config, include_request_attempt_count,
+    ]
+    ignored: {
+        virtual_clusters: "observability: metrics by request pattern",
+        rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
+        cors: "without it a browser is told nothing and denies cross-origin use, which is the strict side",
+        include_attempt_count_in_response: "adds a response header for diagnosis only",
+        retry_policy: "retries are not supported yet; a failure is passed on",
+        retry_policy_typed_config: "retries are not supported yet; a failure is passed on",
+        hedge_policy: "hedged requests are not supported yet; one request is sent",
+        include_is_timeout_retry_header: "retries are not supported yet",
+        per_request_buffer_limit_bytes: "bodies are streamed, never buffered whole",
+        request_body_buffer_limit: "bodies are streamed, never buffered whole",
+        request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
+        metadata: "read by no filter that is supported",
+    }
+    refused: {
+        matcher: "it decides which route is taken",
+        route_specifiers: "they decide which route is taken",
+    }
+} }
+
+reviewed! { Route as "Route" {
+    honoured: [
+        name, r#match, typed_per_filter_config, request_headers_to_add, request_headers_to_remove,
+        response_headers_to_add, response_headers_to_remove, action,
+    ]
+    ignored: {
+        metadata: "read by no filter that is supported",
+        decorator: "observability: names of spans",
+        tracing: "observability: tracing is not supported yet",
+        per_request_buffer_limit_bytes: "bodies are streamed, never buffered whole",
+        request_body_buffer_limit: "bodies are streamed, never buffered whole",
+        stat_prefix: "observability: metrics by route",
+    }
+    refused: { route_specifiers: "they decide which route is taken" }
+} }
+
+reviewed! { RouteMatch as "RouteMatch" {
+    honoured: [case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier]
+    ignored: {}
+    refused: {
+        cookies: "matching by cookie",
+        tls_context: "matching by the client's certificate",
+        dynamic_metadata: "matching by dynamic metadata",
+        filter_state: "matching by filter state",
+    }
+} }
+
+reviewed! { RouteAction as "RouteAction" {
+    honoured: [
+        cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout, idle_timeout,
+        hash_policy, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, max_stream_duration, cluster_specifier,
+        host_rewrite_specifier,
+    ]
+    ignored: {
+        metadata_match: "selects among subsets, and a cluster with subsets is refused",
+        flush_timeout: "tuning: idle_timeout bounds the flush too",
+        early_data_policy: "TLS early data is never sent",
+        retry_policy: "retries are not supported yet; a failure is passed on",
+        retry_policy_typed_config: "retries are not supported yet; a failure is passed on",
+        request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
+        priority: "every request counts against the limits of priority DEFAULT",
+        rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
+        include_vh_rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
+        cors: "without it a browser is told nothing and denies cross-origin use, which is the strict side",
+        internal_redirect_policy: "a redirect is passed on, and the client follows it itself",
+        internal_redirect_action: "a redirect is passed on, and the client follows it itself",
+        max_internal_redirects: "a redirect is passed on, and the client follows it itself",
+        hedge_policy: "hedged requests are not supported yet; one request is sent",
+    }
+    refused: {
+        path_rewrite_policy: "path rewriting by URI template",
+        path_rewrite: "path rewriting by format string",
+    }
+} }
+
+reviewed! { WeightedCluster as "WeightedCluster" {
+    honoured: [clusters]
+    ignored: {
+        total_weight: "deprecated: the sum of the weights counts",
+        runtime_key_prefix: "there is no runtime layer; the weights given here hold",
+    }
+    refused: { random_value_specifier: "it decides which cluster is chosen" }
+} }
+
+reviewed! { ClusterWeight as "WeightedCluster.ClusterWeight" {
+    honoured: [
+        name, weight, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
+        response_headers_to_remove, typed_per_filter_config, host_rewrite_specifier,
+    ]
+    ignored: { metadata_match: "selects among subsets, and a cluster with subsets is refused" }
+    refused: { cluster_header: "a weighted cluster named by a header" }
+} }
+
+reviewed! { DirectResponseAction as "DirectResponseAction" {
+    honoured: [status, body]
+    ignored: {}
+    refused: { body_format: "direct responses with a format" }
+} }

@@ -1,0 +1,150 @@
+//! `RouteConfiguration` to [`RouteTable`].
+//!
+//! Holds: a virtual host whose bytes did not change is the very one of the version before (same `Arc`), so a push that
+//! changes one virtual host costs one; domains are unique over the table. Matches and actions have files of their own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost::Message;
+use remora_model::route::{DomainIndex, RequireTls, Route, RouteTable, VirtualHost};
+
+use crate::context::{Context, Work, undecodable};
+use crate::header_mutation::{self, header_lists};
+use crate::pb::envoy::config::route::v3::{self as api, virtual_host::TlsRequirementType};
+use crate::rejection::Rejection;
+use crate::{filter, fingerprint, route_action, route_match, value};
+
+/// Envoy's default `max_direct_response_body_size_bytes`.
+const DIRECT_RESPONSE_BODY: u32 = 4096;
+/// Field number of `RouteConfiguration.virtual_hosts`.
+const VIRTUAL_HOSTS: u32 = 2;
+
+/// Translates one RDS resource.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn route_configuration(bytes: &[u8], context: &mut Context<'_>) -> Result<Arc<RouteTable>, Rejection> {
+    let said =
+        api::RouteConfiguration::decode(bytes).map_err(|error| undecodable("RouteConfiguration", &error))?;
+    let previous = context
+        .route_tables
+        .known(&said.name)
+        .and_then(|id| context.previous?.route_table(id))
+        .cloned();
+    let mut work = Work::new(context);
+    value::required(&mut work, "name", &said.name);
+    let table = table(&mut work, &said, bytes, previous.as_deref());
+    work.verdict(&said.name, table)
+}
+
+/// A route configuration, dynamic or inline; `bytes` are its own.
+pub(crate) fn table(
+    work: &mut Work<'_, '_>,
+    said: &api::RouteConfiguration,
+    bytes: &[u8],
+    previous: Option<&RouteTable>,
+) -> Option<Arc<RouteTable>> {
+    work.review(said);
+    for (index, plugin) in said.cluster_specifier_plugins.iter().enumerate() {
+        if !plugin.is_optional {
+            work.wrong_at(
+                &format!("cluster_specifier_plugins[{index}]"),
+                "is not supported: clusters chosen by a plug-in",
+            );
+        }
+    }
+    let headers = header_mutation::pair(work, &header_lists!(said));
+    filter::per_route(work, &said.typed_per_filter_config);
+    let body_limit = said
+        .max_direct_response_body_size_bytes
+        .as_ref()
+        .map_or(DIRECT_RESPONSE_BODY, |max| max.value);
+    let known: HashMap<u64, &Arc<VirtualHost>> = previous
+        .into_iter()
+        .flat_map(|table| table.virtual_hosts.iter().map(|host| (host.fingerprint, host)))
+        .collect();
+    let mut raw = fingerprint::fields(bytes, VIRTUAL_HOSTS);
+    let virtual_hosts = work.each("virtual_hosts", &said.virtual_hosts, |work, host| {
+        let fingerprint = fingerprint::of((raw.next(), body_limit));
+        match known.get(&fingerprint) {
+            Some(same) if *same.name == *host.name => Some(Arc::clone(same)),
+            _ => virtual_host(work, host, fingerprint, body_limit).map(Arc::new),
+        }
+    });
+    let domains = match DomainIndex::new(&virtual_hosts, &said.name) {
+        Ok(domains) => Some(domains),
+        Err(duplicate) => {
+            work.wrong_at("virtual_hosts", duplicate.to_string());
+            None
+        }
+    };
+    Some(Arc::new(RouteTable {
+        name: said.name.as_str().into(),
+        virtual_hosts,
+        domains: domains?,
+        ignore_port: said.ignore_port_in_host_matching,
+        headers,
+        most_specific_wins: said.most_specific_header_mutations_wins,
+        fingerprint: fingerprint::of((bytes, work.file_hash)),
+    }))
+}
+
+fn virtual_host(
+    work: &mut Work<'_, '_>,
+    said: &api::VirtualHost,
+    fingerprint: u64,
+    body_limit: u32,
+) -> Option<VirtualHost> {
+    work.review(said);
+    let name = value::required(work, "name", &said.name);
+    if said.domains.is_empty() {
+        work.wrong_at("domains", "expected at least one domain, found none");
+    }
+    let headers = header_mutation::pair(work, &header_lists!(said));
+    filter::per_route(work, &said.typed_per_filter_config);
+    let (routes, files) = work.with_files(|work| {
+        work.each("routes", &said.routes, |work, said| {
+            route(work, said, body_limit).map(Arc::new)
+        })
+    });
+    let require_tls = match value::known(work, "require_tls", said.require_tls)? {
+        TlsRequirementType::None => RequireTls::None,
+        TlsRequirementType::ExternalOnly => RequireTls::ExternalOnly,
+        TlsRequirementType::All => RequireTls::All,
+    };
+    // What came from files is not in the bytes: such a virtual host is translated anew each time.
+    Some(VirtualHost {
+        name: name?.into(),
+        domains: said.domains.iter().map(|domain| domain.as_str().into()).collect(),
+        routes,
+        headers,
+        include_attempt_count: said.include_request_attempt_count,
+        require_tls,
+        fingerprint: if files == 0 {
+            fingerprint
+        } else {
+            fingerprint::of((fingerprint, files))
+        },
+    })
+}
+
+fn route(work: &mut Work<'_, '_>, said: &api::Route, body_limit: u32) -> Option<Route> {
+    work.review(said);
+    let criteria = match &said.r#match {
+        Some(criteria) => work.at("match", |work| route_match::criteria(work, criteria)),
+        None => {
+            work.wrong_at("match", "expected a match, found none");
+            None
+        }
+    };
+    let headers = header_mutation::pair(work, &header_lists!(said));
+    filter::per_route(work, &said.typed_per_filter_config);
+    let action = route_action::action(work, said.action.as_ref(), body_limit);
+    Some(Route {
+        name: said.name.as_str().into(),
+        criteria: criteria?,
+        action: action?,
+        headers,
+    })
+}

@@ -1,0 +1,381 @@
+//! What a route does: forward, redirect, answer.
+//!
+//! Holds: clusters become ids, so a route needs no cluster to be there; a rewrite or redirect of a kind that is not
+//! supported is refused, because the request would arrive somewhere else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use remora_model::route::{
+    Action, ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, PathRewrite,
+    Redirect, RedirectPath, StreamDuration, WeightedCluster, WeightedClusters,
+};
+
+use crate::context::Work;
+use crate::header_mutation::{self, header_lists};
+use crate::pb::envoy::config::route::v3::{
+    self as api, redirect_action, route, route_action, weighted_cluster,
+};
+use crate::{data_source, filter, matcher, value};
+
+/// Envoy's default route timeout.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(crate) fn action(
+    work: &mut Work<'_, '_>,
+    said: Option<&route::Action>,
+    body_limit: u32,
+) -> Option<Action> {
+    match said {
+        Some(route::Action::Route(said)) => work
+            .at("route", |work| forward(work, said))
+            .map(|forward| Action::Forward(Box::new(forward))),
+        Some(route::Action::Redirect(said)) => work
+            .at("redirect", |work| redirect(work, said))
+            .map(|redirect| Action::Redirect(Box::new(redirect))),
+        Some(route::Action::DirectResponse(said)) => work
+            .at("direct_response", |work| direct_response(work, said, body_limit))
+            .map(Action::Respond),
+        Some(route::Action::FilterAction(_)) => {
+            work.wrong_at(
+                "filter_action",
+                "is not supported: an action that a filter supplies",
+            );
+            None
+        }
+        Some(route::Action::NonForwardingAction(_)) => {
+            work.wrong_at(
+                "non_forwarding_action",
+                "is not supported: routes of a gRPC server",
+            );
+            None
+        }
+        None => {
+            work.wrong("expected one of route, redirect, direct_response; found none");
+            None
+        }
+    }
+}
+
+fn direct_response(
+    work: &mut Work<'_, '_>,
+    said: &api::DirectResponseAction,
+    limit: u32,
+) -> Option<DirectResponse> {
+    work.review(said);
+    let status = u16::try_from(said.status)
+        .ok()
+        .filter(|status| (200..600).contains(status));
+    if status.is_none() {
+        work.wrong_at("status", format!("expected 200 to 599, found {}", said.status));
+    }
+    let body = match &said.body {
+        Some(source) => work.at("body", |work| data_source::bytes(work, source, None)),
+        None => Some(Vec::new()),
+    };
+    let (status, body) = (StatusCode::from_u16(status?).ok()?, body?);
+    if body.len() > limit as usize {
+        work.wrong_at(
+            "body",
+            format!("response body size is {} bytes; maximum is {limit}", body.len()),
+        );
+    }
+    Some(DirectResponse {
+        status,
+        body: Bytes::from(body),
+    })
+}
+
+fn redirect(work: &mut Work<'_, '_>, said: &api::RedirectAction) -> Option<Redirect> {
+    use redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
+    let some = |text: &str| (!text.is_empty()).then(|| Box::from(text));
+    let scheme = match &said.scheme_rewrite_specifier {
+        Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => some("https"),
+        Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => some(scheme),
+        Some(SchemeRewriteSpecifier::HttpsRedirect(false)) | None => None,
+    };
+    let path = match &said.path_rewrite_specifier {
+        None => Some(RedirectPath::Keep),
+        Some(PathRewriteSpecifier::PathRedirect(path)) => {
+            Some(some(path).map_or(RedirectPath::Keep, RedirectPath::Whole))
+        }
+        Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => {
+            Some(RedirectPath::Prefix(prefix.as_str().into()))
+        }
+        Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
+            matcher::substitution(work, "regex_rewrite", rewrite)
+                .map(|(regex, substitution)| RedirectPath::Regex(regex, substitution))
+        }
+        Some(PathRewriteSpecifier::PathRewrite(_)) => {
+            work.wrong_at(
+                "path_rewrite",
+                "is not supported: path rewriting by format string",
+            );
+            None
+        }
+    };
+    let status = match value::known(work, "response_code", said.response_code)? {
+        RedirectResponseCode::MovedPermanently => StatusCode::MOVED_PERMANENTLY,
+        RedirectResponseCode::Found => StatusCode::FOUND,
+        RedirectResponseCode::SeeOther => StatusCode::SEE_OTHER,
+        RedirectResponseCode::TemporaryRedirect => StatusCode::TEMPORARY_REDIRECT,
+        RedirectResponseCode::PermanentRedirect => StatusCode::PERMANENT_REDIRECT,
+    };
+    let port = value::port(work, "port_redirect", said.port_redirect)?;
+    value::header_value(work, "host_redirect", said.host_redirect.as_bytes())?;
+    Some(Redirect {
+        scheme,
+        host: some(&said.host_redirect),
+        port: (port != 0).then_some(port),
+        path: path?,
+        status,
+        strip_query: said.strip_query,
+    })
+}
+
+fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Forward> {
+    use route_action::ClusterNotFoundResponseCode as NotFound;
+    work.review(said);
+    let cluster = cluster_choice(work, said);
+    let path = path_rewrite(work, said);
+    let host = host_rewrite(work, said);
+    let not_found = match value::known(
+        work,
+        "cluster_not_found_response_code",
+        said.cluster_not_found_response_code,
+    )? {
+        NotFound::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        NotFound::NotFound => StatusCode::NOT_FOUND,
+        NotFound::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let timeout = value::limit_or(work, "timeout", said.timeout.as_ref(), TIMEOUT);
+    let idle_timeout = said
+        .idle_timeout
+        .is_some()
+        .then(|| value::limit(work, "idle_timeout", said.idle_timeout.as_ref()));
+    let stream_duration = stream_duration(work, said);
+    let hash_policies = work.each("hash_policy", &said.hash_policy, hash_policy);
+    let upgrades = work.each("upgrade_configs", &said.upgrade_configs, upgrade);
+    Some(Forward {
+        cluster: cluster?,
+        cluster_not_found: not_found,
+        path: path?,
+        host: host?,
+        append_x_forwarded_host: said.append_x_forwarded_host,
+        timeout,
+        timeout_said: said.timeout.is_some(),
+        idle_timeout,
+        stream_duration,
+        hash_policies,
+        upgrades,
+    })
+}
+
+fn cluster_choice(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<ClusterChoice> {
+    use route_action::ClusterSpecifier;
+    match &said.cluster_specifier {
+        Some(ClusterSpecifier::Cluster(name)) => {
+            let name = value::required(work, "cluster", name)?;
+            Some(ClusterChoice::One(work.context.clusters.id(name)))
+        }
+        Some(ClusterSpecifier::ClusterHeader(name)) => {
+            value::header_name(work, "cluster_header", name).map(ClusterChoice::Header)
+        }
+        Some(ClusterSpecifier::WeightedClusters(clusters)) => work
+            .at("weighted_clusters", |work| weighted(work, clusters))
+            .map(|clusters| ClusterChoice::Weighted(Arc::new(clusters))),
+        Some(
+            ClusterSpecifier::ClusterSpecifierPlugin(_) | ClusterSpecifier::InlineClusterSpecifierPlugin(_),
+        ) => {
+            work.wrong("is not supported: clusters chosen by a plug-in");
+            None
+        }
+        None => {
+            work.wrong("expected one of cluster, cluster_header, weighted_clusters; found none");
+            None
+        }
+    }
+}
+
+fn weighted(work: &mut Work<'_, '_>, said: &api::WeightedCluster) -> Option<WeightedClusters> {
+    work.review(said);
+    if said.clusters.is_empty() {
+        work.wrong_at("clusters", "expected at least one cluster, found none");
+        return None;
+    }
+    let entries = work.each("clusters", &said.clusters, weighted_entry);
+    let total: u64 = entries.iter().map(|entry| u64::from(entry.weight)).sum();
+    if total == 0 && entries.len() == said.clusters.len() {
+        work.wrong("Sum of weights in the weighted_cluster must be greater than 0.");
+    }
+    let Ok(total) = u32::try_from(total) else {
+        work.wrong("The sum of weights of all weighted clusters exceeds 4294967295");
+        return None;
+    };
+    Some(WeightedClusters {
+        entries,
+        total: total.max(1),
+    })
+}
+
+fn weighted_entry(
+    work: &mut Work<'_, '_>,
+    said: &weighted_cluster::ClusterWeight,
+) -> Option<WeightedCluster> {
+    use weighted_cluster::cluster_weight::HostRewriteSpecifier;
+    work.review(said);
+    filter::per_route(work, &said.typed_per_filter_config);
+    let headers = header_mutation::pair(work, &header_lists!(said));
+    let host_rewrite = match &said.host_rewrite_specifier {
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(value::header_value(
+            work,
+            "host_rewrite_literal",
+            host.as_bytes(),
+        )?),
+        None => None,
+    };
+    let Some(weight) = &said.weight else {
+        work.wrong_at("weight", "expected a weight, found none");
+        return None;
+    };
+    let name = value::required(work, "name", &said.name)?;
+    Some(WeightedCluster {
+        cluster: work.context.clusters.id(name),
+        weight: weight.value,
+        host_rewrite,
+        headers,
+    })
+}
+
+fn path_rewrite(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<PathRewrite> {
+    match (&said.regex_rewrite, said.prefix_rewrite.as_str()) {
+        (None, "") => Some(PathRewrite::Keep),
+        (None, prefix) => value::header_value(work, "prefix_rewrite", prefix.as_bytes())
+            .map(|_| PathRewrite::Prefix(prefix.into())),
+        (Some(rewrite), "") => matcher::substitution(work, "regex_rewrite", rewrite)
+            .map(|(regex, substitution)| PathRewrite::Regex(regex, substitution)),
+        (Some(_), _) => {
+            work.wrong("Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy");
+            None
+        }
+    }
+}
+
+fn host_rewrite(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<HostRewrite> {
+    use route_action::HostRewriteSpecifier;
+    match &said.host_rewrite_specifier {
+        None => Some(HostRewrite::Keep),
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) if host.is_empty() => Some(HostRewrite::Keep),
+        Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => {
+            value::header_value(work, "host_rewrite_literal", host.as_bytes()).map(HostRewrite::Literal)
+        }
+        Some(HostRewriteSpecifier::AutoHostRewrite(auto)) => Some(if auto.value {
+            HostRewrite::Endpoint
+        } else {
+            HostRewrite::Keep
+        }),
+        Some(HostRewriteSpecifier::HostRewriteHeader(name)) => {
+            value::header_name(work, "host_rewrite_header", name).map(HostRewrite::Header)
+        }
+        Some(HostRewriteSpecifier::HostRewritePathRegex(rewrite)) => {
+            matcher::substitution(work, "host_rewrite_path_regex", rewrite)
+                .map(|(regex, substitution)| HostRewrite::PathRegex(regex, substitution))
+        }
+        Some(HostRewriteSpecifier::HostRewrite(_)) => {
+            work.wrong_at(
+                "host_rewrite",
+                "is not supported: host rewriting by format string",
+            );
+            None
+        }
+    }
+}
+
+/// `max_stream_duration`, and the deprecated `max_grpc_timeout` and `grpc_timeout_offset` in its terms.
+fn stream_duration(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<StreamDuration> {
+    if let Some(said) = &said.max_stream_duration {
+        return work.at("max_stream_duration", |work| {
+            let offset = said.grpc_timeout_header_offset.as_ref();
+            Some(StreamDuration {
+                max: value::limit(work, "max_stream_duration", said.max_stream_duration.as_ref()),
+                grpc_timeout_max: value::duration(
+                    work,
+                    "grpc_timeout_header_max",
+                    said.grpc_timeout_header_max.as_ref(),
+                ),
+                grpc_timeout_offset: value::duration(work, "grpc_timeout_header_offset", offset)
+                    .unwrap_or_default(),
+            })
+        });
+    }
+    let max = value::duration(work, "max_grpc_timeout", said.max_grpc_timeout.as_ref())?;
+    let offset = value::duration(work, "grpc_timeout_offset", said.grpc_timeout_offset.as_ref());
+    Some(StreamDuration {
+        max: None,
+        grpc_timeout_max: Some(max),
+        grpc_timeout_offset: offset.unwrap_or_default(),
+    })
+}
+
+pub(crate) fn hash_policy(work: &mut Work<'_, '_>, said: &route_action::HashPolicy) -> Option<HashPolicy> {
+    use route_action::hash_policy::PolicySpecifier;
+    let source = match &said.policy_specifier {
+        Some(PolicySpecifier::Header(header)) => {
+            if header.regex_rewrite.is_some() {
+                work.wrong_at(
+                    "header.regex_rewrite",
+                    "is not supported: hashing of a rewritten header",
+                );
+            }
+            value::header_name(work, "header.header_name", &header.header_name).map(HashSource::Header)
+        }
+        Some(PolicySpecifier::Cookie(cookie)) => {
+            if !cookie.attributes.is_empty() {
+                work.ignored("RouteAction.HashPolicy.Cookie.attributes");
+            }
+            let name = value::required(work, "cookie.name", &cookie.name)?;
+            let ttl = value::duration(work, "cookie.ttl", cookie.ttl.as_ref());
+            Some(HashSource::Cookie {
+                name: name.into(),
+                ttl,
+                path: cookie.path.as_str().into(),
+            })
+        }
+        Some(PolicySpecifier::ConnectionProperties(properties)) if properties.source_ip => {
+            Some(HashSource::SourceAddress)
+        }
+        Some(PolicySpecifier::ConnectionProperties(_)) => return None,
+        Some(PolicySpecifier::QueryParameter(query)) => {
+            value::required(work, "query_parameter.name", &query.name)
+                .map(|name| HashSource::Query(name.into()))
+        }
+        Some(PolicySpecifier::FilterState(_)) => {
+            work.wrong_at("filter_state", "is not supported: hashing of filter state");
+            None
+        }
+        None => {
+            work.wrong("expected one of header, cookie, connection_properties, query_parameter; found none");
+            None
+        }
+    };
+    Some(HashPolicy {
+        source: source?,
+        terminal: said.terminal,
+    })
+}
+
+fn upgrade(work: &mut Work<'_, '_>, said: &route_action::UpgradeConfig) -> Option<(Box<str>, bool)> {
+    if said.connect_config.is_some() {
+        work.wrong_at(
+            "connect_config",
+            "is not supported: CONNECT requests that end here",
+        );
+    }
+    let kind = value::required(work, "upgrade_type", &said.upgrade_type)?;
+    Some((
+        kind.to_ascii_lowercase().into(),
+        value::bool_or(said.enabled.as_ref(), true),
+    ))
+}

@@ -1,0 +1,66 @@
+//! `RouteMatch`: when a route is taken.
+
+use remora_model::matching::Pattern;
+use remora_model::route::{PathMatch, RouteMatch};
+
+use crate::context::Work;
+use crate::pb::envoy::config::route::v3::{self as api, route_match::PathSpecifier};
+use crate::{matcher, value};
+
+pub(crate) fn criteria(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<RouteMatch> {
+    work.review(said);
+    let path = path(work, said);
+    let fraction = said
+        .runtime_fraction
+        .as_ref()
+        .map(|fraction| match &fraction.default_value {
+            Some(default) => value::per_million(work, "runtime_fraction.default_value.denominator", default),
+            None => {
+                work.wrong_at(
+                    "runtime_fraction.default_value",
+                    "expected a fraction, found none",
+                );
+                None
+            }
+        });
+    Some(RouteMatch {
+        headers: work.each("headers", &said.headers, matcher::header),
+        query: work.each("query_parameters", &said.query_parameters, matcher::query),
+        path: path?,
+        grpc: said.grpc.is_some(),
+        fraction_per_million: match fraction {
+            Some(fraction) => Some(fraction?),
+            None => None,
+        },
+    })
+}
+
+fn path(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<PathMatch> {
+    let ignore_case = !value::bool_or(said.case_sensitive.as_ref(), true);
+    let pattern = |literal: &str| Pattern::new(literal, ignore_case);
+    match &said.path_specifier {
+        Some(PathSpecifier::Prefix(prefix)) => Some(PathMatch::Prefix(pattern(prefix))),
+        Some(PathSpecifier::Path(path)) => Some(PathMatch::Exact(pattern(path))),
+        Some(PathSpecifier::SafeRegex(expression)) => {
+            matcher::regex(work, "safe_regex", expression).map(PathMatch::Regex)
+        }
+        Some(PathSpecifier::PathSeparatedPrefix(prefix)) => {
+            if prefix.len() < 2 || prefix.ends_with('/') || prefix.contains(['?', '#']) {
+                let rule = "expected a path without '?' and '#' that does not end with '/'";
+                work.wrong_at("path_separated_prefix", format!("{rule}, found '{prefix}'"));
+                return None;
+            }
+            Some(PathMatch::SeparatedPrefix(pattern(prefix)))
+        }
+        Some(PathSpecifier::ConnectMatcher(_)) => Some(PathMatch::Connect),
+        Some(PathSpecifier::PathMatchPolicy(_)) => {
+            work.wrong_at("path_match_policy", "is not supported: matching by URI template");
+            None
+        }
+        None => {
+            let kinds = "prefix, path, safe_regex, connect_matcher, path_separated_prefix";
+            work.wrong(format!("expected one of {kinds}; found none"));
+            None
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A world to translate into, and resources written as YAML.
+
+use std::collections::HashMap;
+use std::io;
+
+use remora_model::snapshot::{ClusterMark, Interner, RouteTableMark, SecretMark, Snapshot};
+use remora_proto::{Pool, ReadOptions};
+use remora_translate::{Context, Files, IgnoredFields};
+
+/// The three kinds of names, what was ignored, and files that exist in memory only.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) clusters: Interner<ClusterMark>,
+    pub(crate) route_tables: Interner<RouteTableMark>,
+    pub(crate) secrets: Interner<SecretMark>,
+    pub(crate) previous: Option<Snapshot>,
+    pub(crate) ignored: IgnoredFields,
+    pub(crate) files: Memory,
+}
+
+/// Files and variables by name.
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) files: HashMap<String, Vec<u8>>,
+    pub(crate) variables: HashMap<String, String>,
+}
+
+impl Files for Memory {
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.files
+            .get(path)
+            .cloned()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(name).cloned()
+    }
+}
+
+impl World {
+    pub(crate) fn context(&mut self) -> Context<'_> {
+        Context {
+            clusters: &mut self.clusters,
+            route_tables: &mut self.route_tables,
+            secrets: &mut self.secrets,
+            previous: self.previous.as_ref(),
+            ignored: &mut self.ignored,
+            files: &self.files,
+        }
+    }
+
+    /// Names of the fields that were set and ignored so far.
+    pub(crate) fn ignored_names(&self) -> Vec<&'static str> {
+        self.ignored.iter().map(|(name, _)| name).collect()
+    }
+}
+
+thread_local! {
+    static POOL: Pool = Pool::load().expect("the pinned descriptors load");
+}
+
+/// The bytes of a message that is written as YAML.
+pub(crate) fn bytes(message: &str, yaml: &str) -> Vec<u8> {
+    POOL.with(|pool| match pool.read(yaml, message, ReadOptions::default()) {
+        Ok(document) => document.bytes,
+        Err(problems) => panic!("the test's own YAML is wrong: {problems}\n{yaml}"),
+    })
+}
+
+/// Reads a bootstrap, or says why it is none.
+pub(crate) fn bootstrap(
+    text: &str,
+) -> Result<remora_proto::pb::envoy::config::bootstrap::v3::Bootstrap, String> {
+    POOL.with(|pool| {
+        let options = ReadOptions {
+            unknown_fields: remora_proto::UnknownFields::Warn,
+        };
+        let document = pool
+            .read(text, "envoy.config.bootstrap.v3.Bootstrap", options)
+            .map_err(|e| e.to_string())?;
+        document.decode().map_err(|error| error.to_string())
+    })
+}
+
+/// The field rules of Envoy's API that a message breaks.
+pub(crate) fn broken_rules(message: &str, bytes: &[u8]) -> Vec<String> {
+    POOL.with(|pool| match pool.validate(bytes, message) {
+        Ok(problems) => problems.iter().map(ToString::to_string).collect(),
+        Err(error) => vec![error.to_string()],
+    })
+}
