@@ -6,10 +6,12 @@
 //!
 //! Where is what: which listener and chain? [`listener`]. Which route? [`route`]. Which endpoint? [`cluster`],
 //! [`endpoint`], [`balance`]. Which identity must the peer prove? [`identity`]. What is written down? [`log`].
-//! [`snapshot`] is one version of the whole world.
+//! [`snapshot`] is one version of the whole world. Why it is built this way: [`decisions`].
 
 pub mod balance;
 pub mod cluster;
+#[doc = include_str!("../DECISIONS.md")]
+pub mod decisions {}
 pub mod endpoint;
 pub mod filter;
 pub mod identity;

@@ -81,16 +81,20 @@ impl Maglev {
 }
 
 impl Claimant {
-    /// Takes the next slot of the permutation that is free; there is one.
+    /// Takes the next slot of the permutation that is free. With a size that is not a prime the permutation may miss
+    /// the free ones; then it is the first of those.
     fn claim(&mut self, slots: &mut [u32]) {
         let size = slots.len() as u64;
-        loop {
+        for _ in 0..size {
             let slot = (self.offset + self.skip * self.next) % size;
             self.next += 1;
             if slots[slot as usize] == FREE {
                 slots[slot as usize] = self.position;
                 return;
             }
+        }
+        if let Some(slot) = slots.iter_mut().find(|slot| **slot == FREE) {
+            *slot = self.position;
         }
     }
 }

@@ -207,6 +207,17 @@ fn hash_policies_combine_as_envoys_do() {
 }
 
 #[test]
+fn a_table_whose_size_is_no_prime_is_filled_all_the_same() {
+    for table_size in [2, 4, 12, 1000] {
+        let policy = BalancePolicy::Maglev {
+            table_size,
+            use_hostname: false,
+        };
+        assert_eq!(choices(&policy, WEIGHTS, None).len(), 64);
+    }
+}
+
+#[test]
 fn losing_an_endpoint_moves_only_its_share() {
     let all = endpoints([1; 5]);
     for policy in [

@@ -65,14 +65,25 @@ pub struct ConnectionFacts<'a> {
     pub application_protocols: &'a [Box<[u8]>],
 }
 
-/// Two chains of one listener could be meant by the same connection.
+/// Two chains of one listener could be meant by the same connection. Chains are called by name or `#position`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("multiple filter chains with the same matching rules are defined: '{first}' and '{second}'")]
-pub struct DuplicateMatch {
-    /// Name (or `#position`) of the chain that stands first.
-    pub first: String,
-    /// Name (or `#position`) of the other.
-    pub second: String,
+pub enum DuplicateMatch {
+    /// All criteria are equal.
+    #[error("filter chain '{second}' has the same matching rules defined as '{first}'")]
+    Equal {
+        /// The chain that stands first.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// They have a combination of single values in common.
+    #[error("multiple filter chains with overlapping matching rules are defined: '{first}' and '{second}'")]
+    Overlap {
+        /// The chain that stands first.
+        first: String,
+        /// The other.
+        second: String,
+    },
 }
 
 /// The chains of a listener, indexed level by level; leaves are positions in the list of chains.
@@ -90,10 +101,7 @@ impl ChainIndex {
         let mut root = ByPort::default();
         for (position, chain) in chains.iter().enumerate() {
             root.insert(&chain.criteria, position as u32)
-                .map_err(|first| DuplicateMatch {
-                    first: called(chains, first as usize),
-                    second: called(chains, position),
-                })?;
+                .map_err(|first| DuplicateMatch::between(chains, first as usize, position))?;
         }
         Ok(Self { root })
     }
@@ -101,6 +109,19 @@ impl ChainIndex {
     /// The position of the chain for this connection.
     pub fn find(&self, facts: &ConnectionFacts<'_>) -> Option<usize> {
         self.root.find(facts).map(|position| position as usize)
+    }
+}
+
+impl DuplicateMatch {
+    fn between(chains: &[Arc<FilterChain>], first: usize, second: usize) -> Self {
+        let criteria = |position: usize| chains.get(position).map(|chain| &chain.criteria);
+        let equal = criteria(first) == criteria(second);
+        let (first, second) = (called(chains, first), called(chains, second));
+        if equal {
+            Self::Equal { first, second }
+        } else {
+            Self::Overlap { first, second }
+        }
     }
 }
 
@@ -266,9 +287,9 @@ struct ByServerName {
 
 impl Level for ByServerName {
     fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
-        let key = |name: &Box<str>| -> Box<str> { name.strip_prefix('*').unwrap_or(name).into() };
-        self.names
-            .insert(criteria.server_names.iter().map(key), criteria, position)
+        let names = criteria.server_names.iter().map(AsRef::as_ref);
+        let keys = names.map(|name: &str| name.strip_prefix('*').unwrap_or(name).into());
+        self.names.insert(keys, criteria, position)
     }
 
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {

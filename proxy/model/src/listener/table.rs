@@ -70,33 +70,45 @@ impl ListenerTable {
             .find(|other| other.name != listener.name)
     }
 
-    /// This table with `listener` in it, in the place of the one with the same name.
-    pub fn with(&self, listener: Arc<Listener>) -> Self {
-        let mut by_name = self.by_name.clone();
-        by_name.insert(listener.name.clone(), listener);
-        Self::indexed(by_name)
-    }
-
-    /// This table without the listener of this name; `None` if there is no such listener.
-    pub fn without(&self, name: &str) -> Option<Self> {
-        let mut by_name = self.by_name.clone();
-        by_name.remove(name)?;
-        Some(Self::indexed(by_name))
-    }
-
-    fn indexed(by_name: BTreeMap<Name, Arc<Listener>>) -> Self {
-        let mut table = Self {
-            by_name,
-            ..Self::default()
-        };
-        for listener in table.by_name.values() {
-            for address in &listener.addresses {
-                table
-                    .by_address
-                    .entry(address.clone())
-                    .or_insert_with(|| listener.clone());
-            }
+    /// Adds a listener, in the place of the one with the same name, which is returned.
+    pub fn insert(&mut self, listener: Arc<Listener>) -> Option<Arc<Listener>> {
+        let before = self.by_name.insert(listener.name.clone(), listener.clone());
+        if let Some(before) = &before {
+            self.release(before);
         }
-        table
+        for address in &listener.addresses {
+            self.by_address
+                .entry(address.clone())
+                .or_insert_with(|| listener.clone());
+        }
+        before
+    }
+
+    /// Removes and returns the listener of this name.
+    pub fn remove(&mut self, name: &str) -> Option<Arc<Listener>> {
+        let before = self.by_name.remove(name)?;
+        self.release(&before);
+        Some(before)
+    }
+
+    /// Gives the addresses of a listener that is no more to whoever else has them.
+    fn release(&mut self, gone: &Arc<Listener>) {
+        for address in &gone.addresses {
+            if !self
+                .by_address
+                .get(address)
+                .is_some_and(|holder| Arc::ptr_eq(holder, gone))
+            {
+                continue;
+            }
+            match self
+                .by_name
+                .values()
+                .find(|other| other.addresses.contains(address))
+            {
+                Some(other) => self.by_address.insert(address.clone(), other.clone()),
+                None => self.by_address.remove(address),
+            };
+        }
     }
 }

@@ -280,16 +280,17 @@ fn chains_that_could_both_be_meant_are_refused() {
             .map(|_| ())
             .map_err(|e| e.to_string())
     };
-    let text = "multiple filter chains with the same matching rules are defined: 'a' and '#1'";
+    let equal = "filter chain '#1' has the same matching rules defined as 'a'";
+    let overlapping = "multiple filter chains with overlapping matching rules are defined: 'a' and '#1'";
     assert_eq!(
         both(ChainMatch::default(), ChainMatch::default()),
-        Err(text.into())
+        Err(equal.into())
     );
     let overlap = both(
         protocols("tls", &["h2", "http/1.1"]),
         protocols("tls", &["http/1.1"]),
     );
-    assert_eq!(overlap, Err(text.into()));
+    assert_eq!(overlap, Err(overlapping.into()));
     assert_eq!(both(protocols("tls", &["h2"]), protocols("tls", &[])), Ok(()));
 }
 
@@ -298,11 +299,15 @@ fn a_redirected_connection_is_handed_to_the_listener_of_its_destination() {
     let mut outbound = listener("virtualOutbound", "0.0.0.0:15001", vec![]);
     outbound.use_original_dst = true;
     let outbound = Arc::new(outbound);
-    let table = ListenerTable::default()
-        .with(outbound.clone())
-        .with(Arc::new(listener("vip", "10.96.0.1:80", vec![])))
-        .with(Arc::new(listener("wildcard", "0.0.0.0:80", vec![])))
-        .with(Arc::new(listener("wildcard6", "[::]:80", vec![])));
+    let mut table = ListenerTable::default();
+    table.insert(outbound.clone());
+    for (name, address) in [
+        ("vip", "10.96.0.1:80"),
+        ("wildcard", "0.0.0.0:80"),
+        ("wildcard6", "[::]:80"),
+    ] {
+        table.insert(Arc::new(listener(name, address, vec![])));
+    }
     for (destination, expected) in [
         ("10.96.0.1:80", "vip"),
         ("10.96.0.2:80", "wildcard"),
@@ -322,18 +327,33 @@ fn a_redirected_connection_is_handed_to_the_listener_of_its_destination() {
             .as_ref(),
         "plain"
     );
-    let without = table.without("vip").unwrap();
-    assert_eq!(
-        without
-            .hand_off(&outbound, "10.96.0.1:80".parse().unwrap())
-            .name
-            .as_ref(),
-        "wildcard"
-    );
-    assert_eq!((table.len(), without.len()), (4, 3));
     let rival = listener("rival", "0.0.0.0:80", vec![]);
     assert_eq!(
         table.conflict(&rival).map(|other| other.name.as_ref()),
         Some("wildcard")
     );
+    table.remove("vip");
+    let found = table.hand_off(&outbound, "10.96.0.1:80".parse().unwrap());
+    assert_eq!((found.name.as_ref(), table.len()), ("wildcard", 3));
+}
+
+#[test]
+fn an_address_goes_to_who_is_left() {
+    let at = |table: &ListenerTable, address: &str| {
+        let address = ListenAddress::Socket(address.parse().unwrap());
+        table.bound(&address).map(|listener| listener.name.to_string())
+    };
+    let mut table = ListenerTable::default();
+    table.insert(Arc::new(listener("a", "0.0.0.0:1", vec![])));
+    table.insert(Arc::new(listener("b", "0.0.0.0:1", vec![])));
+    assert_eq!(
+        at(&table, "0.0.0.0:1").as_deref(),
+        Some("a"),
+        "the first keeps it"
+    );
+    table.insert(Arc::new(listener("a", "0.0.0.0:2", vec![])));
+    assert_eq!(at(&table, "0.0.0.0:1").as_deref(), Some("b"));
+    assert_eq!(at(&table, "0.0.0.0:2").as_deref(), Some("a"));
+    assert!(table.remove("a").is_some() && table.remove("a").is_none());
+    assert_eq!(at(&table, "0.0.0.0:2"), None);
 }

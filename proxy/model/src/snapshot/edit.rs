@@ -10,7 +10,7 @@ use super::{ClusterId, RouteTableId, SecretId, Snapshot, carry_over};
 use crate::cluster::{Cluster, ClusterConfig, ClusterLive};
 use crate::endpoint::{Assignment, EndpointLive, EndpointSet};
 use crate::identity::Secret;
-use crate::listener::{Listener, ListenerTable};
+use crate::listener::Listener;
 use crate::route::RouteTable;
 
 /// A version of the world in the making.
@@ -94,22 +94,23 @@ impl Edit {
         self.put_cluster(id, Some(cluster))
     }
 
-    /// Adds or replaces a listener by its name; chains that did not change are shared with the version before. Returns
-    /// whether anything changed.
-    pub fn set_listener(&mut self, mut listener: Listener) -> bool {
+    /// Adds or replaces a listener by its name; chains that did not change are shared with the version before.
+    pub fn set_listener(&mut self, mut listener: Listener) {
         if let Some(before) = self.next.listeners.named(&listener.name) {
             carry_over::share_chains(before, &mut listener);
         }
-        let table = self.next.listeners.with(Arc::new(listener));
-        self.put_listeners(table)
+        Arc::make_mut(&mut self.next.listeners).insert(Arc::new(listener));
+        self.changed = true;
     }
 
     /// Removes a listener. Returns whether it was there.
     pub fn remove_listener(&mut self, name: &str) -> bool {
-        match self.next.listeners.without(name) {
-            Some(table) => self.put_listeners(table),
-            None => false,
+        if self.next.listeners.named(name).is_none() {
+            return false;
         }
+        Arc::make_mut(&mut self.next.listeners).remove(name);
+        self.changed = true;
+        true
     }
 
     /// Adds or replaces an RDS route configuration. Returns whether anything changed (an equal fingerprint is no
@@ -190,12 +191,6 @@ impl Edit {
     fn put_cluster(&mut self, id: ClusterId, cluster: Option<Cluster>) -> bool {
         self.next.clusters.set(id, cluster.map(Arc::new));
         self.touched.insert(id);
-        self.changed = true;
-        true
-    }
-
-    fn put_listeners(&mut self, table: ListenerTable) -> bool {
-        self.next.listeners = Arc::new(table);
         self.changed = true;
         true
     }
