@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use harness::bootstrap::{self, AdsVariant, type_url};
 use harness::control_plane::{
-    CLUSTER, ControlPlane, ENDPOINT, Kind, LISTENER, ROUTE, Resource, ResourceReader,
+    CLUSTER, ControlPlane, ENDPOINT, Kind, LISTENER, ROUTE, Recorded, Resource, ResourceReader,
 };
 use harness::process::{Options, Port, Proxy, ProxyProcess};
 use harness::traffic::{Plan, Protocol, Traffic};
@@ -37,10 +37,7 @@ impl Scene {
         let control_plane = ControlPlane::start().await?;
         let (blue, green) = (Upstream::start("blue").await?, Upstream::start("green").await?);
         let (port, admin) = (Port::reserve()?, Port::reserve()?);
-        let manager = bootstrap::http_connection_manager(&json!({
-            "rds": {"route_config_name": "routes", "config_source": ads()}}));
-        let listener = bootstrap::listener("ingress", port.address(), manager);
-        let mut first = vec![reader.json(LISTENER, &listener)?, routes(&reader, "blue")?];
+        let mut first = vec![listener(&reader, &port)?, routes(&reader, "blue")?];
         for upstream in [&blue, &green] {
             first.push(cluster(&reader, upstream.name())?);
             first.push(reader.json(
@@ -74,6 +71,12 @@ fn routes(reader: &ResourceReader, to: &str) -> Result<Resource> {
     reader.json(ROUTE, &bootstrap::route_everything("routes", to))
 }
 
+fn listener(reader: &ResourceReader, port: &Port) -> Result<Resource> {
+    let rds = json!({"rds": {"route_config_name": "routes", "config_source": ads()}});
+    let manager = bootstrap::http_connection_manager(&rds);
+    reader.json(LISTENER, &bootstrap::listener("ingress", port.address(), manager))
+}
+
 /// A connection manager whose filter nobody knows.
 fn bad_listener(scene: &Scene) -> Result<Resource> {
     let manager = json!({"name": "no.such.filter", "typed_config": {
@@ -86,14 +89,13 @@ fn bad_listener(scene: &Scene) -> Result<Resource> {
 
 async fn follows(proxy: Proxy, variant: AdsVariant) -> Result<()> {
     let scene = Scene::start(proxy, variant).await?;
-    let control_plane = &scene.control_plane;
     let http1 = Traffic::start(&Plan::new(scene.port.address(), Protocol::Http1));
     let http2 = Traffic::start(&Plan::new(scene.port.address(), Protocol::Http2));
     http1
         .wait(WITHIN, |tally| tally.by_upstream.contains_key("blue"))
         .await?;
 
-    control_plane.put([routes(&scene.reader, "green")?]);
+    scene.control_plane.put([routes(&scene.reader, "green")?]);
     http1
         .wait(WITHIN, |tally| tally.by_upstream.contains_key("green"))
         .await
@@ -101,51 +103,12 @@ async fn follows(proxy: Proxy, variant: AdsVariant) -> Result<()> {
     http2
         .wait(WITHIN, |tally| tally.by_upstream.contains_key("green"))
         .await?;
-
-    // One push, one bad resource: refused by name, and the good one of the push applies.
-    control_plane.forget_requests();
-    control_plane.put([bad_listener(&scene)?, routes(&scene.reader, "blue")?]);
-    let refusal = control_plane.wait_nack(LISTENER).await?;
-    ensure!(
-        refusal.error.contains("ingress"),
-        "the refusal names no listener: {}",
-        refusal.error
-    );
-    let blue = http1.tally().by_upstream["blue"];
-    http1
-        .wait(WITHIN, |tally| tally.by_upstream["blue"] > blue + 50)
-        .await
-        .context("the good part applied")?;
-    let good = bootstrap::http_connection_manager(&json!({
-        "rds": {"route_config_name": "routes", "config_source": ads()}}));
-    let good = bootstrap::listener("ingress", scene.port.address(), good);
-    control_plane.put([scene.reader.json(LISTENER, &good)?]);
-
-    // Nobody routes to green any more: it can go.
-    control_plane.push(|world| {
+    refuses_only_what_is_bad(&scene, &http1).await?;
+    scene.control_plane.push(|world| {
         world.remove(CLUSTER, "green");
         world.remove(ENDPOINT, "green");
     });
-    control_plane.forget_requests();
-    control_plane.close_streams();
-    let again = control_plane
-        .wait_for(WITHIN, |seen| {
-            seen.kind == Kind::Subscribe && seen.type_url == CLUSTER
-        })
-        .await?;
-    ensure!(
-        again.node.is_some(),
-        "the first request of a new stream names no node: {again:?}"
-    );
-    if variant == AdsVariant::Delta {
-        ensure!(
-            again.initial_versions.contains_key("blue"),
-            "what it holds is not told: {again:?}"
-        );
-    }
-    control_plane
-        .wait_for(WITHIN, |seen| seen.type_url == ROUTE)
-        .await?;
+    comes_back(&scene, variant).await?;
     let before = http1.tally().answered;
     http1
         .wait(WITHIN, |tally| tally.answered > before + 50)
@@ -160,6 +123,49 @@ async fn follows(proxy: Proxy, variant: AdsVariant) -> Result<()> {
         );
     }
     drop((scene.process, scene.blue, scene.green));
+    Ok(())
+}
+
+/// One push with one bad resource: refused by name, the last good version serves, the good part of the push applies.
+async fn refuses_only_what_is_bad(scene: &Scene, traffic: &Traffic) -> Result<()> {
+    let control_plane = &scene.control_plane;
+    control_plane.forget_requests();
+    control_plane.put([bad_listener(scene)?, routes(&scene.reader, "blue")?]);
+    let refusal = control_plane.wait_nack(LISTENER).await?;
+    ensure!(
+        refusal.error.contains("ingress"),
+        "the refusal names no listener: {}",
+        refusal.error
+    );
+    let blue = traffic.tally().by_upstream["blue"];
+    traffic
+        .wait(WITHIN, |tally| tally.by_upstream["blue"] > blue + 50)
+        .await
+        .context("the good part applied")?;
+    control_plane.put([listener(&scene.reader, &scene.port)?]);
+    Ok(())
+}
+
+/// A broken stream is opened again, and says what is held.
+async fn comes_back(scene: &Scene, variant: AdsVariant) -> Result<()> {
+    let control_plane = &scene.control_plane;
+    control_plane.forget_requests();
+    control_plane.close_streams();
+    let subscribes = |seen: &Recorded| seen.kind == Kind::Subscribe && seen.type_url == CLUSTER;
+    let again = control_plane.wait_for(WITHIN, subscribes).await?;
+    ensure!(
+        again.node.is_some(),
+        "the first request of a new stream names no node: {again:?}"
+    );
+    if variant == AdsVariant::Delta {
+        ensure!(
+            again.initial_versions.contains_key("blue"),
+            "what it holds is not told: {again:?}"
+        );
+    }
+    control_plane
+        .wait_for(WITHIN, |seen| seen.type_url == ROUTE)
+        .await?;
     Ok(())
 }
 
