@@ -11,6 +11,9 @@ use super::{
 use crate::Name;
 use crate::balance::{BalancePolicy, Balancer, Group};
 
+/// The lowest priority of the API; lower ones, which [`Assignment::check`] refuses, count as this one.
+const LOWEST: u32 = 128;
+
 /// What of a cluster's configuration shapes its endpoint set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuildOptions {
@@ -67,7 +70,7 @@ impl Assignment {
     pub fn check(&self) -> Result<(), BuildError> {
         let mut sums: HashMap<u32, u64> = HashMap::new();
         for locality in &self.localities {
-            if locality.priority > 128 {
+            if locality.priority > LOWEST {
                 return Err(BuildError::Priority(locality.priority));
             }
             let sum: u64 = locality.endpoints.iter().map(|e| u64::from(e.weight)).sum();
@@ -92,7 +95,7 @@ impl EndpointSet {
         options: &BuildOptions,
         mut live: impl FnMut(&EndpointAddress) -> Arc<EndpointLive>,
     ) -> Self {
-        let last = assignment.localities.iter().map(|l| l.priority).max();
+        let last = assignment.localities.iter().map(|l| l.priority.min(LOWEST)).max();
         let count = last.map_or(0, |last| last as usize + 1);
         let mut localities: Vec<Vec<Built<'_>>> = vec![Vec::new(); count];
         let mut seen: std::collections::HashSet<&EndpointAddress> = std::collections::HashSet::new();
@@ -108,7 +111,7 @@ impl EndpointSet {
                     })
                 })
                 .collect();
-            localities[locality.priority as usize].push((locality, endpoints));
+            localities[locality.priority.min(LOWEST) as usize].push((locality, endpoints));
         }
         let priorities: Vec<Priority> = localities
             .iter()

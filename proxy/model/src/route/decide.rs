@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
-use super::{Action, ClusterChoice, RequireTls, Route, RouteTable, VirtualHost, WeightedCluster};
+use super::{Action, RequireTls, Route, RouteTable, VirtualHost, WeightedCluster};
 
 /// What is known of a request when its route is chosen: after normalisation, before any mutation.
 #[derive(Debug, Clone, Copy)]
@@ -112,11 +112,8 @@ impl VirtualHost {
 impl Route {
     fn draw(&self, rng: &mut fastrand::Rng) -> Option<&WeightedCluster> {
         match &self.action {
-            Action::Forward(forward) => match &forward.cluster {
-                ClusterChoice::Weighted(clusters) => clusters.choose(rng.u32(..clusters.total.max(1))),
-                _ => None,
-            },
-            _ => None,
+            Action::Forward(forward) => forward.cluster.draw(rng)?.1,
+            Action::Redirect(_) | Action::Respond(_) => None,
         }
     }
 }

@@ -101,7 +101,7 @@ pub fn request_hash<'p>(
     for policy in policies {
         let new = match &policy.source {
             HashSource::Header(name) => header_hash(facts.headers, name),
-            HashSource::SourceAddress => source.map(|ip| xx64(ip.to_canonical().to_string().as_bytes(), 0)),
+            HashSource::SourceAddress => source.map(source_hash),
             HashSource::Query(name) => {
                 first_value(facts.query(), name).map(|value| xx64(value.as_bytes(), 0))
             }
@@ -128,6 +128,11 @@ pub fn request_hash<'p>(
         }
     }
     result
+}
+
+/// The hash of a client's address (`source_ip`, of requests and of tunnels).
+pub fn source_hash(source: IpAddr) -> u64 {
+    xx64(source.to_canonical().to_string().as_bytes(), 0)
 }
 
 /// Several values are sorted and each seeds the hash of the next, so that their order does not matter.

@@ -19,7 +19,7 @@ mod tests;
 
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
-pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request_hash};
+pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request_hash, source_hash};
 pub use headers::{AppendAction, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render};
 pub use normalize::{merge_slashes, normalize_path};
 pub use path_match::PathMatch;
@@ -197,6 +197,21 @@ pub struct WeightedCluster {
     pub host_rewrite: Option<http::HeaderValue>,
     /// Mutations at this level (the most specific one).
     pub headers: HeaderMutationPair,
+}
+
+impl ClusterChoice {
+    /// The cluster for something without headers (a tunnel), and the weighted entry it came from; `None` if there is
+    /// nothing to choose or a header would name it.
+    pub fn draw(&self, rng: &mut fastrand::Rng) -> Option<(ClusterId, Option<&WeightedCluster>)> {
+        match self {
+            Self::One(cluster) => Some((*cluster, None)),
+            Self::Weighted(clusters) => {
+                let entry = clusters.choose(rng.u32(..clusters.total.max(1)))?;
+                Some((entry.cluster, Some(entry)))
+            }
+            Self::Header(_) => None,
+        }
+    }
 }
 
 impl WeightedClusters {

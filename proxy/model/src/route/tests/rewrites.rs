@@ -168,3 +168,87 @@ fn forwarded_paths_and_hosts_are_rewritten_as_envoy_does() {
     assert_eq!(HostRewrite::Endpoint.apply(&facts, Some("e")).unwrap(), "e");
     assert_eq!(HostRewrite::Endpoint.apply(&facts, None), None);
 }
+
+/// Every format prints nothing.
+struct Silent;
+
+impl Render for Silent {
+    fn render(&self, _: &crate::log::Format) -> Option<HeaderValue> {
+        None
+    }
+}
+
+fn level(name: &'static str, remove: &[&'static str], add: &[&'static str]) -> HeaderMutationPair {
+    let template = |header: &'static str, action| HeaderTemplate {
+        name: HeaderName::from_static(header),
+        value: HeaderValueTemplate::Constant(HeaderValue::from_static(name)),
+        action,
+        keep_empty: false,
+    };
+    let mut additions = vec![
+        template("x-a", AppendAction::AppendIfExistsOrAdd),
+        template("x-o", AppendAction::OverwriteIfExistsOrAdd),
+        template("x-first", AppendAction::AddIfAbsent),
+    ];
+    additions.extend(
+        add.iter()
+            .map(|header| template(header, AppendAction::AppendIfExistsOrAdd)),
+    );
+    let remove = remove
+        .iter()
+        .map(|header| HeaderName::from_static(header))
+        .collect();
+    let request = HeaderMutations {
+        add: additions,
+        remove,
+    };
+    HeaderMutationPair {
+        response: request.clone(),
+        request,
+    }
+}
+
+#[test]
+fn levels_mutate_in_envoys_order() {
+    for (most_specific_wins, all, last, added_and_removed) in [
+        (false, ["wc", "route", "vh", "rc"], "rc", None),
+        (true, ["wc", "rc", "vh", "route"], "route", Some("route")),
+    ] {
+        let entry = WeightedCluster {
+            cluster: ClusterId::from_index(0),
+            weight: 1,
+            host_rewrite: None,
+            headers: level("wc", &[], &[]),
+        };
+        let clusters = Arc::new(WeightedClusters {
+            entries: vec![entry],
+            total: 1,
+        });
+        let mut route =
+            Arc::into_inner(route(prefix("/"), forward(ClusterChoice::Weighted(clusters)))).unwrap();
+        route.headers = level("route", &["x-self"], &["x-self", "x-gone"]);
+        let mut virtual_host = Arc::into_inner(host("v", &["*"], vec![Arc::new(route)])).unwrap();
+        virtual_host.headers = level("vh", &["x-gone"], &[]);
+        let mut table = table(vec![Arc::new(virtual_host)], false);
+        table.headers = level("rc", &[], &[]);
+        table.most_specific_wins = most_specific_wins;
+        let mut sent = headers(&[("x-a", "c"), ("x-self", "c"), ("x-gone", "c")]);
+        let asked = sent.clone();
+        let outcome = table.decide(&facts("h", "/", &asked), &mut fastrand::Rng::with_seed(1));
+        let Outcome::Taken(decision) = outcome else {
+            panic!("{outcome:?}")
+        };
+        decision.mutate_request(&mut sent, &Silent);
+        let values =
+            |name: &str| -> Vec<&str> { sent.get_all(name).iter().map(|v| v.to_str().unwrap()).collect() };
+        assert_eq!(values("x-a"), [&["c"], &all[..]].concat());
+        assert_eq!((values("x-o"), values("x-first")), (vec![last], vec!["wc"]));
+        assert_eq!(
+            (values("x-self"), values("x-gone")),
+            (vec!["route"], added_and_removed.into_iter().collect())
+        );
+        let mut answered = HeaderMap::new();
+        decision.mutate_response(&mut answered, &Silent);
+        assert_eq!(answered.get_all("x-a").iter().collect::<Vec<_>>(), all);
+    }
+}
