@@ -63,7 +63,8 @@ impl Assignment {
         }
     }
 
-    /// Whether an [`EndpointSet`] may be built from it.
+    /// Whether its sums and priorities are those of the API. Envoy refuses such sums for ring hash and Maglev alone; an
+    /// [`EndpointSet`] may be built all the same, weights are scaled then. Gaps between priorities are fine.
     ///
     /// # Errors
     /// Weights whose sum does not fit 32 bits, a priority above 128.
