@@ -1,1 +1,41 @@
-//! TLS configurations derived from `remora_model::identity`.
+//! Handshakes: rustls configurations derived from `remora_model::identity`, and what is known of the peer afterwards.
+//!
+//! Holds: a derived context ([`ServerContext`], [`ClientContext`]) stands for one TLS context and one generation of each
+//! of its secrets, and owns its session stores. A resumed session is not verified again by rustls, so sessions are never
+//! shared between contexts or generations, and a resumed peer's certificate must still be within its dates.
+//! A rotated secret touches new handshakes only. The verifier and the ALPN choice are ours: a handshake without common
+//! ALPN completes without ALPN. The provider is aws-lc-rs, given to each configuration; there is no process default.
+//! Does not ask the control plane for a secret: one that has not arrived is [`TlsFailure::SecretNotReady`].
+
+mod check;
+mod client;
+mod crypto;
+mod failure;
+mod leaf;
+mod peer;
+mod secrets;
+mod server;
+mod sessions;
+mod spiffe;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::check;
+pub use client::{ClientContext, Target, server_name};
+pub use failure::{Side, TlsFailure, TlsStat};
+pub use peer::{PeerCertificate, Session};
+pub use server::ServerContext;
+pub use spiffe::SpiffeId;
+
+use crate::io::Io;
+
+/// A finished handshake.
+#[derive(Debug)]
+pub struct Secured {
+    /// The byte stream inside TLS.
+    pub io: Io,
+    /// What was negotiated, and with whom.
+    pub session: Session,
+}
