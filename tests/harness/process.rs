@@ -234,6 +234,18 @@ impl ProxyProcess {
 
     /// Waits until `/ready` says 200.
     pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
+        let admin = self.admin;
+        let is_ready =
+            async || matches!(client::get(admin, "/ready").await, Ok(response) if response.status() == 200);
+        self.wait_until(within, is_ready).await
+    }
+
+    /// Waits until `is_ready` says so, for a proxy whose admin port cannot be reached from here (in a network
+    /// namespace).
+    ///
+    /// # Errors
+    /// When the proxy ends first or the time is over; both with the end of its log.
+    pub async fn wait_until(&mut self, within: Duration, is_ready: impl AsyncFn() -> bool) -> Result<()> {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -243,7 +255,7 @@ impl ProxyProcess {
                     self.log_tail()
                 );
             }
-            if matches!(client::get(self.admin, "/ready").await, Ok(response) if response.status() == 200) {
+            if is_ready().await {
                 return Ok(());
             }
             if Instant::now() > deadline {
