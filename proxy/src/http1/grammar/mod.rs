@@ -14,6 +14,8 @@ pub mod response;
 pub mod target;
 mod trailers;
 
+pub(crate) use trailers::is_forbidden as is_forbidden_trailer;
+
 #[cfg(test)]
 mod tests;
 

@@ -42,7 +42,7 @@ pub(super) fn take(
 
 /// Fields that frame, route, authenticate, control or describe the content, and so must not come after it
 /// (RFC 9110 section 6.5.1).
-pub(super) fn is_forbidden(name: &HeaderName) -> bool {
+pub(crate) fn is_forbidden(name: &HeaderName) -> bool {
     const FORBIDDEN: [HeaderName; 30] = [
         header::TRANSFER_ENCODING,
         header::CONTENT_LENGTH,

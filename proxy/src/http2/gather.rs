@@ -1,0 +1,139 @@
+//! Makes one write of what h2 writes in many.
+//!
+//! h2 flushes after every DATA frame above 256 bytes. This layer takes a flush as a hint, keeps the bytes, and writes
+//! when its owner says that the turn is over, or when enough came together. A send costs 4 to 5 us, a copy of 16 KiB
+//! less than one.
+//!
+//! Holds: memory is held only while something waits to be written; bytes leave in order.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::io::Io;
+
+/// Bytes that are written without waiting for the end of the turn.
+const ENOUGH: usize = 64 << 10;
+
+/// A handle on the stream: one for h2, one for the owner of the connection.
+#[derive(Debug, Clone)]
+pub struct Gather(Rc<RefCell<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    io: Io,
+    buffer: BytesMut,
+    received: u64,
+    sent: u64,
+    writes: u64,
+}
+
+impl Gather {
+    pub(super) fn new(io: Io) -> Self {
+        Self(Rc::new(RefCell::new(Inner {
+            io,
+            buffer: BytesMut::new(),
+            received: 0,
+            sent: 0,
+            writes: 0,
+        })))
+    }
+
+    /// Writes what came together.
+    pub(super) fn poll_write_out(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_write_out(cx)
+    }
+
+    /// Bytes read so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.0.borrow().received
+    }
+
+    /// Bytes handed to the kernel so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.0.borrow().sent
+    }
+
+    /// Writes so far.
+    pub fn writes(&self) -> u64 {
+        self.0.borrow().writes
+    }
+
+    /// Looks at the byte stream underneath.
+    pub fn with_io<T>(&self, look: impl FnOnce(&Io) -> T) -> T {
+        look(&self.0.borrow().io)
+    }
+}
+
+impl Inner {
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.buffer.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.buffer))?;
+            self.count(written)?;
+            self.buffer.advance(written);
+        }
+        // The memory goes too: an idle connection holds none.
+        self.buffer = BytesMut::new();
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn count(&mut self, written: usize) -> io::Result<()> {
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.writes += 1;
+        self.sent += written as u64;
+        Ok(())
+    }
+}
+
+impl AsyncRead for Gather {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.borrow_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
+        inner.received += (buf.filled().len() - before) as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Gather {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let inner = &mut *self.0.borrow_mut();
+        if inner.buffer.len() >= ENOUGH {
+            ready!(inner.poll_write_out(cx))?;
+        }
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        inner.buffer.reserve(length);
+        bufs.iter().for_each(|buf| inner.buffer.extend_from_slice(buf));
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Only a hint; see the module.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let inner = &mut *self.0.borrow_mut();
+        ready!(inner.poll_write_out(cx))?;
+        Pin::new(&mut inner.io).poll_shutdown(cx)
+    }
+}
