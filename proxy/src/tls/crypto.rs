@@ -8,7 +8,7 @@ use std::sync::Arc;
 use remora_model::identity::{TlsSettings, TlsVersion};
 use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::{CipherSuite, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite, SupportedProtocolVersion};
 
 /// Suites with their OpenSSL names, in our order of preference.
 static SUITES: [(&str, SupportedCipherSuite); 9] = [
@@ -126,6 +126,17 @@ pub(super) fn openssl_name(of: CipherSuite) -> &'static str {
         .iter()
         .find(|(_, suite)| suite.suite() == of)
         .map_or("-", |(name, _)| name)
+}
+
+/// BoringSSL's name of a group, as Envoy counts `ssl.curves.*`.
+pub(super) fn curve_name(group: NamedGroup) -> &'static str {
+    match group {
+        NamedGroup::X25519 => "X25519",
+        NamedGroup::secp256r1 => "P-256",
+        NamedGroup::secp384r1 => "P-384",
+        NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
+        _ => "-",
+    }
 }
 
 /// SHA-256.

@@ -153,7 +153,7 @@ impl TlsFailure {
     }
 
     /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`, `%UPSTREAM_TRANSPORT_FAILURE_REASON%`: Envoy's form, so that what looks
-    /// for its words finds them, with our sentence after them.
+    /// for its words finds them, with our sentence after them. Access logs replace its spaces by `_`, as Envoy's do.
     pub fn transport_failure_reason(&self) -> String {
         let (code, reason) = match self {
             Self::Untrusted(_) | Self::WrongName { .. } => (125, "CERTIFICATE_VERIFY_FAILED".to_owned()),

@@ -63,7 +63,7 @@ impl Leaf {
             }),
             subject: rfc2253(certificate.subject()),
             issuer: rfc2253(certificate.issuer()),
-            serial: hexadecimal(certificate.raw_serial()),
+            serial: serial(certificate.raw_serial()),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
         })
@@ -120,6 +120,14 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
             let _ = write!(text, "{byte:02x}");
             text
         })
+}
+
+/// A serial number as Envoy writes it: without the zero byte that keeps a DER integer positive.
+fn serial(der: &[u8]) -> String {
+    match der {
+        [0, rest @ ..] if !rest.is_empty() => hexadecimal(rest),
+        all => hexadecimal(all),
+    }
 }
 
 /// A distinguished name as RFC 2253 writes it: last part first, separated by commas, as Envoy logs subjects.
@@ -196,7 +204,7 @@ mod tests {
             .push(DnType::OrganizationName, "Example, Inc.");
         params.distinguished_name.push(DnType::CommonName, "web");
         params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
-        params.serial_number = Some(vec![1, 0xab].into());
+        params.serial_number = Some(vec![0xf1, 0xab].into());
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
 
         let leaf = Leaf::read(certificate.der()).unwrap();
@@ -206,7 +214,7 @@ mod tests {
             "a.example, 10.0.0.1, spiffe://td/x, a@b.example"
         );
         assert_eq!(leaf.subject, "CN=web,O=Example\\, Inc.");
-        assert_eq!(leaf.serial, "01ab");
+        assert_eq!(leaf.serial, "f1ab");
         assert_eq!(
             leaf.key_usage,
             Some(KeyUsage {

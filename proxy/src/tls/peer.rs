@@ -162,6 +162,8 @@ pub struct Session {
     pub version: TlsVersion,
     /// Cipher suite in OpenSSL's name, as access logs write it.
     pub cipher: &'static str,
+    /// Group of the key exchange in BoringSSL's name; `None`: a resumption without one.
+    pub curve: Option<&'static str>,
     /// Negotiated ALPN; `None`: there was no common protocol, or nobody asked.
     pub alpn: Option<Box<[u8]>>,
     /// The SNI that was sent, in lower case; `None`: none.
@@ -218,6 +220,9 @@ impl Session {
             cipher: connection
                 .negotiated_cipher_suite()
                 .map_or("-", |suite| crypto::openssl_name(suite.suite())),
+            curve: connection
+                .negotiated_key_exchange_group()
+                .map(|group| crypto::curve_name(group.name())),
             alpn: connection.alpn_protocol().map(Into::into),
             server_name: None,
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),

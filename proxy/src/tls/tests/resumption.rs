@@ -243,7 +243,7 @@ async fn a_resumed_peer_whose_certificate_ended_meanwhile_is_refused() {
     let (server, client) = contexts();
     let (served, _) = both(handshake(&server, &client, &first_world(&ca)).await);
     let ended = ca.signs(vec![uri(CLIENT)], |params| {
-        params.not_after = date_time_ymd(2020, 1, 1)
+        params.not_after = date_time_ymd(2020, 1, 1);
     });
     let SecretKind::Certificate(ended) = ended.kind else {
         unreachable!()

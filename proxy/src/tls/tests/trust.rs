@@ -63,6 +63,10 @@ async fn both_sides_know_each_other_after_mutual_tls() {
         (served.session.version_name(), served.session.cipher),
         ("TLSv1.3", "TLS_AES_128_GCM_SHA256")
     );
+    assert_eq!(
+        (served.session.curve, connected.session.curve),
+        (Some("X25519"), Some("X25519"))
+    );
     assert_eq!(peer.sha256().len(), 64);
     assert!(
         peer.url_encoded_pem()
@@ -148,12 +152,12 @@ async fn an_expired_or_future_certificate_is_refused_unless_allowed() {
     let ca = Ca::new("mesh");
     let expired = || {
         ca.signs(vec![uri(CLIENT)], |params| {
-            params.not_after = date_time_ymd(2020, 1, 1)
+            params.not_after = date_time_ymd(2020, 1, 1);
         })
     };
     let future = || {
         ca.signs(vec![uri(CLIENT)], |params| {
-            params.not_before = date_time_ymd(4000, 1, 1)
+            params.not_before = date_time_ymd(4000, 1, 1);
         })
     };
     assert!(refused(judged(&ca, Some(expired())).await).contains("expired"));
@@ -173,7 +177,7 @@ async fn a_certificate_for_another_purpose_is_refused() {
     let ca = Ca::new("mesh");
     let only = |purpose: ExtendedKeyUsagePurpose| {
         ca.signs(vec![uri(CLIENT)], |params| {
-            params.extended_key_usages = vec![purpose]
+            params.extended_key_usages = vec![purpose];
         })
     };
     refused(judged(&ca, Some(only(ExtendedKeyUsagePurpose::ServerAuth))).await);
@@ -185,7 +189,7 @@ async fn a_certificate_for_another_purpose_is_refused() {
 async fn a_workload_that_may_sign_is_refused() {
     let ca = Ca::new("mesh");
     let authority = ca.signs(vec![uri(CLIENT)], |params| {
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     });
     refused(judged(&ca, Some(authority)).await);
     for usages in [
@@ -203,7 +207,7 @@ async fn a_revoked_certificate_is_refused() {
     let ca = Ca::new("mesh");
     let numbered = |serial: u8| {
         ca.signs(vec![uri(CLIENT)], |params| {
-            params.serial_number = Some(SerialNumber::from_slice(&[serial]))
+            params.serial_number = Some(SerialNumber::from_slice(&[serial]));
         })
     };
     let revoked = RevokedCertParams {
