@@ -75,6 +75,12 @@ pub struct IgnoredFields(BTreeMap<&'static str, u64>);
 impl IgnoredFields {
     /// Counts one resource that sets this field.
     pub fn count(&mut self, field: &'static str) {
+        debug_assert!(
+            crate::ignored::ignored_fields()
+                .iter()
+                .any(|(name, _)| *name == field),
+            "{field} is ignored without a reason"
+        );
         *self.0.entry(field).or_default() += 1;
     }
 

@@ -92,11 +92,9 @@ fn original_destination(
     if !provided && said.load_balancing_policy.is_none() {
         let found =
             LbPolicy::try_from(said.lb_policy).map_or("an unknown one", |policy| policy.as_str_name());
-        let rule = "Only 'CLUSTER_PROVIDED' or 'LOAD_BALANCING_POLICY_CONFIG' is allowed with cluster type 'ORIGINAL_DST'";
-        work.wrong_at(
-            "lb_policy",
-            format!("LB policy {found} is not valid for Cluster type ORIGINAL_DST. {rule}"),
-        );
+        let rule = "Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'";
+        let sentence = format!("LB policy {found} is not valid for Cluster type ORIGINAL_DST. {rule}");
+        work.wrong_at("lb_policy", sentence);
     }
     if said
         .load_assignment

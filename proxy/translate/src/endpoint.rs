@@ -1,9 +1,7 @@
 //! `ClusterLoadAssignment` to [`Assignment`]: which endpoints, in which locality and priority, with which weight.
 //!
 //! Holds: an address is an IP, a Unix-domain socket, or (where the cluster resolves names) a host; weights are at least
-//! 1; priorities have no gaps, as Envoy wants.
-
-use std::collections::BTreeSet;
+//! 1; a priority is at most 128.
 
 use prost::Message;
 use remora_model::Name;
@@ -53,7 +51,6 @@ pub(crate) fn assignment(
     let localities = work.each("endpoints", &said.endpoints, |work, said| {
         locality(work, said, hosts)
     });
-    gapless(work, &localities);
     let factor = said.policy.as_ref().map(|policy| {
         work.at("policy", |work| {
             work.review(policy);
@@ -72,20 +69,6 @@ pub(crate) fn assignment(
         localities,
         overprovisioning: factor.unwrap_or(OVERPROVISIONING),
     })
-}
-
-/// Envoy: priorities start at 0 and none is left out.
-fn gapless(work: &mut Work<'_, '_>, localities: &[LocalitySpec]) {
-    let priorities: BTreeSet<u32> = localities.iter().map(|locality| locality.priority).collect();
-    if let Some(missing) = (0..)
-        .zip(&priorities)
-        .find_map(|(wanted, found)| (wanted != *found).then_some(wanted))
-    {
-        work.wrong_at(
-            "endpoints",
-            format!("expected priorities without gaps, found none with priority {missing}"),
-        );
-    }
 }
 
 fn locality(work: &mut Work<'_, '_>, said: &api::LocalityLbEndpoints, hosts: Hosts) -> Option<LocalitySpec> {

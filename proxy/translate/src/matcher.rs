@@ -130,8 +130,9 @@ pub(crate) fn header(work: &mut Work<'_, '_>, said: &route::HeaderMatcher) -> Op
         Some(Specifier::StringMatch(matcher)) => work
             .at("string_match", |work| string(work, matcher))
             .map(HeaderPredicate::Text),
-        Some(Specifier::ExactMatch(text)) if text.is_empty() => Some(HeaderPredicate::Present(true)),
-        Some(Specifier::ExactMatch(text)) => literal(work, "exact_match", text, StringMatcher::Exact),
+        Some(Specifier::ExactMatch(text)) => Some(HeaderPredicate::Text(StringMatcher::Exact(Pattern::new(
+            text, false,
+        )))),
         Some(Specifier::PrefixMatch(text)) => literal(work, "prefix_match", text, StringMatcher::Prefix),
         Some(Specifier::SuffixMatch(text)) => literal(work, "suffix_match", text, StringMatcher::Suffix),
         Some(Specifier::ContainsMatch(text)) => {

@@ -68,8 +68,16 @@ const OTHER_CIPHERS: [&str; 13] = [
     "DES-CBC3-SHA",
 ];
 
-/// Key exchange groups that the TLS library has, in BoringSSL's names.
-const CURVES: [&str; 4] = ["X25519", "P-256", "P-384", "X25519MLKEM768"];
+/// Key exchange groups that the TLS library has: BoringSSL's name and OpenSSL's.
+const CURVES: [(&str, &str); 4] = [
+    ("X25519", "x25519"),
+    ("P-256", "prime256v1"),
+    ("P-384", "secp384r1"),
+    ("X25519MLKEM768", "X25519MLKEM768"),
+];
+
+/// Key exchange groups that Envoy knows and the TLS library does not have.
+const OTHER_CURVES: [&str; 4] = ["P-224", "secp224r1", "P-521", "secp521r1"];
 
 /// Which end of a connection a context is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -363,12 +371,22 @@ fn ciphers(work: &mut Work<'_, '_>, said: &[String], minimum: TlsVersion) -> Vec
     had
 }
 
+/// The groups that can be had; a name that nobody knows is a problem, as is a list of which nothing is left.
 fn curves(work: &mut Work<'_, '_>, said: &[String]) -> Vec<Box<str>> {
-    let had: Vec<Box<str>> = said
-        .iter()
-        .filter(|name| CURVES.contains(&name.as_str()))
-        .map(|name| name.as_str().into())
-        .collect();
+    let mut had = Vec::new();
+    for name in said {
+        if let Some((curve, _)) = CURVES
+            .iter()
+            .find(|(curve, other)| name == curve || name == other)
+        {
+            had.push(Box::from(*curve));
+        } else if !OTHER_CURVES.contains(&name.as_str()) {
+            work.wrong_at(
+                "ecdh_curves",
+                format!("Failed to initialize ECDH curves: '{name}' is not known"),
+            );
+        }
+    }
     if !said.is_empty() && had.is_empty() {
         work.wrong_at("ecdh_curves", format!("none of {} is supported", said.join(", ")));
     }

@@ -122,6 +122,14 @@ fn http_filter(work: &mut Work<'_, '_>, said: &manager::HttpFilter) -> Outcome {
         }
     };
     let extension = Extension::open(any);
+    if said.disabled && extension.kind == router::KIND {
+        let rule = "in the chain cannot be disabled by default.";
+        work.wrong(format!(
+            "Error: the last (terminal) filter ({}) {rule}",
+            said.name
+        ));
+        return Outcome::Refused;
+    }
     if said.disabled {
         work.ignored("HttpFilter.disabled");
         return Outcome::Nothing;
@@ -183,8 +191,12 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
             let Some(said) = extension.decode::<FilterConfig>(work) else {
                 return;
             };
-            if let Some(config) = said.config.as_ref().filter(|_| !said.disabled) {
-                work.at("config", |work| nested(work, name, config, said.is_optional));
+            match &said.config {
+                _ if said.disabled => {}
+                Some(config) => work.at("config", |work| nested(work, name, config, said.is_optional)),
+                None => work.wrong(format!(
+                    "Empty route/virtual host per filter configuration for {name} filter"
+                )),
             }
         }
         fault::KIND => {

@@ -19,11 +19,83 @@ use crate::reviewed::Reviewed;
 /// A field's full name and the reason of its verdict.
 pub type FieldReason = (&'static str, &'static str);
 
+/// What is ignored for some of its values, or as one arm of a choice.
+const PARTLY: &[FieldReason] = &[
+    (
+        "AccessLog.filter",
+        "observability: a log with a filter that is not supported is not written",
+    ),
+    (
+        "AccessLog.typed_config",
+        "observability: a log to a sink that is not supported is not written",
+    ),
+    (
+        "CircuitBreakers.per_host_thresholds",
+        "tuning: the limits of the cluster hold",
+    ),
+    (
+        "CommonLbConfig.zone_aware_lb_config",
+        "tuning: no zone is preferred, every endpoint of a priority is used",
+    ),
+    (
+        "ConsistentHashingLbConfig.hash_balance_factor",
+        "tuning: the load of an endpoint is not bounded",
+    ),
+    (
+        "DownstreamTlsContext.session_ticket_keys",
+        "tuning: tickets have keys of this process, so others do not resume",
+    ),
+    (
+        "FilterConfig.is_optional",
+        "a filter that is optional may be left out",
+    ),
+    (
+        "HttpConnectionManager.request_id_extension",
+        "the request id is always a UUID; the trace reason is not packed",
+    ),
+    (
+        "HttpConnectionManager.tracing",
+        "observability: tracing is not supported yet; trace headers pass untouched",
+    ),
+    (
+        "HttpFilter.disabled",
+        "a filter that does not run by default, and routes that would enable it are refused",
+    ),
+    (
+        "HttpFilter.is_optional",
+        "a filter that is optional may be left out",
+    ),
+    (
+        "KeepaliveSettings.connection_idle_interval",
+        "tuning: pings are sent at the interval",
+    ),
+    (
+        "LeastRequest.selection_method",
+        "tuning: the least loaded of some, not of all",
+    ),
+    (
+        "RouteAction.HashPolicy.Cookie.attributes",
+        "the cookie decides the same with and without attributes",
+    ),
+    (
+        "SlowStartConfig",
+        "tuning: a new endpoint gets its full share at once",
+    ),
+    ("SocketOption", "tuning: options of TCP, buffers and keepalive"),
+    (
+        "SubstitutionFormatString.formatters",
+        "observability: an operator that is not known is refused",
+    ),
+];
+
 /// All fields that are ignored, with their reasons.
 pub fn ignored_fields() -> Vec<FieldReason> {
-    fields()
+    let whole = fields()
         .into_iter()
-        .flat_map(|(ignored, _)| ignored.iter().copied())
+        .flat_map(|(ignored, _)| ignored.iter().copied());
+    whole
+        .chain(PARTLY.iter().copied())
+        .chain(crate::filter::IGNORED.iter().copied())
         .collect()
 }
 

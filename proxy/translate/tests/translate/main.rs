@@ -8,5 +8,10 @@
     reason = "a test fails by panicking and says aloud what it skips"
 )]
 
+mod clusters;
 mod corpus;
+mod garbage;
+mod listeners;
+mod routes;
+mod secrets;
 mod world;

@@ -90,3 +90,36 @@ pub(crate) fn broken_rules(message: &str, bytes: &[u8]) -> Vec<String> {
         Err(error) => vec![error.to_string()],
     })
 }
+
+pub(crate) const LISTENER: &str = "envoy.config.listener.v3.Listener";
+pub(crate) const ROUTES: &str = "envoy.config.route.v3.RouteConfiguration";
+pub(crate) const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
+pub(crate) const ENDPOINTS: &str = "envoy.config.endpoint.v3.ClusterLoadAssignment";
+pub(crate) const SECRET: &str = "envoy.extensions.transport_sockets.tls.v3.Secret";
+
+/// Why a resource of this type is refused, or `"accepted"`.
+pub(crate) fn reason(message: &str, yaml: &str) -> String {
+    let bytes = bytes(message, yaml);
+    let mut world = World::default();
+    let context = &mut world.context();
+    let refused = match message {
+        LISTENER => remora_translate::listener(&bytes, context).err(),
+        ROUTES => remora_translate::route_configuration(&bytes, context).err(),
+        CLUSTER => remora_translate::cluster(&bytes, context).err(),
+        ENDPOINTS => remora_translate::endpoints(&bytes, context).err(),
+        SECRET => remora_translate::secret(&bytes, context).err(),
+        other => panic!("no translation of {other}"),
+    };
+    refused.map_or_else(|| "accepted".to_owned(), |refused| refused.to_string())
+}
+
+/// A throw-away certificate with a DNS name, and its key, in PEM.
+pub(crate) fn identity(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// Text as a YAML string on one line.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap()
+}

@@ -1,0 +1,335 @@
+//! Listeners, filter chains, connection managers, TCP proxies and access logs.
+
+use std::time::Duration;
+
+use remora_model::filter::HttpFilter;
+use remora_model::listener::{
+    Codec, FilterChain, HttpManager, ListenAddress, Routes, ServerHeader, TcpProxy, Terminal,
+};
+use remora_model::log::{Format, LogFilter, LogSink};
+use remora_model::route::ClusterChoice;
+use remora_translate::{SubscriptionKind, TranslatedListener};
+
+use crate::world::{LISTENER, World, bytes, identity, quoted, reason};
+
+const ROUTER: &str = "{name: router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+const TCP: &str = "{name: tcp, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: c}}";
+
+fn translate(world: &mut World, yaml: &str) -> TranslatedListener {
+    remora_translate::listener(&bytes(LISTENER, yaml), &mut world.context())
+        .unwrap_or_else(|e| panic!("{e}\n{yaml}"))
+}
+
+/// A listener on 10.0.0.1:80 with these chains.
+fn listener(chains: &str) -> String {
+    format!("{{name: l, address: {{socket_address: {{address: 10.0.0.1, port_value: 80}}}}, {chains}}}")
+}
+
+fn with_filters(filters: &str) -> String {
+    listener(&format!("filter_chains: [{{filters: [{filters}]}}]"))
+}
+
+fn manager(fields: &str) -> String {
+    with_filters(&format!(
+        "{{name: hcm, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, {fields}}}}}"
+    ))
+}
+
+/// A manager with inline routes and these HTTP filters before the router.
+fn http_filters(filters: &str) -> String {
+    manager(&format!(
+        "stat_prefix: s, route_config: {{name: r}}, http_filters: [{filters}{ROUTER}]"
+    ))
+}
+
+fn http(chain: &FilterChain) -> &HttpManager {
+    let Terminal::Http(manager) = &chain.terminal else {
+        panic!("expected a manager")
+    };
+    manager
+}
+
+fn tcp(chain: &FilterChain) -> &TcpProxy {
+    let Terminal::Tcp(proxy) = &chain.terminal else {
+        panic!("expected a proxy")
+    };
+    proxy
+}
+
+#[test]
+fn a_bare_listener_has_envoys_defaults() {
+    let mut world = World::default();
+    let made = translate(&mut world, &with_filters(TCP)).listener;
+    assert_eq!(
+        made.addresses,
+        [ListenAddress::Socket("10.0.0.1:80".parse().unwrap())]
+    );
+    assert_eq!(
+        (made.bind_to_port, made.use_original_dst, &*made.stat_prefix),
+        (true, false, "10.0.0.1_80")
+    );
+    assert_eq!(
+        (made.inspection.timeout, made.buffer_limit),
+        (Some(Duration::from_secs(15)), 1 << 20)
+    );
+    assert!(made.inspection.tls.is_none() && made.inspection.http.is_none());
+    let proxy = tcp(&made.chains[0]);
+    assert_eq!(
+        (proxy.idle_timeout, proxy.connect_attempts),
+        (Some(Duration::from_secs(3600)), 1)
+    );
+    assert!(matches!(proxy.cluster, ClusterChoice::One(id) if world.clusters.known("c") == Some(id)));
+}
+
+#[test]
+fn a_bare_manager_has_envoys_defaults() {
+    let mut world = World::default();
+    let made = translate(&mut world, &http_filters("")).listener;
+    let manager = http(&made.chains[0]);
+    assert_eq!(
+        (manager.codec, manager.server_name.to_str().unwrap()),
+        (Codec::Auto, "envoy")
+    );
+    assert_eq!(manager.server_header, ServerHeader::Overwrite);
+    assert!(manager.generate_request_id && !manager.use_remote_address && !manager.normalize_path);
+    assert_eq!(manager.timeouts.connection_idle, Some(Duration::from_secs(3600)));
+    assert_eq!(manager.timeouts.stream_idle, Some(Duration::from_secs(300)));
+    assert_eq!(
+        (manager.timeouts.request, manager.timeouts.request_headers),
+        (None, None)
+    );
+    assert_eq!(manager.timeouts.delayed_close, Some(Duration::from_secs(1)));
+    assert_eq!(
+        (manager.limits.max_head_bytes, manager.limits.max_headers),
+        (60 * 1024, 100)
+    );
+    assert!(manager.http1.absolute_url && manager.filters.is_empty());
+    assert!(matches!(manager.routes, Routes::Inline(_)));
+}
+
+#[test]
+fn an_istio_outbound_chain_is_understood() {
+    let typed = |name: &str, url: &str, value: &str| {
+        format!(
+            "{{name: {name}, typed_config: {{'@type': type.googleapis.com/udpa.type.v1.TypedStruct, type_url: type.googleapis.com/{url}, value: {value}}}}}"
+        )
+    };
+    let plain = |name: &str, url: &str| {
+        format!("{{name: {name}, typed_config: {{'@type': type.googleapis.com/{url}}}}}")
+    };
+    let filters = [
+        typed("mx", "io.istio.http.peer_metadata.Config", "{}"),
+        plain("grpc_stats", "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig, emit_filter_state: true"),
+        typed("alpn", "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig", "{alpnOverride: [{upstreamProtocol: HTTP11, alpnOverride: [istio-http/1.1, istio]}, {alpnOverride: [x]}]}"),
+        plain("fault", "envoy.extensions.filters.http.fault.v3.HTTPFault"),
+        plain("cors", "envoy.extensions.filters.http.cors.v3.Cors"),
+        typed("stats", "stats.PluginConfig", "{disable_host_header_fallback: true}"),
+    ]
+    .join(", ");
+    let yaml = manager(&format!(
+        "stat_prefix: s, stream_idle_timeout: 0s, normalize_path: true, forward_client_cert_details: APPEND_FORWARD, set_current_client_cert_details: {{subject: true, uri: true}},
+         rds: {{route_config_name: '80', config_source: {{ads: {{}}, initial_fetch_timeout: 0s, resource_api_version: V3}}}},
+         upgrade_configs: [{{upgrade_type: websocket}}], http_filters: [{filters}, {ROUTER}]",
+    ));
+    let mut world = World::default();
+    let made = translate(&mut world, &yaml);
+    let manager = http(&made.listener.chains[0]);
+    assert!(matches!(manager.routes, Routes::Dynamic(id) if world.route_tables.known("80") == Some(id)));
+    assert_eq!(
+        (manager.timeouts.stream_idle, manager.normalize_path),
+        (None, true)
+    );
+    assert!(manager.client_certificate_details.subject && manager.client_certificate_details.uri);
+    assert_eq!(manager.upgrades, [(Box::from("websocket"), true)]);
+    let [HttpFilter::StripPeerMetadata, HttpFilter::UpstreamAlpn(alpn)] = &manager.filters[..] else {
+        panic!("found {:?}", manager.filters)
+    };
+    assert_eq!(alpn.http11, [Box::from(*b"istio-http/1.1"), Box::from(*b"istio")]);
+    assert_eq!((alpn.http10.len(), alpn.http2.len()), (1, 0));
+    let rds = &made.subscriptions[0];
+    assert_eq!(
+        (rds.kind, &*rds.name, rds.initial_fetch_timeout),
+        (SubscriptionKind::RouteConfiguration, "80", None)
+    );
+}
+
+#[test]
+fn inspection_follows_filters_ports_and_what_chains_need() {
+    let inspector = |rule: &str| {
+        format!(
+            "{{name: tls, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}, filter_disabled: {rule}}}"
+        )
+    };
+    let chains = format!(
+        "filter_chains: [{{filters: [{TCP}]}}], listener_filters_timeout: 0s, continue_on_listener_filters_timeout: true, use_original_dst: true, bind_to_port: false"
+    );
+    let ports = "{or_match: {rules: [{destination_port_range: {start: 80, end: 81}}, {destination_port_range: {start: 81, end: 90}}]}}";
+    let made = translate(
+        &mut World::default(),
+        &listener(&format!("{chains}, listener_filters: [{}]", inspector(ports))),
+    )
+    .listener;
+    assert_eq!(made.inspection.tls.as_ref().unwrap().disabled_ports, [(80, 89)]);
+    assert!(
+        made.inspection.original_destination && made.inspection.continue_on_timeout && !made.bind_to_port
+    );
+    assert_eq!(made.inspection.timeout, None);
+    let not = format!("{{not_match: {{and_match: {{rules: [{ports}, {{any_match: true}}]}}}}}}");
+    let made = translate(
+        &mut World::default(),
+        &listener(&format!("{chains}, listener_filters: [{}]", inspector(&not))),
+    )
+    .listener;
+    assert_eq!(
+        made.inspection.tls.as_ref().unwrap().disabled_ports,
+        [(0, 79), (90, 65535)]
+    );
+    let needs = format!("filter_chains: [{{filter_chain_match: {{server_names: [A.b]}}, filters: [{TCP}]}}]");
+    let made = translate(&mut World::default(), &listener(&needs)).listener;
+    assert!(
+        made.inspection.tls.is_some(),
+        "Envoy adds the inspector that server names need"
+    );
+    assert_eq!(made.chains[0].criteria.server_names, [Box::from("a.b")]);
+}
+
+#[test]
+fn only_what_decides_about_connections_changes_the_security_of_a_chain() {
+    let (certificate, key) = identity("a.b");
+    let chain = |port: u16, alpn: &str, cluster: &str| {
+        let tls = format!(
+            "transport_socket: {{name: tls, typed_config: {{'@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: {{alpn_protocols: [{alpn}], tls_certificates: [{{certificate_chain: {{inline_string: {}}}, private_key: {{inline_string: {}}}}}]}}}}}}",
+            quoted(&certificate),
+            quoted(&key)
+        );
+        let filters = TCP.replace("cluster: c", &format!("cluster: {cluster}"));
+        let made = translate(
+            &mut World::default(),
+            &listener(&format!(
+                "filter_chains: [{{filter_chain_match: {{destination_port: {port}}}, filters: [{filters}], {tls}}}]"
+            )),
+        );
+        (
+            made.listener.chains[0].security,
+            made.listener.chains[0].fingerprint,
+        )
+    };
+    let base = chain(1, "h2", "c");
+    assert_eq!(base, chain(1, "h2", "c"));
+    let routed = chain(1, "h2", "d");
+    assert!(base.0 == routed.0 && base.1 != routed.1);
+    assert_ne!(base.0, chain(2, "h2", "c").0);
+    assert_ne!(base.0, chain(1, "http/1.1", "c").0);
+}
+
+#[test]
+fn access_logs_know_their_sinks_formats_and_filters() {
+    let log = |kind: &str, rest: &str| {
+        format!(
+            "{{name: l, typed_config: {{'@type': type.googleapis.com/envoy.extensions.access_loggers.{kind}}}{rest}}}"
+        )
+    };
+    let logs = [
+        log("file.v3.FileAccessLog, path: /dev/null", ""),
+        log(
+            "stream.v3.StdoutAccessLog, log_format: {json_format: {code: '%RESPONSE_CODE%', deep: {n: 1, list: [x]}}, omit_empty_values: true}",
+            ", filter: {and_filter: {filters: [{status_code_filter: {comparison: {op: GE, value: {default_value: 500}}}}, {response_flag_filter: {flags: [NR]}}]}}",
+        ),
+        log(
+            "stream.v3.StderrAccessLog, log_format: {text_format_source: {inline_string: '%PROTOCOL%'}}",
+            "",
+        ),
+        log("file.v3.FileAccessLog, path: /dev/null, format: '%DURATION%'", ""),
+        log("open_telemetry.v3.OpenTelemetryAccessLogConfig", ""),
+        log("stream.v3.StdoutAccessLog", ", filter: {traceable_filter: {}}"),
+    ];
+    let filters = TCP.replace(
+        "stat_prefix",
+        &format!("access_log: [{}], stat_prefix", logs.join(", ")),
+    );
+    let mut world = World::default();
+    let made = translate(&mut world, &with_filters(&filters)).listener;
+    let logs = &tcp(&made.chains[0]).access_logs;
+    assert_eq!(
+        logs.iter().map(|log| log.sink.clone()).collect::<Vec<_>>(),
+        [
+            LogSink::File("/dev/null".into()),
+            LogSink::Stdout,
+            LogSink::Stderr,
+            LogSink::File("/dev/null".into())
+        ]
+    );
+    assert!(matches!(&*logs[0].format, Format::Text { pieces, omit_empty: false } if pieces.len() > 20));
+    assert!(matches!(&*logs[1].format, Format::Json { omit_empty: true, .. }));
+    assert!(matches!(logs[1].filter.as_deref(), Some(LogFilter::And(both)) if both.len() == 2));
+    assert!(matches!(&*logs[3].format, Format::Text { pieces, .. } if pieces.len() == 1));
+    assert_eq!(
+        world.ignored_names(),
+        ["AccessLog.filter", "AccessLog.typed_config"]
+    );
+}
+
+#[test]
+fn filters_that_cannot_be_left_out_are_refused() {
+    let filter = |kind: &str, more: &str| {
+        http_filters(&format!(
+            "{{name: f, typed_config: {{'@type': type.googleapis.com/{kind}}}{more}}}, "
+        ))
+    };
+    let unknown = |more: &str| {
+        http_filters(&format!(
+            "{{name: f, typed_config: {{'@type': type.googleapis.com/xds.type.v3.TypedStruct, type_url: type.googleapis.com/no.such.Filter}}{more}}}, "
+        ))
+    };
+    let rbac = "envoy.extensions.filters.http.rbac.v3.RBAC";
+    let at = "l: filter_chains[0].filters[0].typed_config.http_filters[0]";
+    assert_eq!(
+        reason(LISTENER, &filter(rbac, "")),
+        format!("{at}.typed_config: is not supported: filter 'f' of type {rbac}")
+    );
+    assert_eq!(
+        reason(LISTENER, &unknown("")),
+        format!(
+            "{at}.typed_config: Didn't find a registered implementation for 'f' with type URL: 'no.such.Filter'"
+        )
+    );
+    for more in [", is_optional: true", ", disabled: true"] {
+        assert_eq!(reason(LISTENER, &filter(rbac, more)), "accepted");
+        assert_eq!(reason(LISTENER, &unknown(more)), "accepted");
+    }
+    let fault = "envoy.extensions.filters.http.fault.v3.HTTPFault, abort: {http_status: 503, percentage: {numerator: 100}}";
+    assert_eq!(
+        reason(LISTENER, &filter(fault, "")),
+        format!("{at}.typed_config.abort: is not supported: fault injection")
+    );
+}
+
+#[test]
+fn a_wrong_listener_is_refused_with_its_reason() {
+    let at = "filter_chains[0].filters[0]";
+    let router_twice = http_filters(&format!("{ROUTER}, "));
+    let cors = "{name: cors, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors}}";
+    let cases = [
+        (listener(""), "no filter chains specified".to_owned()),
+        (listener(&format!("filter_chains: [{{filters: [{TCP}]}}, {{name: b, filters: [{TCP}]}}]")), "filter_chains: multiple filter chains with the same matching rules are defined: '#0' and 'b'".to_owned()),
+        (format!("{{name: l, filter_chains: [{{filters: [{TCP}]}}]}}"), "address: expected socket_address or pipe, found none".to_owned()),
+        (format!("{{name: l, address: {{socket_address: {{address: localhost, port_value: 1}}}}, filter_chains: [{{filters: [{TCP}]}}]}}"), "address.socket_address.address: expected an IP address, found 'localhost'".to_owned()),
+        (with_filters(&format!("{TCP}, {TCP}")), format!("{at}: Error: terminal filter named tcp of type envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy must be the last filter in a network filter chain.")),
+        (with_filters(""), "filter_chains[0].filters: expected a terminal network filter, found no filter".to_owned()),
+        (router_twice, format!("{at}.typed_config.http_filters[0]: Error: terminal filter named router must be the last filter in a http filter chain.")),
+        (manager(&format!("stat_prefix: s, route_config: {{}}, http_filters: [{cors}]")), format!("{at}.typed_config.http_filters[0]: Error: non-terminal filter named cors is the last filter in a http filter chain.")),
+        (manager(&format!("stat_prefix: s, http_filters: [{ROUTER}]")), format!("{at}.typed_config: expected one of rds, route_config; found none")),
+        (manager(&format!("stat_prefix: s, rds: {{route_config_name: r}}, http_filters: [{ROUTER}]")), format!("{at}.typed_config.rds.config_source: expected a configuration source, found none")),
+        (manager(&format!("stat_prefix: s, route_config: {{}}, path_with_escaped_slashes_action: REJECT_REQUEST, http_filters: [{ROUTER}]")), format!("{at}.typed_config.path_with_escaped_slashes_action: is not supported: REJECT_REQUEST")),
+        (manager(&format!("stat_prefix: s, route_config: {{}}, original_ip_detection_extensions: [{{name: x}}], http_filters: [{ROUTER}]")), format!("{at}.typed_config.original_ip_detection_extensions: is not supported: they decide who the client is")),
+        (listener(&format!("filter_chains: [{{filter_chain_match: {{server_names: ['a.*.b'], destination_port: 0}}, filters: [{TCP}]}}]")), "filter_chains[0].filter_chain_match.destination_port: expected 1 to 65535, found 0; filter_chains[0].filter_chain_match.server_names[0]: partial wildcards are not supported in \"server_names\", found 'a.*.b'".to_owned()),
+        (listener(&format!("filter_chains: [{{filter_chain_match: {{prefix_ranges: [{{address_prefix: '::1/128', prefix_len: 128}}]}}, filters: [{TCP}]}}]")), "filter_chains[0].filter_chain_match.prefix_ranges[0]: invalid ip/mask combo '::1/128/128' (format is <ip>/<# mask bits>)".to_owned()),
+        (listener(&format!("transparent: true, filter_chains: [{{filters: [{TCP}]}}]")), "transparent: is not supported: transparent sockets (TPROXY); use redirection".to_owned()),
+        (listener(&format!("filter_chains: [{{use_proxy_proto: true, filters: [{TCP}]}}]")), "filter_chains[0].use_proxy_proto: is not supported: PROXY protocol from downstream".to_owned()),
+        (listener(&format!("filter_chains: [{{filters: [{TCP}]}}], listener_filters: [{{name: p, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol}}}}]")), "listener_filters[0].typed_config: is not supported: filter 'p' of type envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol".to_owned()),
+        (with_filters(&TCP.replace("stat_prefix: t", "stat_prefix: t, access_log: [{name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: x, format: '%NOPE%'}}]")), format!("{at}.typed_config.access_log[0].typed_config.format: Not supported field in StreamInfo: NOPE")),
+    ];
+    for (yaml, expected) in cases {
+        assert_eq!(reason(LISTENER, &yaml), format!("l: {expected}"), "{yaml}");
+    }
+}

@@ -1,0 +1,289 @@
+//! Route configurations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use remora_model::route::{
+    Action, AppendAction, ClusterChoice, Forward, HashSource, HeaderPredicate, HeaderValueTemplate,
+    HostRewrite, PathMatch, PathRewrite, RedirectPath, RouteTable,
+};
+use remora_model::snapshot::{Edit, Snapshot};
+
+use crate::world::{ROUTES, World, bytes, reason};
+
+fn table(world: &mut World, yaml: &str) -> Arc<RouteTable> {
+    remora_translate::route_configuration(&bytes(ROUTES, yaml), &mut world.context())
+        .unwrap_or_else(|e| panic!("{e}\n{yaml}"))
+}
+
+fn route(fields: &str) -> String {
+    format!("{{name: r, virtual_hosts: [{{name: v, domains: ['*'], routes: [{{{fields}}}]}}]}}")
+}
+
+fn forward(table: &RouteTable) -> &Forward {
+    match &table.virtual_hosts[0].routes[0].action {
+        Action::Forward(forward) => forward,
+        other => panic!("expected a forward, found {other:?}"),
+    }
+}
+
+#[test]
+fn a_bare_route_has_envoys_defaults() {
+    let mut world = World::default();
+    let made = table(&mut world, &route("match: {prefix: /}, route: {cluster: c}"));
+    let forward = forward(&made);
+    assert_eq!(
+        (forward.timeout, forward.timeout_said),
+        (Some(Duration::from_secs(15)), false)
+    );
+    assert_eq!(
+        (forward.idle_timeout, forward.cluster_not_found),
+        (None, StatusCode::SERVICE_UNAVAILABLE)
+    );
+    assert!(matches!(forward.cluster, ClusterChoice::One(id) if world.clusters.known("c") == Some(id)));
+}
+
+/// A route that says nearly everything.
+const FULL: &str = "match: {path_separated_prefix: /a, case_sensitive: false, grpc: {}, runtime_fraction: {default_value: {numerator: 5}},
+          headers: [{name: x, exact_match: one}, {name: ':method', string_match: {safe_regex: {regex: 'GET|PUT'}}, invert_match: true}, {name: count, range_match: {start: 1, end: 3}}, {name: p}],
+          query_parameters: [{name: q, string_match: {contains: z, ignore_case: true}}]},
+        request_headers_to_add: [{header: {key: X-A, value: 'v%%'}, append: false}, {header: {key: x-b, value: '%START_TIME%'}, append_action: ADD_IF_ABSENT}],
+        response_headers_to_remove: [Server],
+        route: {weighted_clusters: {clusters: [{name: a, weight: 90, host_rewrite_literal: h}, {name: b, weight: 10}]}, prefix_rewrite: /z, timeout: 0s, idle_timeout: 0s,
+          auto_host_rewrite: true, max_grpc_timeout: 0s, cluster_not_found_response_code: NOT_FOUND, retry_policy: {retry_on: 5xx},
+          hash_policy: [{header: {header_name: X-H}, terminal: true}, {cookie: {name: k, ttl: 0s}}, {connection_properties: {source_ip: true}}],
+          upgrade_configs: [{upgrade_type: WebSocket, enabled: false}]}";
+
+#[test]
+fn a_full_route_keeps_everything() {
+    let yaml = route(FULL);
+    let mut world = World::default();
+    let made = table(&mut world, &yaml);
+    let taken = &made.virtual_hosts[0].routes[0];
+    assert!(
+        matches!(&taken.criteria.path, PathMatch::SeparatedPrefix(p) if p.ignore_case && &*p.literal == "/a")
+    );
+    assert_eq!(
+        (taken.criteria.grpc, taken.criteria.fraction_per_million),
+        (true, Some(50_000))
+    );
+    assert_eq!(taken.criteria.headers.len(), 4);
+    assert!(taken.criteria.headers[1].invert);
+    assert!(matches!(
+        taken.criteria.headers[2].predicate,
+        HeaderPredicate::Range(1, 3)
+    ));
+    assert!(matches!(
+        taken.criteria.headers[3].predicate,
+        HeaderPredicate::Present(true)
+    ));
+    let add = &taken.headers.request.add;
+    assert_eq!(
+        (add[0].action, add[0].name.as_str()),
+        (AppendAction::OverwriteIfExistsOrAdd, "x-a")
+    );
+    assert!(matches!(&add[0].value, HeaderValueTemplate::Constant(value) if value == "v%"));
+    assert!(matches!(&add[1].value, HeaderValueTemplate::Format(_)));
+    assert_eq!(taken.headers.response.remove[0].as_str(), "server");
+    let forward = forward(&made);
+    let ClusterChoice::Weighted(weighted) = &forward.cluster else {
+        panic!("expected weights")
+    };
+    assert_eq!((weighted.total, weighted.entries[1].weight), (100, 10));
+    assert!(matches!(&forward.path, PathRewrite::Prefix(prefix) if &**prefix == "/z"));
+    assert!(matches!(forward.host, HostRewrite::Endpoint));
+    assert_eq!(
+        (forward.timeout, forward.timeout_said, forward.idle_timeout),
+        (None, true, Some(None))
+    );
+    assert_eq!(
+        forward.stream_duration.unwrap().grpc_timeout_max,
+        Some(Duration::ZERO)
+    );
+    assert_eq!(forward.cluster_not_found, StatusCode::NOT_FOUND);
+    assert_eq!(forward.hash_policies.len(), 3);
+    assert!(matches!(
+        &forward.hash_policies[1].source,
+        HashSource::Cookie {
+            ttl: Some(Duration::ZERO),
+            ..
+        }
+    ));
+    assert_eq!(forward.upgrades, [(Box::from("websocket"), false)]);
+    assert_eq!(world.ignored_names(), ["RouteAction.retry_policy"]);
+}
+
+#[test]
+fn redirects_and_answers_are_kept() {
+    let mut world = World::default();
+    let made = table(
+        &mut world,
+        &route(
+            "match: {safe_regex: {regex: '/x.*'}}, redirect: {https_redirect: true, port_redirect: 8443, response_code: PERMANENT_REDIRECT, regex_rewrite: {pattern: {regex: '^/x(.)'}, substitution: '/y\\1'}}",
+        ),
+    );
+    let Action::Redirect(redirect) = &made.virtual_hosts[0].routes[0].action else {
+        panic!("expected a redirect")
+    };
+    assert_eq!(
+        (
+            redirect.scheme.as_deref(),
+            redirect.port,
+            redirect.status.as_u16()
+        ),
+        (Some("https"), Some(8443), 308)
+    );
+    assert!(matches!(&redirect.path, RedirectPath::Regex(_, to) if &**to == "/y\\1"));
+    world.files.files.insert("/body".into(), b"gone".to_vec());
+    let made = table(
+        &mut world,
+        &route("match: {path: /}, direct_response: {status: 410, body: {filename: /body}}"),
+    );
+    let Action::Respond(answer) = &made.virtual_hosts[0].routes[0].action else {
+        panic!("expected an answer")
+    };
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (410, &b"gone"[..]));
+}
+
+#[test]
+fn an_unchanged_virtual_host_is_shared_with_the_version_before() {
+    let yaml = |second: &str| {
+        format!(
+            "{{name: r, virtual_hosts: [{{name: a, domains: [a], routes: [{{match: {{prefix: /}}, route: {{cluster: a}}}}]}}, {{name: b, domains: [b], routes: [{{match: {{prefix: /}}, route: {{cluster: {second}}}}}]}}]}}"
+        )
+    };
+    let mut world = World::default();
+    let before = table(&mut world, &yaml("b"));
+    let mut edit = Edit::new(&Snapshot::default());
+    edit.set_route_table(world.route_tables.id("r"), before.clone());
+    world.previous = Some(edit.finish());
+    let after = table(&mut world, &yaml("c"));
+    assert!(Arc::ptr_eq(&before.virtual_hosts[0], &after.virtual_hosts[0]));
+    assert!(!Arc::ptr_eq(&before.virtual_hosts[1], &after.virtual_hosts[1]));
+    assert_ne!(before.fingerprint, after.fingerprint);
+    assert_eq!(before.fingerprint, table(&mut world, &yaml("b")).fingerprint);
+}
+
+#[test]
+fn a_changed_file_changes_the_virtual_host_that_was_read_from_it() {
+    let yaml = route("match: {prefix: /}, direct_response: {status: 200, body: {filename: /body}}");
+    let mut world = World::default();
+    world.files.files.insert("/body".into(), b"one".to_vec());
+    let before = table(&mut world, &yaml);
+    let mut edit = Edit::new(&Snapshot::default());
+    edit.set_route_table(world.route_tables.id("r"), before.clone());
+    world.previous = Some(edit.finish());
+    world.files.files.insert("/body".into(), b"two".to_vec());
+    let after = table(&mut world, &yaml);
+    assert_ne!(before.fingerprint, after.fingerprint);
+    assert!(!Arc::ptr_eq(&before.virtual_hosts[0], &after.virtual_hosts[0]));
+}
+
+/// Fields of a route, and why it is refused.
+const REFUSED: &[(&str, &str)] = &[
+    ("route: {cluster: c}", "match: expected a match, found none"),
+    (
+        "match: {}, route: {cluster: c}",
+        "match: expected one of prefix, path, safe_regex, connect_matcher, path_separated_prefix; found none",
+    ),
+    (
+        "match: {prefix: /}",
+        "expected one of route, redirect, direct_response; found none",
+    ),
+    (
+        "match: {safe_regex: {regex: '(?=x)'}}, route: {cluster: c}",
+        "match.safe_regex.regex: '(?=x)' is not a regular expression: look-around, including look-ahead and look-behind, is not supported",
+    ),
+    (
+        "match: {prefix: /, dynamic_metadata: [{filter: x}]}, route: {cluster: c}",
+        "match.dynamic_metadata: is not supported: matching by dynamic metadata",
+    ),
+    (
+        "match: {prefix: /, headers: [{name: x, string_match: {prefix: ''}}]}, route: {cluster: c}",
+        "match.headers[0].string_match.prefix: expected a value, found an empty string",
+    ),
+    (
+        "match: {prefix: /}, route: {}",
+        "route: expected one of cluster, cluster_header, weighted_clusters; found none",
+    ),
+    (
+        "match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: a, weight: 0}]}}",
+        "route.weighted_clusters: Sum of weights in the weighted_cluster must be greater than 0.",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, prefix_rewrite: /x, regex_rewrite: {pattern: {regex: x}}}",
+        "route: Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, regex_rewrite: {pattern: {regex: '(x)'}, substitution: '\\2'}}",
+        "route.regex_rewrite.substitution: names group 2, but the pattern has 1",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, path_rewrite_policy: {name: x}}",
+        "route.path_rewrite_policy: is not supported: path rewriting by URI template",
+    ),
+    (
+        "match: {prefix: /}, direct_response: {status: 100}",
+        "direct_response.status: expected 200 to 599, found 100",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, request_headers_to_add: [{header: {key: Host, value: x}}]",
+        "request_headers_to_add[0].header.key: :-prefixed or host headers may not be modified, found 'Host'",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, request_headers_to_remove: [':path']",
+        "request_headers_to_remove[0]: :-prefixed or host headers may not be removed, found ':path'",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, timeout: -1s}",
+        "route.timeout: expected a duration of at least 0, found -1s and 0ns",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {b: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute}}",
+        "typed_per_filter_config[\"b\"]: is not supported: filter 'b' of type envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+    ),
+];
+
+#[test]
+fn a_route_that_would_go_elsewhere_is_refused_with_its_reason() {
+    let at = "r: virtual_hosts[0].routes[0]";
+    for (fields, expected) in REFUSED {
+        let separator = if expected.starts_with("expected") {
+            ": "
+        } else {
+            "."
+        };
+        assert_eq!(
+            reason(ROUTES, &route(fields)),
+            format!("{at}{separator}{expected}"),
+            "{fields}"
+        );
+    }
+}
+
+#[test]
+fn tables_refuse_doubled_domains_and_other_sources_of_routes() {
+    let two = |a: &str, b: &str| {
+        format!("{{name: r, virtual_hosts: [{{name: a, domains: [{a}]}}, {{name: b, domains: [{b}]}}]}}")
+    };
+    assert_eq!(
+        reason(ROUTES, &two("A.b", "a.B")),
+        "r: virtual_hosts: Only unique values for domains are permitted. Duplicate entry of domain a.b in route r"
+    );
+    assert!(
+        reason(ROUTES, &two("'*'", "'*'")).starts_with("r: virtual_hosts: Only a single wildcard domain")
+    );
+    assert_eq!(
+        reason(ROUTES, "{name: r, virtual_hosts: [{name: a}]}"),
+        "r: virtual_hosts[0].domains: expected at least one domain, found none"
+    );
+    assert_eq!(
+        reason(ROUTES, "{name: r, vhds: {}}"),
+        "r: vhds: is not supported: virtual hosts by VHDS"
+    );
+    assert_eq!(
+        reason(ROUTES, "{name: r, internal_only_headers: [x]}"),
+        "r: internal_only_headers: is not supported: it takes headers away from clients that are not trusted"
+    );
+}
