@@ -9,9 +9,10 @@ use std::time::Duration;
 use prost::Message;
 use remora_model::Name;
 use remora_model::cluster::{
-    ClusterConfig, TcpKeepalive, Thresholds, TransportMatch, TransportSockets, UpstreamBind,
+    ClusterConfig, TcpKeepalive, Thresholds, TransportMatch, TransportSocket, TransportSockets, UpstreamBind,
 };
 use remora_model::endpoint::Assignment;
+use remora_model::identity::ClientTls;
 
 use crate::context::{Context, WatchedFile, Work, undecodable};
 use crate::listener::BUFFER_LIMIT;
@@ -42,7 +43,9 @@ pub struct TranslatedCluster {
 /// Everything that is wrong with it.
 pub fn cluster(bytes: &[u8], context: &mut Context<'_>) -> Result<TranslatedCluster, Rejection> {
     let said = api::Cluster::decode(bytes).map_err(|error| undecodable("Cluster", &error))?;
+    let before = contexts_before(context, &said.name);
     let mut work = Work::new(context);
+    work.before = before;
     let translated = translate(&mut work, &said, bytes);
     let (config, assignment) = work.verdict(&said.name, translated)?;
     Ok(TranslatedCluster {
@@ -51,6 +54,26 @@ pub fn cluster(bytes: &[u8], context: &mut Context<'_>) -> Result<TranslatedClus
         subscriptions: std::mem::take(&mut work.subscriptions),
         files: std::mem::take(&mut work.files),
     })
+}
+
+/// The TLS contexts that this cluster had in the version before.
+fn contexts_before(context: &Context<'_>, name: &str) -> Vec<Arc<ClientTls>> {
+    let before = context
+        .clusters
+        .known(name)
+        .and_then(|id| context.previous?.cluster(id));
+    let Some(before) = before else { return Vec::new() };
+    let sockets = &before.config.transport;
+    let all = sockets
+        .matches
+        .iter()
+        .map(|entry| &entry.socket)
+        .chain([&sockets.fallback]);
+    all.filter_map(|socket| match socket {
+        TransportSocket::Tls(tls) => Some(Arc::clone(tls)),
+        TransportSocket::Plain => None,
+    })
+    .collect()
 }
 
 fn translate(

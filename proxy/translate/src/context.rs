@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use remora_model::Name;
+use remora_model::identity::ClientTls;
 use remora_model::snapshot::{ClusterMark, Interner, RouteTableMark, SecretMark, Snapshot};
 
 use crate::fingerprint;
@@ -106,6 +108,8 @@ pub(crate) struct Work<'c, 'a> {
     problems: Vec<Problem>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) files: Vec<WatchedFile>,
+    /// TLS contexts of the same cluster in the version before.
+    pub(crate) before: Vec<Arc<ClientTls>>,
     /// Hash over the contents of all files read so far.
     pub(crate) file_hash: u64,
 }
@@ -118,6 +122,7 @@ impl<'c, 'a> Work<'c, 'a> {
             problems: Vec::new(),
             subscriptions: Vec::new(),
             files: Vec::new(),
+            before: Vec::new(),
             file_hash: 0,
         }
     }

@@ -141,6 +141,7 @@ pub(crate) fn client(work: &mut Work<'_, '_>, said: &api::UpstreamTlsContext) ->
         auto_sni_san_validation: said.auto_sni_san_validation,
         max_session_keys,
         id: ClientTls::next_id(),
+        fingerprint: 0,
         prepared: Prepared::default(),
     })
 }

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use remora_model::cluster::TransportSocket;
-use remora_model::identity::ServerTls;
+use remora_model::identity::{ClientTls, ServerTls};
 
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::pb::envoy::config::core::v3::{self as core, transport_socket::ConfigType};
-use crate::tls;
+use crate::{fingerprint, tls};
 
 const FAMILY: &str = "envoy.extensions.transport_sockets.";
 
@@ -46,12 +46,27 @@ pub(crate) fn upstream(
         match extension.kind.strip_prefix(FAMILY) {
             Some("raw_buffer.v3.RawBuffer") => Some(TransportSocket::Plain),
             Some("tls.v3.UpstreamTlsContext") => work.at("typed_config", |work| {
-                let context = extension.decode(work)?;
-                tls::client(work, &context).map(|tls| TransportSocket::Tls(Arc::new(tls)))
+                let (tls, files) = work.with_files(|work| {
+                    let context = extension.decode(work)?;
+                    tls::client(work, &context)
+                });
+                let fingerprint = fingerprint::of((extension.bytes(), files));
+                let tls = ClientTls { fingerprint, ..tls? };
+                Some(TransportSocket::Tls(
+                    unchanged(work, fingerprint).unwrap_or_else(|| Arc::new(tls)),
+                ))
             }),
             _ => refuse(work, said, &extension.kind),
         }
     })
+}
+
+/// The context of the cluster's version before with this fingerprint: its connections and sessions stay in use.
+fn unchanged(work: &Work<'_, '_>, fingerprint: u64) -> Option<Arc<ClientTls>> {
+    work.before
+        .iter()
+        .find(|before| before.fingerprint == fingerprint)
+        .cloned()
 }
 
 fn open<'s>(work: &mut Work<'_, '_>, said: &'s core::TransportSocket) -> Option<Extension<'s>> {

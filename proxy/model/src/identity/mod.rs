@@ -193,6 +193,8 @@ pub struct ClientTls {
     pub max_session_keys: u32,
     /// Unique in the process, for pool keys. Never 0.
     pub id: u64,
+    /// Hash of the context as received and of the files behind it; equal means unchanged within a cluster.
+    pub fingerprint: u64,
     /// What the shell derived from this context.
     pub prepared: Prepared,
 }

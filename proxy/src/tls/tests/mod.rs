@@ -136,6 +136,7 @@ pub(super) fn client(settings: TlsSettings) -> ClientTls {
         auto_sni_san_validation: false,
         max_session_keys: 4,
         id: ClientTls::next_id(),
+        fingerprint: 0,
         prepared: Prepared::default(),
     }
 }

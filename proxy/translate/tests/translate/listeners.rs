@@ -311,7 +311,7 @@ fn a_wrong_listener_is_refused_with_its_reason() {
     let cors = "{name: cors, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors}}";
     let cases = [
         (listener(""), "no filter chains specified".to_owned()),
-        (listener(&format!("filter_chains: [{{filters: [{TCP}]}}, {{name: b, filters: [{TCP}]}}]")), "filter_chains: multiple filter chains with the same matching rules are defined: '#0' and 'b'".to_owned()),
+        (listener(&format!("filter_chains: [{{filters: [{TCP}]}}, {{name: b, filters: [{TCP}]}}]")), "filter_chains: filter chain 'b' has the same matching rules defined as '#0'".to_owned()),
         (format!("{{name: l, filter_chains: [{{filters: [{TCP}]}}]}}"), "address: expected socket_address or pipe, found none".to_owned()),
         (format!("{{name: l, address: {{socket_address: {{address: localhost, port_value: 1}}}}, filter_chains: [{{filters: [{TCP}]}}]}}"), "address.socket_address.address: expected an IP address, found 'localhost'".to_owned()),
         (with_filters(&format!("{TCP}, {TCP}")), format!("{at}: Error: terminal filter named tcp of type envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy must be the last filter in a network filter chain.")),

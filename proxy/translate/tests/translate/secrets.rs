@@ -267,3 +267,33 @@ fn keys_that_cannot_be_used_are_refused_without_showing_them() {
         "s: expected tls_certificate, validation_context, session_ticket_keys or generic_secret; found none"
     );
 }
+
+#[test]
+fn a_cluster_update_keeps_a_tls_context_that_did_not_change() {
+    let mut world = World::default();
+    let translate = |world: &mut World, yaml: &str| {
+        remora_translate::cluster(&bytes(CLUSTER, yaml), &mut world.context())
+            .unwrap()
+            .config
+    };
+    let yaml = client("alpn_protocols: [h2]");
+    let first = translate(&mut world, &yaml);
+    let mut edit = Edit::new(&Snapshot::default());
+    edit.set_cluster(first.clone());
+    world.previous = Some(edit.finish());
+    let tls = |config: &remora_model::cluster::ClusterConfig| match &config.transport.fallback {
+        TransportSocket::Tls(tls) => tls.clone(),
+        TransportSocket::Plain => panic!("expected TLS"),
+    };
+    let slower = translate(
+        &mut world,
+        &yaml.replace("name: a,", "name: a, connect_timeout: 9s,"),
+    );
+    assert_ne!(first.fingerprint, slower.fingerprint);
+    assert!(
+        Arc::ptr_eq(&tls(&first), &tls(&slower)),
+        "pools and sessions stay in use"
+    );
+    let changed = translate(&mut world, &client("alpn_protocols: [http/1.1]"));
+    assert_ne!(tls(&first).id, tls(&changed).id);
+}
