@@ -64,11 +64,15 @@ pub(crate) fn assignment(
             )
         })
     });
-    Some(Assignment {
+    let assignment = Assignment {
         name: name?.into(),
         localities,
         overprovisioning: factor.unwrap_or(OVERPROVISIONING),
-    })
+    };
+    if let Err(error) = assignment.check() {
+        work.wrong_at("endpoints", error.to_string());
+    }
+    Some(assignment)
 }
 
 fn locality(work: &mut Work<'_, '_>, said: &api::LocalityLbEndpoints, hosts: Hosts) -> Option<LocalitySpec> {
@@ -86,12 +90,6 @@ fn locality(work: &mut Work<'_, '_>, said: &api::LocalityLbEndpoints, hosts: Hos
         }
     };
     let endpoints = work.each("lb_endpoints", listed, |work, said| endpoint(work, said, hosts));
-    if said.priority > 128 {
-        work.wrong_at(
-            "priority",
-            format!("expected at most 128, found {}", said.priority),
-        );
-    }
     let weight = said.load_balancing_weight.as_ref();
     let weight = weight.map(|_| value::number_or(work, "load_balancing_weight", weight, 1, 1..=u32::MAX));
     Some(LocalitySpec {

@@ -345,3 +345,15 @@ fn every_wrong_endpoint_is_named() {
          endpoints[0].lb_endpoints[2].endpoint_name: is not supported: named endpoints"
     );
 }
+
+#[test]
+fn weights_and_priorities_stay_within_what_can_be_balanced() {
+    let heavy = "{load_balancing_weight: 4294967295, endpoint: {address: {socket_address: {address: 10.0.0.1, port_value: 1}}}}";
+    let yaml = format!("{{cluster_name: a, endpoints: [{{lb_endpoints: [{heavy}, {heavy}]}}]}}");
+    assert_eq!(
+        reason(ENDPOINTS, &yaml),
+        "a: endpoints: the sum of weights of all endpoints in the locality exceeds 4294967295"
+    );
+    let far = "{cluster_name: a, endpoints: [{priority: 129}]}";
+    assert_eq!(reason(ENDPOINTS, far), "a: endpoints: priority 129 is above 128");
+}
