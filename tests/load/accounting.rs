@@ -32,6 +32,16 @@ pub(crate) fn read(pids: &[u32]) -> Result<Reading> {
     Ok(sum)
 }
 
+/// How many processes wanted to run, on average over the last minute.
+pub(crate) fn load_average() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg")?;
+    let first = text
+        .split_whitespace()
+        .next()
+        .context("/proc/loadavg begins with a number")?;
+    Ok(first.parse()?)
+}
+
 fn field(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next())

@@ -143,6 +143,13 @@ async fn main() -> Result<()> {
     if cfg!(debug_assertions) {
         writeln!(out, "This is a debug build: run it with --release.")?;
     }
+    let busy = accounting::load_average()?;
+    if busy > 0.5 {
+        writeln!(
+            out,
+            "The machine is busy before we start (load average {busy}): caches are shared, ratios shift."
+        )?;
+    }
     let certificates = Certificates::new()?;
     let mut runs = Vec::new();
     for scenario in &arguments.scenarios {

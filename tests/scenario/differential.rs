@@ -56,7 +56,7 @@ fn rows() -> Vec<&'static Row> {
 struct Stage {
     process: ProxyProcess,
     ports: [Port; 3],
-    _closed: Port,
+    closed: Port,
     a: Upstream,
     b: Upstream,
 }
@@ -79,7 +79,7 @@ impl Stage {
         Ok(Self {
             process,
             ports,
-            _closed: closed,
+            closed,
             a,
             b,
         })
@@ -104,7 +104,7 @@ impl Stage {
             for (index, port) in self.ports.iter().enumerate() {
                 text = text.replace(&format!(":{}", port.number()), &format!(":LISTENER{index}"));
             }
-            text = text.replace(&format!(":{}", self._closed.number()), ":CLOSED");
+            text = text.replace(&format!(":{}", self.closed.number()), ":CLOSED");
             seen.push(serde_json::from_str(&text)?);
         }
         Ok(seen)
