@@ -18,6 +18,13 @@ use crate::exchange::StreamError;
 /// Bytes of chunk extensions that one message may carry in all.
 const MAX_EXTENSION_BYTES: u32 = 16 << 10;
 
+/// Chunks below this size that arrived together become one piece: a flood of tiny chunks must not become a flood of
+/// frames on a connection to an upstream that others share.
+const MERGE_BELOW: usize = 512;
+
+/// Size from which such a piece is given out.
+const MERGED: usize = 8 << 10;
+
 const MALFORMED: StreamError = StreamError::Protocol(details::CODEC_ERROR);
 
 /// One step of reading a body.
@@ -190,35 +197,44 @@ fn take(input: &mut BytesMut, limit: u64) -> Option<Bytes> {
 
 impl Chunked {
     fn decode(&mut self, input: &mut BytesMut, limits: &Limits) -> Result<Decoded, StreamError> {
+        let mut merged = BytesMut::new();
         loop {
             match self.position {
                 Position::Data { left } => {
-                    let Some(data) = take(input, left) else {
-                        return Ok(Decoded::Wait);
-                    };
+                    let Some(data) = take(input, left) else { break };
                     let left = left - data.len() as u64;
                     self.position = if left == 0 {
                         Position::DataEnd
                     } else {
                         Position::Data { left }
                     };
-                    return Ok(Decoded::Data(data));
+                    if merged.is_empty() && (data.len() >= MERGE_BELOW || input.is_empty()) {
+                        return Ok(Decoded::Data(data));
+                    }
+                    merged.extend_from_slice(&data);
+                    if merged.len() >= MERGED {
+                        break;
+                    }
                 }
-                Position::Trailers => return self.trailers(input, limits),
+                Position::Trailers if merged.is_empty() => return self.trailers(input, limits),
+                Position::Trailers => break,
                 Position::Extension { size } => {
                     if !self.skip_extension(input, size)? {
-                        return Ok(Decoded::Wait);
+                        break;
                     }
                 }
                 position => {
-                    let Some(byte) = input.first().copied() else {
-                        return Ok(Decoded::Wait);
-                    };
+                    let Some(byte) = input.first().copied() else { break };
                     self.position = step(position, byte)?;
                     input.advance(1);
                 }
             }
         }
+        Ok(if merged.is_empty() {
+            Decoded::Wait
+        } else {
+            Decoded::Data(merged.freeze())
+        })
     }
 
     /// Drops extension bytes up to the CR of their line (RFC 9112 section 7.1.1: an unknown extension is ignored).

@@ -71,6 +71,8 @@ pub mod details {
     pub const INVALID_TRANSFER_ENCODING: &str = "http1.invalid_transfer_encoding";
     /// `Transfer-Encoding` where it must not be.
     pub const TRANSFER_ENCODING_NOT_ALLOWED: &str = "http1.transfer_encoding_not_allowed";
+    /// A body where there must be none.
+    pub const LENGTH_NOT_ALLOWED: &str = "http1.content_length_not_allowed";
     /// `Connection` names a field that frames or routes the message.
     pub const CONNECTION_REJECTED: &str = "http1.connection_header_rejected";
     /// More body than the head announced.

@@ -27,6 +27,10 @@ pub fn parse(head: Bytes, limits: &Limits) -> Result<Request, HeadError> {
     let target = target::parse(&method, target)?;
     let authority = authority(&mut fields, target.authority, version)?;
     let framing = length::framing(&mut fields, version)?.unwrap_or(Framing::None);
+    // RFC 9110 section 9.3.6: a CONNECT request has no content; what follows it is the tunnel.
+    if method == Method::CONNECT && !matches!(framing, Framing::None | Framing::Length(0)) {
+        return Err(bad(details::LENGTH_NOT_ALLOWED));
+    }
     let connection = fields.connection();
     if connection.forbidden {
         return Err(bad(details::CONNECTION_REJECTED));

@@ -135,3 +135,16 @@ fn after_a_switch_everything_is_body() {
     assert!(matches!(decoder.decode(&mut input, &limits), Ok(Decoded::Data(data)) if data == "raw"));
     assert!(!decoder.is_done());
 }
+
+#[test]
+fn tiny_chunks_that_arrive_together_become_few_pieces() {
+    let text = "1\r\na\r\n".repeat(10_000) + "0\r\nt: v\r\n\r\n";
+    let (mut decoder, mut input) = (Decoder::new(Framing::Chunked), BytesMut::from(text.as_str()));
+    let (mut pieces, mut bytes) = (0, 0);
+    while let Decoded::Data(data) = decoder.decode(&mut input, &Limits::default()).unwrap() {
+        pieces += 1;
+        bytes += data.len();
+    }
+    assert_eq!((pieces, bytes), (2, 10_000));
+    assert!(decoder.is_done(), "the trailers came after them");
+}

@@ -43,6 +43,8 @@ pub(super) const REFUSED: &[(&str, &str, u16, &str)] = &[
     ("9112 3.2.3 CONNECT to a path", "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "http1.invalid_url"),
     ("9110 9.3.6 CONNECT without port", "CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", 400, "http1.invalid_url"),
     ("9110 9.3.6 CONNECT to port 0", "CONNECT a:0 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "http1.invalid_url"),
+    ("9110 9.3.6 CONNECT with content", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", 400, "http1.content_length_not_allowed"),
+    ("9110 9.3.6 CONNECT with chunks", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "http1.content_length_not_allowed"),
     ("9112 3.2.4 asterisk for GET", "GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "http1.invalid_url"),
     ("9112 5.1 space before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400, "http1.codec_error"),
     ("9112 5.1 no colon", "GET / HTTP/1.1\r\nHost: a\r\nnocolon\r\n\r\n", 400, "http1.codec_error"),
