@@ -2,6 +2,12 @@
 //!
 //! `cargo bench -p remora --bench http1_codec`
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench stops at the first surprise, and prints"
+)]
+
 use std::future::poll_fn;
 use std::hint::black_box;
 

@@ -4,6 +4,8 @@
 //! head that passed here has one reading; values share the bytes of the head.
 //! Does not: know what a field means.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use httparse::Header;
@@ -95,11 +97,14 @@ pub(super) const fn is_token(byte: u8) -> bool {
 }
 
 /// Calls `parse` with room for as many fields as the limit allows: on the stack up to 128.
-pub(super) fn with_room<'h, T>(limits: &Limits, parse: impl FnOnce(&mut [Header<'h>]) -> T) -> T {
+pub(super) fn with_room<'h, T>(
+    limits: &Limits,
+    parse: impl FnOnce(&mut [MaybeUninit<Header<'h>>]) -> T,
+) -> T {
     if limits.max_headers <= 128 {
-        parse(&mut [httparse::EMPTY_HEADER; 128][..limits.max_headers])
+        parse(&mut [const { MaybeUninit::uninit() }; 128][..limits.max_headers])
     } else {
-        parse(&mut vec![httparse::EMPTY_HEADER; limits.max_headers])
+        parse(&mut vec![MaybeUninit::uninit(); limits.max_headers])
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reads a request head (RFC 9112 sections 3, 5 and 6).
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 
@@ -63,10 +65,10 @@ pub fn parse(head: Bytes, limits: &Limits) -> Result<Request, HeadError> {
 
 fn split<'h>(
     head: &'h Bytes,
-    room: &mut [httparse::Header<'h>],
+    room: &mut [MaybeUninit<httparse::Header<'h>>],
 ) -> Result<(Method, Bytes, Version, Fields), HeadError> {
-    let mut request = httparse::Request::new(room);
-    match request.parse(head) {
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, room) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(bad(details::CODEC_ERROR)),
         Err(httparse::Error::Version) if !names_a_version(head) => return Err(bad(details::CODEC_ERROR)),

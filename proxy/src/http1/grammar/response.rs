@@ -2,6 +2,8 @@
 //!
 //! Holds: what cannot be read in one way is a [`StreamError::Protocol`]; it never reaches a client.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::{StatusCode, Version};
 
@@ -83,10 +85,10 @@ pub fn check_start(input: &[u8]) -> Result<(), StreamError> {
 
 fn split<'h>(
     head: &'h Bytes,
-    room: &mut [httparse::Header<'h>],
+    room: &mut [MaybeUninit<httparse::Header<'h>>],
 ) -> Result<(StatusCode, Version, Fields), HeadError> {
-    let mut response = httparse::Response::new(room);
-    match response.parse(head) {
+    let mut response = httparse::Response::new(&mut []);
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, room) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(bad(details::CODEC_ERROR)),
         Err(error) => return Err(head::refusal(error)),

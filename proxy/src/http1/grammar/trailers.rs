@@ -20,7 +20,8 @@ pub(super) fn take(
     if section.len() == 2 {
         return Ok(Some(HeaderMap::new()));
     }
-    head::with_room(limits, |room| match httparse::parse_headers(&section, room) {
+    let mut room = vec![httparse::EMPTY_HEADER; limits.max_headers];
+    match httparse::parse_headers(&section, &mut room) {
         Ok(httparse::Status::Complete((_, parsed))) => {
             let mut trailers = HeaderMap::new();
             for field in parsed {
@@ -37,7 +38,7 @@ pub(super) fn take(
         }
         Ok(httparse::Status::Partial) => Err(StreamError::Protocol(super::details::CODEC_ERROR)),
         Err(error) => Err(refused(head::refusal(error))),
-    })
+    }
 }
 
 /// Fields that frame, route, authenticate, control or describe the content, and so must not come after it
