@@ -6,7 +6,9 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,11 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// What to put before the command line: `ip netns exec NAME`, `taskset -c 0`.
     pub wrapper: Vec<String>,
+    /// The user and group that it becomes (root only). Binary, bootstrap and log are then put where that user can
+    /// reach them.
+    pub user: Option<(u32, u32)>,
+    /// Whether it is out of reach of the terminal's Ctrl-C, so that whoever started it ends it.
+    pub own_process_group: bool,
     /// Envoy's name of the log level.
     pub log_level: String,
     /// How long it may take until `/ready` answers 200.
@@ -49,6 +56,8 @@ impl Default for Options {
             concurrency: 1,
             arguments: Vec::new(),
             wrapper: Vec::new(),
+            user: None,
+            own_process_group: false,
             log_level: "warning".to_owned(),
             ready_within: Duration::from_secs(30),
         }
@@ -197,7 +206,7 @@ impl ProxyProcess {
     /// # Errors
     /// When the binary is absent or cannot be started.
     pub fn spawn(kind: Proxy, bootstrap: &str, admin: Port, options: &Options) -> Result<Self> {
-        let binary = kind.binary().map_err(|missing| anyhow::anyhow!(missing.0))?;
+        let mut binary = kind.binary().map_err(|missing| anyhow::anyhow!(missing.0))?;
         let folder = tempfile::tempdir()?;
         let config = folder.path().join(if bootstrap.trim_start().starts_with('{') {
             "b.json"
@@ -206,6 +215,9 @@ impl ProxyProcess {
         });
         std::fs::write(&config, bootstrap)?;
         let log = File::create(folder.path().join("log"))?;
+        if let Some(user) = options.user {
+            binary = hand_over(folder.path(), &binary, user)?;
+        }
         let mut line: Vec<std::ffi::OsString> = options.wrapper.iter().map(Into::into).collect();
         line.extend([binary.into(), "-c".into(), config.into()]);
         line.extend(["--concurrency".into(), options.concurrency.to_string().into()]);
@@ -217,7 +229,14 @@ impl ProxyProcess {
         // The admin port is bound without SO_REUSEPORT, so it must be let go of first.
         let address = admin.address();
         drop(admin);
-        let child = Command::new(line.first().context("a command line is never empty")?)
+        let mut command = Command::new(line.first().context("a command line is never empty")?);
+        if let Some((user, group)) = options.user {
+            command.uid(user).gid(group);
+        }
+        if options.own_process_group {
+            command.process_group(0);
+        }
+        let child = command
             .args(&line[1..])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -339,6 +358,17 @@ impl ProxyProcess {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+}
+
+/// Gives the folder and what is in it to `user`, with a copy of the binary, whose own folder that user may not enter.
+fn hand_over(folder: &Path, binary: &Path, (user, group): (u32, u32)) -> Result<PathBuf> {
+    let copy = folder.join(binary.file_name().context("a binary has a name")?);
+    std::fs::copy(binary, &copy).with_context(|| format!("copying {}", binary.display()))?;
+    for entry in std::fs::read_dir(folder)? {
+        chown(entry?.path(), Some(user), Some(group))?;
+    }
+    chown(folder, Some(user), Some(group))?;
+    Ok(copy)
 }
 
 impl Drop for ProxyProcess {
