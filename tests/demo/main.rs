@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use engine::pods::Scene;
+use engine::pods::{Scene, missing};
 use engine::{Demo, SHIFTS};
-use harness::namespaces;
 use harness::process::Proxy;
 use screen::{Progress, Screen};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -101,9 +100,9 @@ async fn show(arguments: &Arguments, interrupts: &mut Interrupts) -> Result<Exit
         Sidecar::Envoy => Proxy::Envoy,
     };
     let mut screen = Screen::new(arguments.plain);
-    let scene = choose(arguments, &mut screen)?;
+    let scene = choose(arguments, &mut screen).await?;
     screen.say(&format!(
-        "Starting two pods with {} as their sidecars ...",
+        "Starting two sidecars ({}), two versions of an application and a control plane ...",
         proxy.name()
     ))?;
     let mut demo = tokio::select! {
@@ -138,17 +137,17 @@ async fn show(arguments: &Arguments, interrupts: &mut Interrupts) -> Result<Exit
 }
 
 /// Pods where they can be made, else loopback, and says why.
-fn choose(arguments: &Arguments, screen: &mut Screen) -> Result<Scene> {
+async fn choose(arguments: &Arguments, screen: &mut Screen) -> Result<Scene> {
     let why = if arguments.loopback {
         Some("as asked for".to_owned())
     } else {
-        namespaces::missing()
+        missing().await
     };
     let Some(why) = why else {
         return Ok(Scene::Pods);
     };
     screen.say(&format!(
-        "No pods and no redirection, {why}. Everything is on loopback ports instead."
+        "Loopback ports instead of pods, without redirection: {why}"
     ))?;
     Ok(Scene::Loopback)
 }

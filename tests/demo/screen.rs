@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _, stdout};
-use std::time::Duration;
 
 use anyhow::Result;
 use harness::process::Proxy;
@@ -94,7 +93,7 @@ impl Screen {
                 name("who answers")
             ),
             format!(
-                "{}a {} sidecar in each, configured over delta ADS",
+                "{}two {} sidecars, configured over delta ADS",
                 name("between"),
                 proxy.name()
             ),
@@ -182,7 +181,7 @@ impl Screen {
     fn replace(&mut self, block: &str) -> Result<()> {
         let mut out = String::new();
         if self.drawn > 0 {
-            write!(out, "\x1b[{}A", self.drawn)?;
+            write!(out, "\x1b[{}F", self.drawn)?;
         }
         for line in block.lines() {
             let clear = if self.live { "\x1b[K" } else { "" };
@@ -269,8 +268,8 @@ impl Screen {
             " {:>9} {} {:>9} {:>9}",
             grouped(share.total()),
             self.failures(share.failed, 7),
-            milliseconds(share.percentile(50)),
-            milliseconds(share.percentile(99))
+            milliseconds(share, 50),
+            milliseconds(share, 99)
         );
         row
     }
@@ -309,8 +308,11 @@ fn cells(part: f64) -> usize {
     (part.clamp(0.0, 1.0) * BAR as f64).round() as usize
 }
 
-fn milliseconds(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+fn milliseconds(share: &Share, percent: usize) -> String {
+    if share.total() == 0 {
+        return String::new();
+    }
+    format!("{:.2} ms", share.percentile(percent).as_secs_f64() * 1000.0)
 }
 
 /// 12345 as 12,345.

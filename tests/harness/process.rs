@@ -254,8 +254,9 @@ impl ProxyProcess {
     /// Waits until `/ready` says 200.
     pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
         let admin = self.admin;
-        let is_ready =
-            async || matches!(client::get(admin, "/ready").await, Ok(response) if response.status() == 200);
+        let is_ready = move || async move {
+            matches!(client::get(admin, "/ready").await, Ok(response) if response.status() == 200)
+        };
         self.wait_until(within, is_ready).await
     }
 
@@ -264,7 +265,10 @@ impl ProxyProcess {
     ///
     /// # Errors
     /// When the proxy ends first or the time is over; both with the end of its log.
-    pub async fn wait_until(&mut self, within: Duration, is_ready: impl AsyncFn() -> bool) -> Result<()> {
+    pub async fn wait_until<F>(&mut self, within: Duration, is_ready: impl Fn() -> F) -> Result<()>
+    where
+        F: Future<Output = bool>,
+    {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait()? {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use capture::{Capture, Seen};
 use engine::control::{CLIENT_ID, Weights};
-use engine::pods::Scene;
+use engine::pods::{self, Scene};
 use engine::tally::{PROTOCOLS, Tally};
 use engine::traffic::MARKER;
 use engine::{Demo, SHIFTS};
@@ -31,8 +31,8 @@ const PHASE: Duration = Duration::from_secs(3);
 const TOLERANCE: f64 = 0.08;
 
 /// Why pods cannot be made here; says so aloud.
-fn pods_are_missing(test: &str) -> Result<bool> {
-    let Some(missing) = namespaces::missing() else {
+async fn pods_are_missing(test: &str) -> Result<bool> {
+    let Some(missing) = pods::missing().await else {
         return Ok(false);
     };
     peers::skip(test, &Missing(missing))?;
@@ -174,7 +174,7 @@ fn only_tls_is_between_the_pods(between: &Seen, within: &Seen) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn weights_shift_under_traffic_between_two_pods_and_nothing_is_lost_or_readable() -> Result<()> {
     let test = "two_pods";
-    if pods_are_missing(test)? {
+    if pods_are_missing(test).await? {
         return Ok(());
     }
     for proxy in Proxy::under_test(test).await? {
@@ -234,7 +234,7 @@ async fn the_same_files_serve_on_loopback_where_there_are_no_pods() -> Result<()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_demo_leaves_nothing_behind() -> Result<()> {
     let test = "two_pods: interrupted";
-    if pods_are_missing(test)? {
+    if pods_are_missing(test).await? {
         return Ok(());
     }
     for proxy in Proxy::under_test(test).await? {

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
-use harness::namespaces::{Namespace, Network, Pod, probe, run};
+use harness::namespaces::{self, Namespace, Network, Pod, probe, run};
 use harness::peers;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::runtime::{Builder, Handle};
@@ -131,6 +131,19 @@ impl Place {
             },
         }
     }
+}
+
+/// Why there can be no pods with rules here, or `None` if there can. Tries it.
+pub(crate) async fn missing() -> Option<String> {
+    if let Some(missing) = namespaces::missing() {
+        return Some(missing);
+    }
+    let trial = async {
+        let namespace = Namespace::new("rules")?;
+        Inside::enter(Some(&namespace))?.run(async { redirect() }).await
+    };
+    let error = trial.await.err()?;
+    Some(format!("no redirection rules can be laid: {error:#}"))
 }
 
 /// Lays the rules in the namespace of the calling thread.
