@@ -49,6 +49,20 @@ impl Gather {
         self.0.borrow_mut().poll_write_out(cx)
     }
 
+    /// Ends our direction after what came together, then reads and drops until the peer ends its own.
+    pub(super) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut stream = self.clone();
+        ready!(Pin::new(&mut stream).poll_shutdown(cx))?;
+        let mut dropped = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut dropped);
+            ready!(Pin::new(&mut stream).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
     /// Bytes read so far.
     pub fn bytes_received(&self) -> u64 {
         self.0.borrow().received

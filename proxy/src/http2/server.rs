@@ -164,6 +164,16 @@ impl ServerConnection {
         }
     }
 
+    /// After [`Self::poll_accept`] ended: ends our direction and reads until the client ends its own, so that the last
+    /// frames (a GOAWAY with its reason) are not lost to a reset. The caller bounds the wait (`delayed_close_timeout`).
+    ///
+    /// # Errors
+    /// The transport failed first.
+    pub fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.state = State::Ended;
+        self.gather.poll_close(cx)
+    }
+
     /// Whether any stream is open.
     pub fn has_streams(&self) -> bool {
         match &self.state {

@@ -14,7 +14,7 @@ use super::convert::{self, failure};
 use crate::exchange::{Frame, StreamError};
 
 /// Bytes given to a stream that still waits for window before its sender waits for room.
-const ROOM: usize = 64 << 10;
+const ROOM: usize = 16 << 10;
 
 /// What is sent.
 #[derive(Debug)]

@@ -358,14 +358,33 @@ async fn a_client_that_answers_pings_lives() {
 }
 
 #[tokio::test]
-async fn no_preface_is_an_error() {
+async fn what_is_no_preface_ends_the_connection_without_a_reset() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     local(async {
-        let (ours, mut theirs) = memory();
-        let server = serve(ServerConnection::new(ours, Options::default()), echo);
-        tokio::io::AsyncWriteExt::write_all(&mut theirs, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
-        assert!(server.await.unwrap().is_some());
+        let (stream, _) = listener.accept().await.unwrap();
+        let io = Io::Plain(Socket::new(Transport::Tcp(stream)));
+        let mut server = ServerConnection::new(io, Options::default());
+        let closed = spawn_local(async move {
+            let end = poll_fn(|cx| server.poll_accept(cx)).await.unwrap();
+            poll_fn(|cx| server.poll_close(cx)).await.unwrap();
+            end.map(|_| ()).unwrap_err()
+        });
+        // The first read takes no more than a preface; the rest stays unread, and closing would reset.
+        peer.write_all(&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10))
+            .await
+            .unwrap();
+        peer.read_to_end(&mut Vec::new())
+            .await
+            .expect("an end, not a reset");
+        drop(peer);
+        assert_eq!(
+            closed.await.unwrap(),
+            StreamError::Protocol("http2.violation.of.messaging.rule")
+        );
     })
     .await;
 }
