@@ -9,6 +9,7 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use remora_proto::pb::envoy::config::bootstrap::v3::Bootstrap;
@@ -32,7 +33,8 @@ fn items(folder: &str) -> Option<Vec<Item>> {
         .map(beside)
         .find(|dir| dir.is_dir())
     else {
-        eprintln!("SKIPPED: no folder shared/corpora/{folder} beside the repository");
+        let said = format!("SKIPPED: corpora: no folder shared/corpora/{folder} beside the repository\n");
+        std::io::stderr().write_all(said.as_bytes()).unwrap();
         return None;
     };
     let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());

@@ -63,6 +63,7 @@ fn same(one: SocketAddr, other: SocketAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -75,7 +76,10 @@ mod tests {
             ("[::]:0", "127.0.0.1"),
         ] {
             let Ok(listener) = TcpListener::bind(listen) else {
-                eprintln!("SKIPPED: {listen}: this machine has no such address");
+                let said = format!(
+                    "SKIPPED: no original destination on {listen}: this machine has no such address\n"
+                );
+                std::io::stderr().write_all(said.as_bytes()).unwrap();
                 continue;
             };
             let port = listener.local_addr().unwrap().port();

@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -378,7 +379,10 @@ fn items(folder: &str) -> Vec<Item> {
     let beside = |dir: &Path| dir.join("shared/corpora").join(folder);
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let Some(folder) = here.ancestors().skip(3).map(beside).find(|dir| dir.is_dir()) else {
-        eprintln!("SKIPPED: no folder shared/corpora/{folder} beside the repository");
+        let said = format!(
+            "SKIPPED: bootstraps of others: no folder shared/corpora/{folder} beside the repository\n"
+        );
+        std::io::stderr().write_all(said.as_bytes()).unwrap();
         return Vec::new();
     };
     let read = |path: &Path| {
