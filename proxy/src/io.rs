@@ -32,7 +32,10 @@ pub struct Socket {
 impl Socket {
     /// A fresh socket.
     pub fn new(transport: Transport) -> Self {
-        Self { transport, replay: Bytes::new() }
+        Self {
+            transport,
+            replay: Bytes::new(),
+        }
     }
 
     /// Gives bytes back: they are read again before anything else.
