@@ -8,6 +8,8 @@
 //! data path, `observe` counts and logs, `admin` answers operators, `drain` ends it, `redirect` lays interception rules.
 
 pub mod accept;
+#[doc = include_str!("../DECISIONS.md")]
+pub mod decisions {}
 pub mod exchange;
 pub mod http1;
 pub mod http2;

@@ -165,9 +165,6 @@ impl Screen {
         for refusal in demo.refusals() {
             self.say(&format!("  {} {refusal}", self.paint(RED, "a sidecar refused:")))?;
         }
-        if tally.failed() > 0 {
-            self.say(&demo.last_words())?;
-        }
         let over_tcp = demo.tcp_callers();
         let named: u64 = over_tcp.get(CLIENT_ID).copied().unwrap_or(0);
         if !over_tcp.is_empty() {

@@ -55,11 +55,10 @@ async fn all_phases(demo: &mut Demo) -> Result<Tally> {
 fn nothing_failed(demo: &Demo, tally: &Tally) -> Result<()> {
     ensure!(
         tally.failed() == 0,
-        "{} of {} failed: {:#?}\n{}",
+        "{} of {} failed: {:#?}",
         tally.failed(),
         tally.total(),
-        tally.failures,
-        demo.last_words()
+        tally.failures
     );
     ensure!(demo.refusals().is_empty(), "refused: {:#?}", demo.refusals());
     ensure!(tally.stream.messages > 0, "the long stream carried nothing");

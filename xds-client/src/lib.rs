@@ -11,10 +11,13 @@
 //! | how is it written on the wire | `sotw`, `delta`, `wire` |
 //! | who moves the bytes | [`stream`] (gRPC), [`filesystem`] (files) |
 //! | how is a server reached | [`connector`] |
+//! | why it is built this way | [`decisions`] |
 
 mod back_off;
 pub mod connector;
 mod deadlines;
+#[doc = include_str!("../DECISIONS.md")]
+pub mod decisions {}
 mod delta;
 pub mod filesystem;
 mod handle;

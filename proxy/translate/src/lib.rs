@@ -4,6 +4,7 @@
 //! Each gives a part of the model with what it subscribes to, or a [`Rejection`] with everything that is wrong. What is
 //! honoured, ignored and refused stands, field by field and with reasons, in [`ignored`]; filters in [`filter`].
 //! No protobuf type leaves this crate, nothing here opens a connection, and no bytes make it panic.
+//! Why it is built this way: [`decisions`].
 
 #![allow(
     deprecated,
@@ -17,6 +18,8 @@ mod cluster;
 pub mod config_source;
 mod context;
 mod data_source;
+#[doc = include_str!("../DECISIONS.md")]
+pub mod decisions {}
 mod discovery;
 mod endpoint;
 mod extension;

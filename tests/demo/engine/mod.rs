@@ -29,9 +29,6 @@ use traffic::Service;
 /// The weights of the three phases.
 pub(crate) const SHIFTS: [Weights; 3] = [Weights([90, 10]), Weights([50, 50]), Weights([0, 100])];
 
-/// How a line of the TCP access log starts (`server/listeners.yaml`).
-const TCP_LOG: &str = "tcp caller=";
-
 /// How long a sidecar may take to end once nobody uses it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -118,26 +115,11 @@ impl Demo {
         self.control.refusals()
     }
 
-    /// The last lines that each sidecar wrote, access log aside.
-    pub(crate) fn last_words(&self) -> String {
-        let mut words = Vec::new();
-        for (side, sidecar) in [Side::Client, Side::Server].into_iter().zip(&self.sidecars) {
-            let log = sidecar.log();
-            let lines: Vec<_> = log.lines().filter(|line| !line.starts_with(TCP_LOG)).collect();
-            let last = &lines[lines.len().saturating_sub(10)..];
-            words.extend(
-                last.iter()
-                    .map(|line| format!("{}'s sidecar: {line}", side.name())),
-            );
-        }
-        words.join("\n")
-    }
-
     /// Who opened the TCP connections, and how many, by the access log of the server's sidecar.
     pub(crate) fn tcp_callers(&self) -> BTreeMap<String, u64> {
         let mut callers = BTreeMap::new();
         let log = self.sidecars[Side::Server as usize].log();
-        for line in log.lines().filter_map(|line| line.strip_prefix(TCP_LOG)) {
+        for line in log.lines().filter_map(|line| line.strip_prefix("tcp caller=")) {
             let caller = line.split(' ').next().unwrap_or_default();
             *callers.entry(caller.to_owned()).or_default() += 1;
         }
@@ -191,8 +173,5 @@ async fn start_sidecar(proxy: Proxy, side: Side, control: &Control, place: &Plac
     inside
         .run(async move { ProxyProcess::start(proxy, &bootstrap, admin, &options).await })
         .await
-        .with_context(|| match control.refusals() {
-            refusals if refusals.is_empty() => format!("the {}'s sidecar", side.name()),
-            refusals => format!("the {}'s sidecar refused {}", side.name(), refusals.join("; ")),
-        })
+        .with_context(|| format!("the {}'s sidecar", side.name()))
 }
