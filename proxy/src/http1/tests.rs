@@ -106,12 +106,12 @@ async fn rest(mut peer: DuplexStream) -> String {
 #[test]
 fn a_connection_is_small() {
     assert!(
-        size_of::<ServerConnection>() <= 320,
+        size_of::<ServerConnection>() <= 328,
         "{}",
         size_of::<ServerConnection>()
     );
     assert!(
-        size_of::<ClientConnection>() <= 320,
+        size_of::<ClientConnection>() <= 328,
         "{}",
         size_of::<ClientConnection>()
     );
