@@ -287,7 +287,10 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        if let Some(first) = path.segments.first() {
+        // A name alone is a variable, or was brought in by a `use` that is a mention itself.
+        if let Some(first) = path.segments.first()
+            && path.segments.len() > 1
+        {
             self.mention(
                 &segments(path),
                 path.leading_colon.is_some(),

@@ -193,6 +193,7 @@ fn a_package_is_told_from_a_module_of_its_name() -> Result<()> {
             "use crate::observe::metrics; fn f() { metrics::class_of(); }",
         ),
         ("data_path", "use crate::observe::metrics::class_of;"),
+        ("data_path", "fn f(metrics: &Metrics) { metrics.count(); }"),
     ] {
         let wrong = rules::packages("data_path", &planted(module, text)?);
         assert!(wrong.is_empty(), "{text}: {wrong:?}");

@@ -192,10 +192,7 @@ pub(crate) const MODULES: &[Module] = &[
     },
     Module {
         name: "failure",
-        may_name: &[
-            edge("exchange", "a codec's error is a cause"),
-            edge("tls", "a handshake's error is a cause"),
-        ],
+        may_name: &[edge("exchange", "a codec's error is a cause")],
     },
     Module {
         name: "observe",
@@ -281,8 +278,8 @@ pub(crate) const NEVER_MEET: &[(&str, &str)] = &[("data_path", "control"), ("sni
 pub(crate) const PACKAGES: &[(&str, &[&str], &str)] = &[
     (
         "remora_translate",
-        &["main", "bootstrap", "control"],
-        "configuration is read at the edge",
+        &["main", "bootstrap", "control", "admin"],
+        "configuration is read, and shown, at the edge",
     ),
     (
         "remora_xds_client",
@@ -317,7 +314,11 @@ pub(crate) const PACKAGES: &[(&str, &[&str], &str)] = &[
         "what TLS decides is decided in one place; io names the stream type",
     ),
     ("webpki", &["tls"], "what TLS decides is decided in one place"),
-    ("x509_parser", &["tls"], "certificates are read in one place"),
+    (
+        "x509_parser",
+        &["tls", "admin"],
+        "handshakes read certificates, /certs shows them",
+    ),
     ("arc_swap", &["worker"], "one publication"),
     (
         "hickory_resolver",
@@ -351,7 +352,6 @@ pub(crate) const RUNTIME: &[&str] = &[
     "tokio::main",
     "tokio::task::LocalSet",
     "tokio::task::block_in_place",
-    "tokio::task::spawn_blocking",
 ];
 /// `worker` builds the workers' runtimes, `main` the control thread's. Everything else must not care.
 pub(crate) const RUNTIME_MAY: &[&str] = &["worker", "main"];
