@@ -35,7 +35,7 @@ const MAX_INFORMATIONAL: u8 = 100;
 /// # Errors
 /// The transport failed.
 pub async fn handshake(io: Io, options: &Options) -> Result<(Sender, Connection), StreamError> {
-    let gather = Gather::new(io);
+    let gather = Gather::new(io, 0);
     let mut builder = Builder::new();
     builder
         .initial_window_size(options.http2.stream_window)

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::blank_frames::Sieve;
 use crate::io::Io;
 
 /// Bytes that are written without waiting for the end of the turn.
@@ -27,6 +28,7 @@ pub struct Gather(Rc<RefCell<Inner>>);
 #[derive(Debug)]
 struct Inner {
     io: Io,
+    sieve: Sieve,
     buffer: BytesMut,
     received: u64,
     sent: u64,
@@ -34,9 +36,11 @@ struct Inner {
 }
 
 impl Gather {
-    pub(super) fn new(io: Io) -> Self {
+    /// For a peer that sends `preface` bytes before its first frame.
+    pub(super) fn new(io: Io, preface: usize) -> Self {
         Self(Rc::new(RefCell::new(Inner {
             io,
+            sieve: Sieve::new(preface),
             buffer: BytesMut::new(),
             received: 0,
             sent: 0,
@@ -96,6 +100,32 @@ impl Inner {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.sieve.hand_out(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(rest) = self.sieve.rest_of_head() {
+                let mut rest = ReadBuf::new(rest);
+                ready!(Pin::new(&mut self.io).poll_read(cx, &mut rest))?;
+                let read = rest.filled().len();
+                self.received += read as u64;
+                self.sieve.head_grew(read);
+                continue;
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            let read = buf.filled().len() - before;
+            self.received += read as u64;
+            let kept = self.sieve.sift(&mut buf.filled_mut()[before..]);
+            buf.set_filled(before + kept);
+            // Nothing read is the end; nothing kept is not.
+            if read == 0 || kept > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
     fn count(&mut self, written: usize) -> io::Result<()> {
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
@@ -108,11 +138,7 @@ impl Inner {
 
 impl AsyncRead for Gather {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let inner = &mut *self.0.borrow_mut();
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut inner.io).poll_read(cx, buf))?;
-        inner.received += (buf.filled().len() - before) as u64;
-        Poll::Ready(Ok(()))
+        self.0.borrow_mut().poll_read(cx, buf)
     }
 }
 

@@ -8,6 +8,7 @@
 //! upgrade on both sides: `upgrade` is set, 101 switches.
 //! Does not: see a fragment in `:path` (h2 cuts it off before anybody can refuse it).
 
+mod blank_frames;
 pub mod client;
 pub mod convert;
 pub mod gather;

@@ -13,6 +13,7 @@ use h2::server::{Builder, Connection, Handshake, SendResponse};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::convert::{self, Refusal, failure};
+use super::blank_frames::PREFACE;
 use super::gather::Gather;
 use super::keepalive::Keepalive;
 use super::streaming::{Incoming, Outgoing};
@@ -52,7 +53,7 @@ impl std::fmt::Debug for State {
 impl ServerConnection {
     /// Serves a connection whose client will send, or has sent, the preface.
     pub fn new(io: Io, options: Options) -> Self {
-        let gather = Gather::new(io);
+        let gather = Gather::new(io, PREFACE);
         let mut builder = Builder::new();
         builder
             .initial_window_size(options.http2.stream_window)

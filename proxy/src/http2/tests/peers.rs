@@ -65,3 +65,34 @@ async fn hyper_as_server_gets_what_we_sent() {
     })
     .await;
 }
+
+/// Ends every body with an empty frame before the trailers, as a relay of frames does.
+async fn chatty(mut connection: h2::server::Connection<DuplexStream, Bytes>) {
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        stream.send_data(Bytes::from_static(b"answer"), false).unwrap();
+        stream.send_data(Bytes::new(), false).unwrap();
+        stream.send_trailers(HeaderMap::new()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_empty_frame_in_every_answer_does_not_end_the_connection() {
+    local(async {
+        let (ours, theirs) = duplex(1 << 20);
+        tokio::spawn(async move { chatty(h2::server::handshake(theirs).await.unwrap()).await });
+        let mut sender = connect(ours, &Options::default()).await;
+        for number in 0..300 {
+            poll_fn(|cx| sender.poll_ready(cx)).await.unwrap();
+            let mut stream = sender
+                .send_request(request(Method::GET, BodyLength::None))
+                .unwrap();
+            response(&mut stream).await.unwrap();
+            let (content, _) = body(&mut stream)
+                .await
+                .unwrap_or_else(|error| panic!("{number}: {error:?}"));
+            assert_eq!(content, b"answer");
+        }
+    })
+    .await;
+}
