@@ -1,7 +1,7 @@
 //! Which messages of xDS does the generated set lack, and how is an extension found inside a `TypedStruct`?
 //!
 //! What always holds: these messages have the field numbers of `xds/type/v3/typed_struct.proto`,
-//! `udpa/type/v1/typed_struct.proto` and `xds/data/orca/v3/orca_load_report.proto`; [`descriptors`] describes the same to
+//! `udpa/type/v1/typed_struct.proto` and `xds/data/orca/v3/orca_load_report.proto`; `descriptors` describes the same to
 //! the pool, and a test compares the two. It does not interpret what a `TypedStruct` holds.
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! How does configuration text become a message, and a message text?
 //!
-//! [`tree`] parses YAML or JSON with positions, [`read`] walks that tree along a descriptor and writes protobuf bytes,
+//! `tree` parses YAML or JSON with positions, `read` walks that tree along a descriptor and writes protobuf bytes,
 //! [`write`] shows bytes as JSON with the field names of the proto files and without secrets.
 //!
 //! What always holds: every problem of a text is reported, not only the first, each with its field path and, where the

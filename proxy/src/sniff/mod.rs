@@ -1,7 +1,8 @@
 //! What is a connection? TLS, HTTP/1, HTTP/2 or opaque, from its first bytes.
 //!
 //! Holds: [`Sniffer`] does no IO, looks at every byte once, gives the same verdict however the bytes are cut, and
-//! decides with the first byte that settles it; [`sniff`] gives every byte back ([`Socket::replay`]). Both are bounded:
+//! decides with the first byte that settles it; [`sniff`] gives every byte back
+//! ([`replay`](crate::io::Socket::replay)). Both are bounded:
 //! a ClientHello of 16 KiB ([`MAX_HELLO`]), a request line of 64 KiB ([`MAX_REQUEST_LINE`]).
 //! The ClientHello reader is our own: rustls' `Acceptor` wants a copy of the bytes, waits for whole records, answers
 //! garbage with an alert and builds a connection that a chain without TLS would throw away.
