@@ -12,8 +12,8 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
-use super::convert::{self, Refusal, failure};
 use super::blank_frames::PREFACE;
+use super::convert::{self, Refusal, failure};
 use super::gather::Gather;
 use super::keepalive::Keepalive;
 use super::streaming::{Incoming, Outgoing};
