@@ -169,8 +169,9 @@ impl Screen {
         let named: u64 = over_tcp.get(CLIENT_ID).copied().unwrap_or(0);
         if !over_tcp.is_empty() {
             self.say(&format!(
-                "  {named} of {} TCP connections came from {CLIENT_ID}, says the server's sidecar.",
-                over_tcp.values().sum::<u64>()
+                "  {} of {} TCP connections came from {CLIENT_ID}, says the server's sidecar.",
+                grouped(named),
+                grouped(over_tcp.values().sum())
             ))?;
         }
         let colour = if tally.failed() == 0 { GREEN } else { RED };
