@@ -15,6 +15,7 @@ mod access_log;
 mod balance;
 pub mod bootstrap;
 mod cluster;
+pub mod config_dump;
 pub mod config_source;
 mod context;
 mod data_source;
