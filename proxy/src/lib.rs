@@ -8,12 +8,14 @@
 //! data path, `observe` counts and logs, `admin` answers operators, `drain` ends it, `redirect` lays interception rules.
 
 pub mod accept;
+pub mod admin;
 #[doc = include_str!("../DECISIONS.md")]
 pub mod decisions {}
 pub mod exchange;
 pub mod http1;
 pub mod http2;
 pub mod io;
+pub mod observe;
 pub mod redirect;
 pub mod sniff;
 pub mod tls;

@@ -1,0 +1,155 @@
+//! Everything that is known of one exchange or one tunnel at its end: the only source of metrics, access log and span.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Version};
+use remora_model::Name;
+use remora_model::cluster::ClusterConfig;
+use remora_model::endpoint::Endpoint;
+use remora_model::route::{Route, VirtualHost};
+
+use crate::tls::Session;
+
+/// What is known of a downstream connection.
+#[derive(Debug)]
+pub struct ConnectionRecord {
+    /// Counts connections of this process.
+    pub id: u64,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// The directly connected peer.
+    pub peer: SocketAddr,
+    /// Where the client wanted to go.
+    pub local: SocketAddr,
+    /// SNI that the client sent.
+    pub server_name: Option<Box<str>>,
+    /// Name of the listener.
+    pub listener: Name,
+    /// Name of the filter chain.
+    pub chain: Name,
+    /// What TLS told us, if it was TLS.
+    pub tls: Option<Session>,
+    /// Many exchanges at a time (HTTP/2).
+    pub multiplexed: bool,
+}
+
+/// What is known of the upstream connection that an exchange used.
+#[derive(Debug, Clone)]
+pub struct UpstreamRecord {
+    /// Our address.
+    pub local: Option<SocketAddr>,
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// What TLS told us of it.
+    pub tls: Option<Rc<Session>>,
+    /// Already used by an earlier exchange.
+    pub reused: bool,
+}
+
+/// One exchange (or one tunnel: then the HTTP fields are empty).
+#[derive(Debug)]
+pub struct ExchangeRecord {
+    /// Its connection.
+    pub connection: Rc<ConnectionRecord>,
+    /// When its head had arrived.
+    pub started: Instant,
+    /// Config generation that decided it.
+    pub generation: u64,
+    /// Client's address by `x-forwarded-for` and trust.
+    pub client: SocketAddr,
+    /// Version the client spoke.
+    pub version: Option<Version>,
+    /// Method.
+    pub method: Method,
+    /// Authority as the client sent it.
+    pub authority: Option<Authority>,
+    /// Path and query as the client sent it.
+    pub path: Option<PathAndQuery>,
+    /// Scheme as it was routed; `None`: by whether the connection is TLS.
+    pub scheme: Option<Scheme>,
+    /// Authority as sent upstream, if it was rewritten.
+    pub sent_authority: Option<Authority>,
+    /// Path and query as sent upstream, if it was rewritten or normalised.
+    pub sent_path: Option<PathAndQuery>,
+    /// Headers as sent upstream; kept only if a log asks for them.
+    pub request_headers: Option<HeaderMap>,
+    /// Headers as sent downstream; kept only if a log asks for them.
+    pub response_headers: Option<HeaderMap>,
+    /// Trailers as sent downstream; kept only if a log asks for them.
+    pub response_trailers: Option<HeaderMap>,
+    /// Status sent downstream.
+    pub status: Option<u16>,
+    /// `grpc-status` of the response, where there is one.
+    pub grpc_status: Option<u32>,
+    /// Envoy's response flags.
+    pub flags: Vec<&'static str>,
+    /// Envoy's `response_code_details`.
+    pub details: Cow<'static, str>,
+    /// The sentence of the failure, if it was one.
+    pub failure: Option<String>,
+    /// The route.
+    pub route: Option<Arc<Route>>,
+    /// Its virtual host.
+    pub virtual_host: Option<Arc<VirtualHost>>,
+    /// The cluster.
+    pub cluster: Option<Arc<ClusterConfig>>,
+    /// The upstream connection.
+    pub upstream: Option<UpstreamRecord>,
+    /// Why the upstream transport failed.
+    pub transport_failure: Option<String>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Body bytes from the client.
+    pub received: u64,
+    /// Body bytes to the client.
+    pub sent: u64,
+    /// Whole request received, after `started`.
+    pub request_received: Option<Duration>,
+    /// First byte of the upstream's head, after `started`.
+    pub response_started: Option<Duration>,
+    /// Last byte sent, after `started`.
+    pub ended: Option<Duration>,
+}
+
+impl ExchangeRecord {
+    /// A record of something that starts now.
+    pub fn new(connection: Rc<ConnectionRecord>, started: Instant) -> Self {
+        Self {
+            client: connection.peer,
+            connection,
+            started,
+            generation: 0,
+            version: None,
+            method: Method::GET,
+            authority: None,
+            path: None,
+            scheme: None,
+            sent_authority: None,
+            sent_path: None,
+            request_headers: None,
+            response_headers: None,
+            response_trailers: None,
+            status: None,
+            grpc_status: None,
+            flags: Vec::new(),
+            details: Cow::Borrowed(""),
+            failure: None,
+            route: None,
+            virtual_host: None,
+            cluster: None,
+            upstream: None,
+            transport_failure: None,
+            attempts: 0,
+            received: 0,
+            sent: 0,
+            request_received: None,
+            response_started: None,
+            ended: None,
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Every metric of the data path is defined here, under Envoy's name.
+//!
+//! Holds: one struct per thing that has metrics (listener, connection manager, cluster, TCP proxy), one cell per name,
+//! one instance per worker; `each` walks them for `/stats` and Prometheus alike.
+
+use super::cells::{Cell, Counter, Gauge, Histogram};
+
+/// Finds one cell of a group.
+pub type CellOf<G> = for<'a> fn(&'a G) -> Cell<'a>;
+
+/// Defines a group of cells and the walk over them.
+macro_rules! group {
+    ($(#[$doc:meta])* $group:ident { $($(#[$cell_doc:meta])* $name:ident: $kind:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $group {
+            $($(#[$cell_doc])* pub $name: $kind,)+
+        }
+
+        impl $group {
+            /// Every cell by name, as a function from the group to the cell.
+            pub const FIELDS: &'static [(&'static str, CellOf<Self>)] =
+                &[$((stringify!($name), |group: &Self| Cell::from(&group.$name)),)+];
+
+            /// Visits every cell with its name.
+            pub fn each<'a>(&'a self, visit: &mut dyn FnMut(&'static str, Cell<'a>)) {
+                $(visit(stringify!($name), Cell::from(&self.$name));)+
+            }
+        }
+    };
+}
+
+group! {
+    /// `listener.<address>.*`
+    ListenerCounters {
+        /// Connections accepted for this listener.
+        downstream_cx_total: Counter,
+        /// Open now.
+        downstream_cx_active: Gauge,
+        /// Closed.
+        downstream_cx_destroy: Counter,
+        /// Closed because no filter chain matched.
+        no_filter_chain_match: Counter,
+        /// Closed because listener filters found nothing in time.
+        downstream_pre_cx_timeout: Counter,
+        /// Closed because the chain's secret has not arrived.
+        downstream_context_secrets_not_ready: Counter,
+        /// From accept to close.
+        downstream_cx_length_ms: Histogram,
+    }
+}
+
+group! {
+    /// `listener.<address>.ssl.*` and `cluster.<name>.ssl.*`
+    TlsCounters {
+        /// Handshakes that succeeded.
+        handshake: Counter,
+        /// Of these, resumed ones.
+        session_reused: Counter,
+        /// Handshakes that failed for another reason than those below.
+        connection_error: Counter,
+        /// The peer showed no certificate.
+        fail_verify_no_cert: Counter,
+        /// The peer's chain is not trusted.
+        fail_verify_error: Counter,
+        /// The peer's names are not permitted.
+        fail_verify_san: Counter,
+        /// A secret of the context had not arrived.
+        context_secrets_not_ready: Counter,
+    }
+}
+
+group! {
+    /// `http.<stat_prefix>.*`
+    HttpCounters {
+        /// Connections.
+        downstream_cx_total: Counter,
+        /// Open now.
+        downstream_cx_active: Gauge,
+        /// Closed.
+        downstream_cx_destroy: Counter,
+        /// Closed by the client with requests in flight.
+        downstream_cx_destroy_remote_active_rq: Counter,
+        /// Spoke HTTP/1.
+        downstream_cx_http1_total: Counter,
+        /// Spoke HTTP/2.
+        downstream_cx_http2_total: Counter,
+        /// Over TLS.
+        downstream_cx_ssl_total: Counter,
+        /// Closed for idleness.
+        downstream_cx_idle_timeout: Counter,
+        /// Closed by a drain.
+        downstream_cx_drain_close: Counter,
+        /// Closed for a protocol error.
+        downstream_cx_protocol_error: Counter,
+        /// Bytes of bodies received.
+        downstream_cx_rx_bytes_total: Counter,
+        /// Bytes of bodies sent.
+        downstream_cx_tx_bytes_total: Counter,
+        /// Requests.
+        downstream_rq_total: Counter,
+        /// By HTTP/1.
+        downstream_rq_http1_total: Counter,
+        /// By HTTP/2.
+        downstream_rq_http2_total: Counter,
+        /// In flight.
+        downstream_rq_active: Gauge,
+        /// Ended.
+        downstream_rq_completed: Counter,
+        /// By response class.
+        downstream_rq_1xx: Counter,
+        /// By response class.
+        downstream_rq_2xx: Counter,
+        /// By response class.
+        downstream_rq_3xx: Counter,
+        /// By response class.
+        downstream_rq_4xx: Counter,
+        /// By response class.
+        downstream_rq_5xx: Counter,
+        /// Reset by the client.
+        downstream_rq_rx_reset: Counter,
+        /// Reset by us.
+        downstream_rq_tx_reset: Counter,
+        /// `request_timeout`.
+        downstream_rq_timeout: Counter,
+        /// `stream_idle_timeout`.
+        downstream_rq_idle_timeout: Counter,
+        /// `max_stream_duration`.
+        downstream_rq_max_duration_reached: Counter,
+        /// Upgrades begun.
+        downstream_cx_upgrades_total: Counter,
+        /// No route.
+        no_route: Counter,
+        /// No cluster.
+        no_cluster: Counter,
+        /// Direct responses.
+        rq_direct_response: Counter,
+        /// Redirects.
+        rq_redirect: Counter,
+        /// Requests that reached the router.
+        rq_total: Counter,
+        /// Whole request, from head to last byte.
+        downstream_rq_time: Histogram,
+        /// Life of connections.
+        downstream_cx_length_ms: Histogram,
+    }
+}
+
+group! {
+    /// `tcp.<stat_prefix>.*`
+    TcpCounters {
+        /// Tunnels.
+        downstream_cx_total: Counter,
+        /// Open now.
+        downstream_cx_active: Gauge,
+        /// Without a cluster.
+        downstream_cx_no_route: Counter,
+        /// Bytes from the client.
+        downstream_cx_rx_bytes_total: Counter,
+        /// Bytes to the client.
+        downstream_cx_tx_bytes_total: Counter,
+        /// Closed for idleness.
+        idle_timeout: Counter,
+        /// Closed by `max_downstream_connection_duration`.
+        max_downstream_connection_duration: Counter,
+    }
+}
+
+group! {
+    /// `cluster.<name>.*`
+    ClusterCounters {
+        /// Connections.
+        upstream_cx_total: Counter,
+        /// Open now.
+        upstream_cx_active: Gauge,
+        /// Spoke HTTP/1.
+        upstream_cx_http1_total: Counter,
+        /// Spoke HTTP/2.
+        upstream_cx_http2_total: Counter,
+        /// Closed.
+        upstream_cx_destroy: Counter,
+        /// Closed by the endpoint.
+        upstream_cx_destroy_remote: Counter,
+        /// Closed by us.
+        upstream_cx_destroy_local: Counter,
+        /// Closed by the endpoint with requests in flight.
+        upstream_cx_destroy_remote_with_active_rq: Counter,
+        /// Connects that failed.
+        upstream_cx_connect_fail: Counter,
+        /// Connects that took too long.
+        upstream_cx_connect_timeout: Counter,
+        /// Closed for idleness.
+        upstream_cx_idle_timeout: Counter,
+        /// Refused by `max_connections`.
+        upstream_cx_overflow: Counter,
+        /// Broke the protocol.
+        upstream_cx_protocol_error: Counter,
+        /// Could not be used: no endpoint.
+        upstream_cx_none_healthy: Counter,
+        /// Bytes of bodies received.
+        upstream_cx_rx_bytes_total: Counter,
+        /// Bytes of bodies sent.
+        upstream_cx_tx_bytes_total: Counter,
+        /// Requests.
+        upstream_rq_total: Counter,
+        /// In flight.
+        upstream_rq_active: Gauge,
+        /// With a response.
+        upstream_rq_completed: Counter,
+        /// By response class.
+        upstream_rq_1xx: Counter,
+        /// By response class.
+        upstream_rq_2xx: Counter,
+        /// By response class.
+        upstream_rq_3xx: Counter,
+        /// By response class.
+        upstream_rq_4xx: Counter,
+        /// By response class.
+        upstream_rq_5xx: Counter,
+        /// Waited for a connection.
+        upstream_rq_pending_total: Counter,
+        /// Waiting now.
+        upstream_rq_pending_active: Gauge,
+        /// Refused by a limit.
+        upstream_rq_pending_overflow: Counter,
+        /// Given up because no connection could be made.
+        upstream_rq_pending_failure_eject: Counter,
+        /// Given up by the client.
+        upstream_rq_cancelled: Counter,
+        /// Took too long.
+        upstream_rq_timeout: Counter,
+        /// Reset by the endpoint.
+        upstream_rq_rx_reset: Counter,
+        /// Reset by us.
+        upstream_rq_tx_reset: Counter,
+        /// Tried again.
+        upstream_rq_retry: Counter,
+        /// Tried again with success.
+        upstream_rq_retry_success: Counter,
+        /// Of these: a reused connection had died before anything was processed.
+        upstream_rq_reuse_race_retried: Counter,
+        /// From the request's head to the response's last byte.
+        upstream_rq_time: Histogram,
+        /// From connect to usable.
+        upstream_cx_connect_ms: Histogram,
+        /// Life of connections.
+        upstream_cx_length_ms: Histogram,
+    }
+}
+
+/// Counts a status into the cell of its class.
+pub fn class_of(status: u16, classes: [&Counter; 5]) {
+    if let Some(cell) = (status / 100)
+        .checked_sub(1)
+        .and_then(|class| classes.get(usize::from(class)))
+    {
+        cell.one();
+    }
+}

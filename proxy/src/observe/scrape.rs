@@ -1,0 +1,226 @@
+//! What do the numbers look like from outside: `/stats` in Envoy's names, and Prometheus.
+//!
+//! Holds: a scrape takes the cells (not their values) of everything that the snapshot still has, so its memory is one
+//! entry per cluster, listener and manager; values are read and written piece by piece, one family (Prometheus) or one
+//! thing (text) at a time. A family has one `# TYPE` line and one kind. Series of what is gone are not shown.
+
+mod prometheus;
+mod tables;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use prometheus::family_name;
+pub use text::{Kind, StatsQuery};
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use remora_model::snapshot::Snapshot;
+
+use super::cells::{BUCKETS, CELLS};
+use super::process::ProcessFacts;
+use super::shards::Observe;
+use tables::Table;
+
+/// What a series says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Number {
+    /// Counts up.
+    Counter(u64),
+    /// A level.
+    Gauge(i64),
+    /// A level that needs all 64 bits without sign.
+    Unsigned(u64),
+    /// A level with a fraction.
+    Fraction(f64),
+    /// A distribution in milliseconds: counts per bucket and their sum.
+    Histogram(Box<[u64; CELLS]>, f64),
+    /// A text, which Prometheus has no place for.
+    Text(String),
+}
+
+/// One series of the control side or of the process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Name in `/stats`.
+    pub name: String,
+    /// Family in Prometheus.
+    pub family: String,
+    /// Labels in Prometheus.
+    pub labels: Vec<(&'static str, String)>,
+    /// What it says.
+    pub number: Number,
+}
+
+/// What only the server itself knows.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerFacts {
+    /// Envoy's `server.state`: 0 live, 1 draining, 2 pre-initialising, 3 initialising.
+    pub state: i64,
+    /// How long this process has run.
+    pub uptime: Duration,
+    /// Workers.
+    pub concurrency: u32,
+    /// Health checks of this server are to pass (`/healthcheck/ok`).
+    pub healthy: bool,
+}
+
+/// Everything that one scrape shows.
+pub struct Scrape {
+    tables: Vec<Box<dyn Table>>,
+    singles: Vec<Series>,
+}
+
+impl std::fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scrape")
+            .field("tables", &self.tables.len())
+            .field("singles", &self.singles.len())
+            .finish()
+    }
+}
+
+impl Scrape {
+    /// A scrape of now. Cells that nobody counts into and that the snapshot does not have are let go first.
+    pub fn new(observe: &Observe, snapshot: &Arc<Snapshot>, server: ServerFacts) -> Self {
+        observe.retain(snapshot);
+        let tables = vec![
+            tables::clusters(observe, snapshot),
+            tables::managers(observe, snapshot),
+            tables::listeners(observe, snapshot),
+            tables::listener_workers(observe, snapshot),
+            tables::tcp_proxies(observe, snapshot),
+        ];
+        // What is asked of the system now goes before a level of the same name that the control side set.
+        let mut singles = server_series(observe, snapshot, server);
+        singles.extend(observe.control.series());
+        singles.sort_by(|a, b| a.name.cmp(&b.name));
+        singles.dedup_by(|a, b| a.name == b.name);
+        Self { tables, singles }
+    }
+
+    /// `/stats/prometheus`: pieces of at most one family each.
+    pub fn prometheus(self, query: StatsQuery) -> impl Iterator<Item = String> {
+        prometheus::pieces(self.tables, self.singles, query)
+    }
+
+    /// `/stats` as text.
+    pub fn text(self, query: StatsQuery) -> impl Iterator<Item = String> {
+        text::lines(self.tables, self.singles, query)
+    }
+
+    /// `/stats?format=json`.
+    pub fn json(self, query: StatsQuery) -> impl Iterator<Item = String> {
+        text::json(self.tables, self.singles, query)
+    }
+}
+
+/// Every counter and histogram of the data path and the control side starts from zero again.
+pub fn reset_counters(observe: &Observe) {
+    tables::reset(observe);
+    observe.control.reset_counters();
+}
+
+fn server_series(observe: &Observe, snapshot: &Snapshot, server: ServerFacts) -> Vec<Series> {
+    let process = ProcessFacts::now();
+    let started = SystemTime::now().checked_sub(server.uptime).unwrap_or(UNIX_EPOCH);
+    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let gauge = |value: u64| Number::Gauge(i64::try_from(value).unwrap_or(i64::MAX));
+    let open: i64 = tables::open_connections(observe);
+    let plain = |name: &str, number| Series {
+        name: name.into(),
+        family: family_name(name),
+        labels: Vec::new(),
+        number,
+    };
+    let named = |name: &str, family: &str, number| Series {
+        name: name.into(),
+        family: family.into(),
+        labels: Vec::new(),
+        number,
+    };
+    let mut series = vec![
+        plain("server.state", Number::Gauge(server.state)),
+        plain("server.live", Number::Gauge(i64::from(server.healthy))),
+        plain("server.uptime", gauge(server.uptime.as_secs())),
+        plain("server.concurrency", gauge(server.concurrency.into())),
+        plain("server.total_connections", Number::Gauge(open)),
+        plain("server.parent_connections", Number::Gauge(0)),
+        plain("server.hot_restart_epoch", Number::Gauge(0)),
+        plain("server.memory_allocated", gauge(process.resident)),
+        plain("server.memory_physical_size", gauge(process.resident)),
+        plain("server.memory_heap_size", gauge(process.data)),
+        plain(
+            "listener_manager.total_listeners_active",
+            gauge(snapshot.listeners.len() as u64),
+        ),
+        plain(
+            "cluster_manager.active_clusters",
+            gauge(snapshot.clusters.len() as u64),
+        ),
+        named(
+            "remora.config_generation",
+            "remora_config_generation",
+            gauge(snapshot.generation),
+        ),
+        named(
+            "process.resident_memory_bytes",
+            "process_resident_memory_bytes",
+            gauge(process.resident),
+        ),
+        named("process.open_fds", "process_open_fds", gauge(process.descriptors)),
+        named("process.threads", "process_threads", gauge(process.threads)),
+        named(
+            "process.cpu_seconds_total",
+            "process_cpu_seconds_total",
+            Number::Fraction(process.cpu_seconds),
+        ),
+        named(
+            "process.start_time_seconds",
+            "process_start_time_seconds",
+            Number::Fraction(started.as_secs_f64()),
+        ),
+    ];
+    let counts = observe.sinks.counts();
+    for (name, count) in [
+        ("filesystem.write_buffered", &counts.write_buffered),
+        ("filesystem.write_completed", &counts.write_completed),
+        ("filesystem.write_failed", &counts.write_failed),
+        ("filesystem.flushed_by_timer", &counts.flushed_by_timer),
+        ("filesystem.reopen_failed", &counts.reopen_failed),
+        ("filesystem.lines_dropped", &counts.lines_dropped),
+    ] {
+        series.push(plain(
+            name,
+            Number::Counter(count.load(std::sync::atomic::Ordering::Relaxed)),
+        ));
+    }
+    series
+}
+
+/// The value below which `quantile` (0 to 1) of a distribution lies, linear within its bucket; `None` without values.
+fn quantile(cells: &[u64; CELLS], quantile: f64) -> Option<f64> {
+    let total: u64 = cells.iter().sum();
+    if total == 0 {
+        return None;
+    }
+    let wanted = quantile * total as f64;
+    let (mut below, mut last) = (0u64, 0.0);
+    for (index, count) in cells.iter().enumerate() {
+        if *count == 0 {
+            continue;
+        }
+        let low = if index == 0 { 0.0 } else { BUCKETS[index - 1] };
+        // What is beyond the last bound is as far as we know at it.
+        let high = BUCKETS.get(index).copied().unwrap_or(low);
+        if (below + count) as f64 >= wanted {
+            let share = ((wanted - below as f64) / *count as f64).clamp(0.0, 1.0);
+            return Some(low + (high - low) * share);
+        }
+        below += count;
+        last = high;
+    }
+    Some(last)
+}

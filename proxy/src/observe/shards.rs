@@ -1,0 +1,190 @@
+//! Which cells does a worker count into, and which cells does a scrape sum?
+//!
+//! Holds: a worker finds its cells without a lock (clusters by id, the others once per connection); making new ones and
+//! scraping take the registry's lock, so only first uses and the admin thread meet there.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use remora_model::Name;
+use remora_model::cluster::ClusterConfig;
+use remora_model::listener::Terminal;
+use remora_model::snapshot::{ClusterId, Snapshot};
+
+use super::cells::StatusCodes;
+use super::control_metrics::ControlMetrics;
+use super::log_sinks::LogSinks;
+use super::metrics::{ClusterCounters, HttpCounters, ListenerCounters, TcpCounters, TlsCounters};
+
+/// Cells of a listener.
+#[derive(Debug, Default)]
+pub struct ListenerCells {
+    /// Connections.
+    pub connections: ListenerCounters,
+    /// TLS handshakes.
+    pub tls: TlsCounters,
+}
+
+/// Cells of a connection manager.
+#[derive(Debug, Default)]
+pub struct HttpCells {
+    /// All of them.
+    pub http: HttpCounters,
+}
+
+/// Cells of a TCP proxy.
+#[derive(Debug, Default)]
+pub struct TcpCells {
+    /// All of them.
+    pub tcp: TcpCounters,
+}
+
+/// Cells of a cluster.
+#[derive(Debug, Default)]
+pub struct ClusterCells {
+    /// Connections and requests.
+    pub traffic: ClusterCounters,
+    /// TLS handshakes.
+    pub tls: TlsCounters,
+    /// Responses by status code.
+    pub codes: StatusCodes,
+}
+
+/// All cells of one kind, by name: one entry per worker that used it.
+pub type Shards<C> = Mutex<HashMap<Name, Vec<(usize, Arc<C>)>>>;
+
+/// Every cell of every worker, the metrics of the control side, and the access logs.
+#[derive(Debug, Default)]
+pub struct Observe {
+    /// By `stat_prefix`.
+    pub listeners: Shards<ListenerCells>,
+    /// By `stat_prefix`.
+    pub managers: Shards<HttpCells>,
+    /// By `stat_prefix`.
+    pub tcp_proxies: Shards<TcpCells>,
+    /// By `alt_stat_name` or name.
+    pub clusters: Shards<ClusterCells>,
+    /// What the control side counts.
+    pub control: ControlMetrics,
+    /// Where access log lines go.
+    pub sinks: LogSinks,
+}
+
+impl Observe {
+    /// The counters of worker `index`.
+    pub fn worker(self: &Arc<Self>, index: usize) -> WorkerCounters {
+        WorkerCounters {
+            index,
+            all: Arc::clone(self),
+            by_cluster: RefCell::default(),
+        }
+    }
+
+    /// Lets go of the cells of things that are not in `snapshot` and that nobody counts into any more.
+    pub fn retain(&self, snapshot: &Snapshot) {
+        let names = Names::of(snapshot);
+        retain(&self.listeners, |name| names.listeners.contains(name));
+        retain(&self.managers, |name| names.managers.contains(name));
+        retain(&self.tcp_proxies, |name| names.tcp_proxies.contains(name));
+        retain(&self.clusters, |name| names.clusters.contains(name));
+    }
+}
+
+/// Metric names that a version of the world has.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) listeners: HashSet<Name>,
+    pub(super) managers: HashSet<Name>,
+    pub(super) tcp_proxies: HashSet<Name>,
+    pub(super) clusters: HashSet<Name>,
+}
+
+impl Names {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let mut names = Self::default();
+        for listener in snapshot.listeners.iter() {
+            names.listeners.insert(Arc::clone(&listener.stat_prefix));
+            for chain in listener.chains.iter().chain(&listener.default_chain) {
+                match &chain.terminal {
+                    Terminal::Http(manager) => names.managers.insert(Arc::clone(&manager.stat_prefix)),
+                    Terminal::Tcp(proxy) => names.tcp_proxies.insert(Arc::clone(&proxy.stat_prefix)),
+                };
+            }
+        }
+        names.clusters.extend(
+            snapshot
+                .clusters
+                .iter()
+                .map(|(_, cluster)| Arc::clone(&cluster.config.stat_name)),
+        );
+        names
+    }
+}
+
+fn retain<C>(shards: &Shards<C>, is_there: impl Fn(&Name) -> bool) {
+    let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
+    // Whoever still counts holds the cells: a connection that drains keeps its series alive.
+    shards
+        .retain(|name, cells| is_there(name) || cells.iter().any(|(_, cells)| Arc::strong_count(cells) > 1));
+}
+
+/// The cells of one worker.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    index: usize,
+    all: Arc<Observe>,
+    by_cluster: RefCell<Vec<Option<Arc<ClusterCells>>>>,
+}
+
+impl WorkerCounters {
+    /// The cells of a listener.
+    pub fn listener(&self, stat_prefix: &Name) -> Arc<ListenerCells> {
+        self.cells(&self.all.listeners, stat_prefix)
+    }
+
+    /// The cells of a connection manager.
+    pub fn manager(&self, stat_prefix: &Name) -> Arc<HttpCells> {
+        self.cells(&self.all.managers, stat_prefix)
+    }
+
+    /// The cells of a TCP proxy.
+    pub fn tcp_proxy(&self, stat_prefix: &Name) -> Arc<TcpCells> {
+        self.cells(&self.all.tcp_proxies, stat_prefix)
+    }
+
+    /// The cells of a cluster.
+    pub fn cluster(&self, config: &ClusterConfig) -> Arc<ClusterCells> {
+        let index = config.id.index();
+        if let Some(Some(cells)) = self.by_cluster.borrow().get(index) {
+            return Arc::clone(cells);
+        }
+        let cells = self.cells(&self.all.clusters, &config.stat_name);
+        let mut by_cluster = self.by_cluster.borrow_mut();
+        if by_cluster.len() <= index {
+            by_cluster.resize(index + 1, None);
+        }
+        by_cluster[index] = Some(Arc::clone(&cells));
+        cells
+    }
+
+    /// Lets go of the cells of clusters that this version does not have.
+    pub fn review(&self, snapshot: &Snapshot) {
+        for (index, slot) in self.by_cluster.borrow_mut().iter_mut().enumerate() {
+            if slot.is_some() && snapshot.cluster(ClusterId::from_index(index as u32)).is_none() {
+                *slot = None;
+            }
+        }
+    }
+
+    fn cells<C: Default>(&self, shards: &Shards<C>, name: &Name) -> Arc<C> {
+        let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_name = shards.entry(Arc::clone(name)).or_default();
+        if let Some((_, cells)) = of_name.iter().find(|(worker, _)| *worker == self.index) {
+            return Arc::clone(cells);
+        }
+        let cells = Arc::new(C::default());
+        of_name.push((self.index, Arc::clone(&cells)));
+        cells
+    }
+}
