@@ -1,0 +1,76 @@
+//! Answers: a status, a type, and a body that is written piece by piece.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, SERVER};
+use http::{HeaderValue, Response, StatusCode};
+use hyper::body::{Body, Frame};
+
+/// A body of texts that are made when the connection has room for them.
+pub(super) struct Pieces(Box<dyn Iterator<Item = String>>);
+
+/// An answer.
+pub(super) type Answer = Response<Pieces>;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=UTF-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.0.find(|piece| !piece.is_empty());
+        Poll::Ready(next.map(|piece| Ok(Frame::data(Bytes::from(piece)))))
+    }
+}
+
+fn answer(
+    status: StatusCode,
+    content_type: HeaderValue,
+    pieces: impl Iterator<Item = String> + 'static,
+) -> Answer {
+    let mut answer = Response::new(Pieces(Box::new(pieces)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
+    headers.insert(
+        HeaderName::from_static("x-content-type-options"),
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(SERVER, HeaderValue::from_static("remora"));
+    answer
+}
+
+/// A text.
+pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Answer {
+    answer(status, TEXT, std::iter::once(text.into()))
+}
+
+/// A text in pieces.
+pub(super) fn text_pieces(pieces: impl Iterator<Item = String> + 'static) -> Answer {
+    answer(StatusCode::OK, TEXT, pieces)
+}
+
+/// A page.
+pub(super) fn html(text: String) -> Answer {
+    answer(StatusCode::OK, HTML, std::iter::once(text))
+}
+
+/// JSON in pieces.
+pub(super) fn json_pieces(pieces: impl Iterator<Item = String> + 'static) -> Answer {
+    answer(StatusCode::OK, JSON, pieces)
+}
+
+/// A JSON value, indented.
+pub(super) fn json(value: &serde_json::Value) -> Answer {
+    answer(StatusCode::OK, JSON, std::iter::once(format!("{value:#}\n")))
+}

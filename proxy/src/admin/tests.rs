@@ -1,0 +1,486 @@
+//! The admin port over a real socket, with a stand-in for the rest of the house.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use remora_model::listener::ListenAddress;
+use remora_model::snapshot::Snapshot;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::observe::logging::{Logging, LoggingOptions};
+use crate::observe::test_world::{TestWorld, WORLD};
+
+/// Says what it is told to say and remembers orders.
+struct StandIn {
+    world: Arc<Snapshot>,
+    readiness: RefCell<Readiness>,
+    healthy: Cell<bool>,
+    orders: RefCell<Vec<Command>>,
+}
+
+impl StandIn {
+    fn live() -> Rc<Self> {
+        Rc::new(Self {
+            world: TestWorld::of(WORLD).snapshot,
+            readiness: RefCell::new(Readiness {
+                state: ServerState::Live,
+                reason: String::new(),
+                waiting_for: vec![],
+            }),
+            healthy: Cell::new(true),
+            orders: RefCell::default(),
+        })
+    }
+}
+
+impl Operator for StandIn {
+    fn readiness(&self) -> Readiness {
+        self.readiness.borrow().clone()
+    }
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.world)
+    }
+    fn resources(&self, kind: ResourceKind) -> Vec<ResourceView> {
+        if kind != ResourceKind::Cluster {
+            return Vec::new();
+        }
+        // A cluster named `up` (field 1 of the message).
+        let body = Bytes::from_static(b"\x0a\x02up");
+        vec![ResourceView {
+            kind,
+            name: "up".into(),
+            version: "v7".into(),
+            last_updated: SystemTime::UNIX_EPOCH,
+            type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".into(),
+            body,
+            error: None,
+            state: ResourceState::Active,
+        }]
+    }
+    fn version(&self, _: ResourceKind) -> Option<String> {
+        Some("v7".into())
+    }
+    fn bootstrap(&self) -> Option<BootstrapView> {
+        None
+    }
+    fn bound(&self) -> Vec<BoundListener> {
+        let address = ListenAddress::Socket(([127, 0, 0, 1], 19080).into());
+        vec![BoundListener {
+            listener: "in".into(),
+            address,
+        }]
+    }
+    fn server(&self) -> ServerView {
+        ServerView {
+            started: Instant::now(),
+            concurrency: 2,
+            command_line_options: serde_json::json!({ "concurrency": 2, "log_level": "info" }),
+            node: serde_json::json!({ "id": "n1" }),
+        }
+    }
+    fn healthy(&self) -> bool {
+        self.healthy.get()
+    }
+    fn command(&self, command: Command) {
+        match command {
+            Command::HealthcheckFail => self.healthy.set(false),
+            Command::HealthcheckOk => self.healthy.set(true),
+            Command::DrainListeners { .. } | Command::Quit => {}
+        }
+        self.orders.borrow_mut().push(command);
+    }
+}
+
+struct Reply {
+    status: StatusCode,
+    content_type: String,
+    body: String,
+}
+
+impl Reply {
+    fn json(&self) -> serde_json::Value {
+        assert_eq!(self.content_type, "application/json");
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// Runs a test against an admin port of its own.
+fn with_admin<F: Future<Output = ()>>(house: &Rc<StandIn>, test: impl FnOnce(ListenAddress) -> F) {
+    let operator: Rc<dyn Operator> = Rc::clone(house) as Rc<dyn Operator>;
+    let logging = Logging::detached(&LoggingOptions::default()).unwrap();
+    let context = AdminContext {
+        operator,
+        observe: Arc::default(),
+        logging,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let any = ListenAddress::Socket(([127, 0, 0, 1], 0).into());
+        let server = AdminServer::bind(&any).await.unwrap();
+        let address = server.address().clone();
+        let serving = tokio::task::spawn_local(server.serve(context));
+        test(address).await;
+        serving.abort();
+    });
+}
+
+async fn ask(address: &ListenAddress, method: Method, path: &str) -> Reply {
+    let ListenAddress::Socket(socket) = address else {
+        panic!("not TCP")
+    };
+    let stream = tokio::net::TcpStream::connect(socket).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "admin")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let status = response.status();
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    Reply {
+        status,
+        content_type,
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+async fn get(address: &ListenAddress, path: &str) -> Reply {
+    ask(address, Method::GET, path).await
+}
+
+async fn post(address: &ListenAddress, path: &str) -> Reply {
+    ask(address, Method::POST, path).await
+}
+
+#[test]
+fn readiness_is_envoys_word_and_a_reason() {
+    let house = StandIn::live();
+    with_admin(&house, |address| async move {
+        let reply = get(&address, "/ready").await;
+        assert_eq!((reply.status, reply.body.as_str()), (StatusCode::OK, "LIVE\n"));
+    });
+    *house.readiness.borrow_mut() = Readiness {
+        state: ServerState::Initializing,
+        reason: "waiting for listener in: secret default has not arrived".into(),
+        waiting_for: vec!["SDS default".into()],
+    };
+    with_admin(&house, |address| async move {
+        let reply = get(&address, "/ready").await;
+        assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            reply.body,
+            "INITIALIZING\nwaiting for listener in: secret default has not arrived\n"
+        );
+        let dump = get(&address, "/init_dump").await.json();
+        assert_eq!(dump["unready_targets_dumps"][0]["target_names"][0], "SDS default");
+        assert!(
+            get(&address, "/stats?filter=^server.state$")
+                .await
+                .body
+                .contains("server.state: 3\n")
+        );
+    });
+}
+
+#[test]
+fn what_changes_something_must_be_posted() {
+    let house = StandIn::live();
+    with_admin(&house, |address| async move {
+        for path in [
+            "/quitquitquit",
+            "/drain_listeners",
+            "/healthcheck/fail",
+            "/logging",
+            "/reset_counters",
+        ] {
+            let reply = get(&address, path).await;
+            assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            assert_eq!(reply.body, "Method GET not allowed, POST required.");
+        }
+    });
+    assert!(house.orders.borrow().is_empty());
+}
+
+#[test]
+fn orders_reach_the_house() {
+    let house = StandIn::live();
+    with_admin(&house, |address| async move {
+        for path in [
+            "/drain_listeners?inboundonly&graceful",
+            "/drain_listeners?skip_exit",
+            "/healthcheck/fail",
+            "/quitquitquit",
+        ] {
+            let reply = post(&address, path).await;
+            assert_eq!(
+                (reply.status, reply.body.as_str()),
+                (StatusCode::OK, "OK\n"),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            get(&address, "/ready").await.body,
+            "DRAINING\nhealth checks were told to fail\n"
+        );
+        assert_eq!(get(&address, "/server_info").await.json()["state"], "DRAINING");
+        post(&address, "/healthcheck/ok").await;
+        assert_eq!(get(&address, "/ready").await.body, "LIVE\n");
+        assert_eq!(post(&address, "/reopen_logs").await.body, "OK\n");
+    });
+    let orders = house.orders.borrow();
+    assert_eq!(
+        orders[0],
+        Command::DrainListeners {
+            graceful: true,
+            inbound_only: true,
+            skip_exit: false
+        }
+    );
+    assert_eq!(
+        orders[1],
+        Command::DrainListeners {
+            graceful: false,
+            inbound_only: false,
+            skip_exit: true
+        }
+    );
+    assert_eq!(
+        orders[2..],
+        [Command::HealthcheckFail, Command::Quit, Command::HealthcheckOk]
+    );
+}
+
+#[test]
+fn every_page_of_the_list_is_there() {
+    with_admin(&StandIn::live(), |address| async move {
+        let list = get(&address, "/help").await.body;
+        assert!(list.starts_with("admin commands are:\n"));
+        for entry in help::COMMANDS.iter().filter(|entry| !entry.changes) {
+            let reply = get(&address, entry.path).await;
+            assert_eq!(reply.status, StatusCode::OK, "{}: {}", entry.path, reply.body);
+            assert!(!reply.body.is_empty(), "{}", entry.path);
+            if reply.content_type == "application/json" {
+                reply.json();
+            }
+        }
+        assert!(get(&address, "/").await.content_type.starts_with("text/html"));
+        let unknown = get(&address, "/nothing").await;
+        assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+        assert!(unknown.body.starts_with("invalid path. admin commands are:\n"));
+    });
+}
+
+#[test]
+fn clusters_read_as_envoys() {
+    with_admin(&StandIn::live(), |address| async move {
+        let text = get(&address, "/clusters").await.body;
+        for line in [
+            "up::observability_name::up\n",
+            "up::default_priority::max_connections::1024\n",
+            "up::high_priority::max_retries::3\n",
+            "up::added_via_api::true\n",
+            "dead::added_via_api::false\n",
+            "up::127.0.0.1:19081::cx_active::0\n",
+            "dead::127.0.0.1:1::hostname::hn\n",
+            "dead::127.0.0.1:1::health_flags::healthy\n",
+            "dead::127.0.0.1:2::health_flags::/failed_eds_health\n",
+            "dead::127.0.0.1:1::zone::z1\n",
+            "dead::127.0.0.1:1::success_rate::-1\n",
+        ] {
+            assert!(text.contains(line), "no {line} in {text}");
+        }
+        let json = get(&address, "/clusters?format=json").await.json();
+        let statuses = json["cluster_statuses"].as_array().unwrap();
+        assert_eq!(
+            (statuses.len(), &statuses[0]["name"]),
+            (2, &serde_json::json!("dead"))
+        );
+        let host = &statuses[0]["host_statuses"][0];
+        assert_eq!(host["address"]["socket_address"]["port_value"], 1);
+        assert_eq!(host["health_status"]["eds_health_status"], "HEALTHY");
+        assert_eq!(
+            statuses[0]["circuit_breakers"]["thresholds"][1]["priority"],
+            "HIGH"
+        );
+        assert_eq!(
+            get(&address, "/clusters?filter=^up$&format=json").await.json()["cluster_statuses"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
+    });
+}
+
+#[test]
+fn listeners_and_server_info_read_as_envoys() {
+    with_admin(&StandIn::live(), |address| async move {
+        assert_eq!(get(&address, "/listeners").await.body, "in::127.0.0.1:19080\n");
+        let listeners = get(&address, "/listeners?format=json").await.json();
+        let local = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+        assert_eq!(
+            (&local["address"], &local["port_value"]),
+            (&serde_json::json!("127.0.0.1"), &serde_json::json!(19080))
+        );
+        let info = get(&address, "/server_info").await.json();
+        assert_eq!(
+            (&info["state"], &info["node"]["id"]),
+            (&serde_json::json!("LIVE"), &serde_json::json!("n1"))
+        );
+        assert_eq!(info["command_line_options"]["concurrency"], 2);
+    });
+}
+
+#[test]
+fn a_dump_shows_what_the_control_plane_sent() {
+    with_admin(&StandIn::live(), |address| async move {
+        let dump = get(&address, "/config_dump").await.json();
+        let clusters = &dump["configs"][0];
+        assert_eq!(clusters["version_info"], "v7");
+        assert_eq!(clusters["dynamic_active_clusters"][0]["cluster"]["name"], "up");
+        let part = get(&address, "/config_dump?resource=dynamic_active_clusters")
+            .await
+            .json();
+        assert_eq!(
+            part["configs"][0]["@type"],
+            "type.googleapis.com/envoy.admin.v3.ClustersConfigDump.DynamicCluster"
+        );
+        let unknown = get(&address, "/config_dump?resource=nope").await;
+        assert_eq!(
+            (unknown.status, unknown.body.as_str()),
+            (StatusCode::NOT_FOUND, "nope not found in config dump")
+        );
+    });
+}
+
+#[test]
+fn a_wrong_query_is_refused_with_its_reason() {
+    with_admin(&StandIn::live(), |address| async move {
+        for (path, words) in [
+            ("/stats?filter=(", "Invalid re2 regex"),
+            ("/stats?type=bogus", "invalid &type= param"),
+            ("/stats?format=bogus", "usage: /stats?format="),
+        ] {
+            let reply = get(&address, path).await;
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{path}");
+            assert!(reply.body.starts_with(words), "{path}: {}", reply.body);
+        }
+    });
+}
+
+#[test]
+fn log_levels_are_shown_and_changed() {
+    with_admin(&StandIn::live(), |address| async move {
+        assert!(post(&address, "/logging").await.body.contains("  http: info\n"));
+        assert!(
+            post(&address, "/logging?paths=http:debug,tls:error")
+                .await
+                .body
+                .contains("  http: debug\n")
+        );
+        assert!(
+            post(&address, "/logging?level=warning")
+                .await
+                .body
+                .contains("  http: warning\n")
+        );
+        let wrong = post(&address, "/logging?level=loud").await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+        assert!(wrong.body.starts_with("error: unknown logger level\n"));
+        assert!(
+            post(&address, "/logging?nothing=debug")
+                .await
+                .body
+                .starts_with("error: unknown logger name\n")
+        );
+    });
+}
+
+#[test]
+fn the_bound_address_is_written_down_and_a_unix_socket_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<str> = folder.path().join("admin.sock").to_str().unwrap().into();
+    let file = folder.path().join("address");
+    let house = StandIn::live();
+    with_admin(&house, |_| async {
+        // A socket that was left behind by a process that is gone.
+        drop(std::os::unix::net::UnixListener::bind(&*path).unwrap());
+        let server = AdminServer::bind(&ListenAddress::Pipe(Arc::clone(&path)))
+            .await
+            .unwrap();
+        server.write_address(&file).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), *path);
+        assert!(
+            AdminServer::bind(&ListenAddress::Pipe(Arc::clone(&path)))
+                .await
+                .is_err(),
+            "it is in use"
+        );
+        let operator: Rc<dyn Operator> = Rc::clone(&house) as Rc<dyn Operator>;
+        let logging = Logging::detached(&LoggingOptions::default()).unwrap();
+        tokio::task::spawn_local(server.serve(AdminContext {
+            operator,
+            observe: Arc::default(),
+            logging,
+        }));
+        let mut stream = tokio::net::UnixStream::connect(&*path).await.unwrap();
+        stream
+            .write_all(b"GET /ready HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("LIVE"),
+            "{answer}"
+        );
+    });
+}
+
+#[test]
+fn connections_beyond_the_bound_wait_their_turn() {
+    with_admin(&StandIn::live(), |address| async move {
+        let ListenAddress::Socket(socket) = address.clone() else {
+            panic!("not TCP")
+        };
+        let mut idle = Vec::new();
+        for _ in 0..server::MAX_CONNECTIONS {
+            let mut stream = tokio::net::TcpStream::connect(socket).await.unwrap();
+            // An answer shows that the connection has its place.
+            stream
+                .write_all(b"GET /ready HTTP/1.1\r\nhost: a\r\n\r\n")
+                .await
+                .unwrap();
+            let mut first = [0; 12];
+            stream.read_exact(&mut first).await.unwrap();
+            assert_eq!(&first, b"HTTP/1.1 200");
+            idle.push(stream);
+        }
+        let mut waiting = std::pin::pin!(get(&address, "/ready"));
+        let early = tokio::time::timeout(Duration::from_millis(200), waiting.as_mut()).await;
+        assert!(early.is_err(), "served beyond the bound");
+        idle.pop();
+        assert_eq!(waiting.await.status, StatusCode::OK);
+    });
+}
