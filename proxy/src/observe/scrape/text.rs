@@ -68,14 +68,17 @@ pub(super) fn wanted(
             .is_none_or(|filter| filter.is_match(&name()))
 }
 
-/// A thing whose series stand together.
+/// Where series come from.
 enum Block {
     Row { table: usize, row: usize },
     Single(usize),
 }
 
+/// Blocks whose names mix: a row, and what else begins with its name. They are sorted together.
+type Group = Vec<Block>;
+
 /// Everything in the order of names: rows of tables and single series.
-fn blocks(tables: &[Box<dyn Table>], singles: &[Series]) -> VecDeque<Block> {
+fn groups(tables: &[Box<dyn Table>], singles: &[Series]) -> VecDeque<Group> {
     let mut keyed: Vec<(String, Block)> = Vec::new();
     for (index, table) in tables.iter().enumerate() {
         for row in 0..table.rows() {
@@ -87,45 +90,72 @@ fn blocks(tables: &[Box<dyn Table>], singles: &[Series]) -> VecDeque<Block> {
         keyed.push((series.name.clone(), Block::Single(index)));
     }
     keyed.sort_by(|a, b| a.0.cmp(&b.0));
-    keyed.into_iter().map(|(_, block)| block).collect()
+    let mut groups: VecDeque<Group> = VecDeque::new();
+    let mut first = String::new();
+    for (key, block) in keyed {
+        match groups.back_mut() {
+            Some(group) if first.ends_with('.') && key.starts_with(&first) => group.push(block),
+            _ => {
+                groups.push_back(vec![block]);
+                first = key;
+            }
+        }
+    }
+    groups
 }
 
-/// Calls `visit` with the name and number of each wanted series of a block, histograms or the others.
+/// Calls `visit` with the name and number of each wanted series of a group, histograms or the others.
 fn visit(
     (tables, singles): (&[Box<dyn Table>], &[Series]),
-    block: &Block,
+    group: &[Block],
     histograms: bool,
     query: &StatsQuery,
     visit: &mut dyn FnMut(&str, &Number),
 ) {
-    match block {
-        Block::Single(index) => {
-            let series = &singles[*index];
-            let kind = match series.number {
-                Number::Counter(_) => ColumnKind::Counter,
-                Number::Histogram(..) => ColumnKind::Histogram,
-                _ => ColumnKind::Gauge,
-            };
-            let here = (kind == ColumnKind::Histogram) == histograms;
-            if here && wanted(query, kind, &series.number, true, || series.name.clone()) {
-                visit(&series.name, &series.number);
-            }
-        }
-        Block::Row { table, row } => {
-            let table = &*tables[*table];
-            for (index, column) in table.columns().iter().enumerate() {
-                if (column.kind == ColumnKind::Histogram) != histograms {
-                    continue;
-                }
-                let Some(number) = table.read(*row, index) else {
-                    continue;
-                };
-                let name = format!("{}{}.{}", table.prefix(), table.row_name(*row), column.stat);
-                if wanted(query, column.kind, &number, table.used(*row), || name.clone()) {
-                    visit(&name, &number);
+    let mut found: Vec<(String, Number)> = Vec::new();
+    for block in group {
+        match block {
+            Block::Single(index) => {
+                let series = &singles[*index];
+                let kind = kind_of(&series.number);
+                let here = (kind == ColumnKind::Histogram) == histograms;
+                if here && wanted(query, kind, &series.number, true, || series.name.clone()) {
+                    found.push((series.name.clone(), series.number.clone()));
                 }
             }
+            Block::Row { table, row } => row_series(&*tables[*table], *row, histograms, query, &mut found),
         }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.iter().for_each(|(name, number)| visit(name, number));
+}
+
+fn row_series(
+    table: &dyn Table,
+    row: usize,
+    histograms: bool,
+    query: &StatsQuery,
+    found: &mut Vec<(String, Number)>,
+) {
+    for (index, column) in table.columns().iter().enumerate() {
+        if (column.kind == ColumnKind::Histogram) != histograms {
+            continue;
+        }
+        let Some(number) = table.read(row, index) else {
+            continue;
+        };
+        let name = format!("{}{}.{}", table.prefix(), table.row_name(row), column.stat);
+        if wanted(query, column.kind, &number, table.used(row), || name.clone()) {
+            found.push((name, number));
+        }
+    }
+}
+
+fn kind_of(number: &Number) -> ColumnKind {
+    match number {
+        Number::Counter(_) => ColumnKind::Counter,
+        Number::Histogram(..) => ColumnKind::Histogram,
+        _ => ColumnKind::Gauge,
     }
 }
 
@@ -147,7 +177,7 @@ struct Pieces<F> {
     singles: Vec<Series>,
     query: StatsQuery,
     form: F,
-    left: VecDeque<Block>,
+    left: VecDeque<Group>,
     stage: Stage,
 }
 
@@ -165,10 +195,10 @@ impl<F: Form> Iterator for Pieces<F> {
     fn next(&mut self) -> Option<String> {
         let mut out = String::new();
         while out.len() < PIECE && self.stage != Stage::Done {
-            if let Some(block) = self.left.pop_front() {
+            if let Some(group) = self.left.pop_front() {
                 let (form, histograms) = (&mut self.form, self.stage == Stage::Histograms);
                 let world = (&*self.tables, &*self.singles);
-                visit(world, &block, histograms, &self.query, &mut |name, number| {
+                visit(world, &group, histograms, &self.query, &mut |name, number| {
                     form.series(name, number, &mut out)
                 });
                 continue;
@@ -176,12 +206,12 @@ impl<F: Form> Iterator for Pieces<F> {
             self.stage = match self.stage {
                 Stage::Begin => {
                     self.form.begin(&mut out);
-                    self.left = blocks(&self.tables, &self.singles);
+                    self.left = groups(&self.tables, &self.singles);
                     Stage::Numbers
                 }
                 Stage::Numbers => {
                     self.form.histograms_begin(&mut out);
-                    self.left = blocks(&self.tables, &self.singles);
+                    self.left = groups(&self.tables, &self.singles);
                     Stage::Histograms
                 }
                 Stage::Histograms | Stage::Done => {
