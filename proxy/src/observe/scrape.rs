@@ -15,6 +15,7 @@ pub use prometheus::family_name;
 pub use text::{Kind, StatsQuery};
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use remora_model::snapshot::Snapshot;
@@ -123,81 +124,87 @@ pub fn reset_counters(observe: &Observe) {
     observe.control.reset_counters();
 }
 
-fn server_series(observe: &Observe, snapshot: &Snapshot, server: ServerFacts) -> Vec<Series> {
-    let process = ProcessFacts::now();
-    let started = SystemTime::now().checked_sub(server.uptime).unwrap_or(UNIX_EPOCH);
-    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let gauge = |value: u64| Number::Gauge(i64::try_from(value).unwrap_or(i64::MAX));
-    let open: i64 = tables::open_connections(observe);
-    let plain = |name: &str, number| Series {
+/// A series without labels; its family follows from its name.
+fn plain(name: &str, number: Number) -> Series {
+    Series {
         name: name.into(),
         family: family_name(name),
         labels: Vec::new(),
         number,
-    };
-    let named = |name: &str, family: &str, number| Series {
-        name: name.into(),
-        family: family.into(),
+    }
+}
+
+fn level(value: u64) -> Number {
+    Number::Gauge(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+/// What is asked of the server and the system at each scrape.
+fn server_series(observe: &Observe, snapshot: &Snapshot, server: ServerFacts) -> Vec<Series> {
+    let process = ProcessFacts::now();
+    let mut series: Vec<Series> = [
+        ("server.state", Number::Gauge(server.state)),
+        ("server.live", Number::Gauge(i64::from(server.healthy))),
+        ("server.uptime", level(server.uptime.as_secs())),
+        ("server.concurrency", level(server.concurrency.into())),
+        (
+            "server.total_connections",
+            Number::Gauge(tables::open_connections(observe)),
+        ),
+        ("server.parent_connections", Number::Gauge(0)),
+        ("server.hot_restart_epoch", Number::Gauge(0)),
+        ("server.memory_allocated", level(process.resident)),
+        ("server.memory_physical_size", level(process.resident)),
+        ("server.memory_heap_size", level(process.data)),
+        (
+            "listener_manager.total_listeners_active",
+            level(snapshot.listeners.len() as u64),
+        ),
+        (
+            "cluster_manager.active_clusters",
+            level(snapshot.clusters.len() as u64),
+        ),
+        ("remora.config_generation", level(snapshot.generation)),
+    ]
+    .map(|(name, number)| plain(name, number))
+    .into();
+    series.extend(process_series(process, server.uptime));
+    series.extend(sink_series(observe));
+    series
+}
+
+/// The process, under the names that Prometheus' own client libraries give it.
+fn process_series(process: ProcessFacts, uptime: Duration) -> impl Iterator<Item = Series> {
+    let started = SystemTime::now().checked_sub(uptime).unwrap_or(UNIX_EPOCH);
+    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let facts = [
+        ("resident_memory_bytes", level(process.resident)),
+        ("open_fds", level(process.descriptors)),
+        ("threads", level(process.threads)),
+        ("cpu_seconds_total", Number::Fraction(process.cpu_seconds)),
+        ("start_time_seconds", Number::Fraction(started.as_secs_f64())),
+    ];
+    facts.into_iter().map(|(name, number)| Series {
+        name: format!("process.{name}"),
+        family: format!("process_{name}"),
         labels: Vec::new(),
         number,
-    };
-    let mut series = vec![
-        plain("server.state", Number::Gauge(server.state)),
-        plain("server.live", Number::Gauge(i64::from(server.healthy))),
-        plain("server.uptime", gauge(server.uptime.as_secs())),
-        plain("server.concurrency", gauge(server.concurrency.into())),
-        plain("server.total_connections", Number::Gauge(open)),
-        plain("server.parent_connections", Number::Gauge(0)),
-        plain("server.hot_restart_epoch", Number::Gauge(0)),
-        plain("server.memory_allocated", gauge(process.resident)),
-        plain("server.memory_physical_size", gauge(process.resident)),
-        plain("server.memory_heap_size", gauge(process.data)),
-        plain(
-            "listener_manager.total_listeners_active",
-            gauge(snapshot.listeners.len() as u64),
-        ),
-        plain(
-            "cluster_manager.active_clusters",
-            gauge(snapshot.clusters.len() as u64),
-        ),
-        named(
-            "remora.config_generation",
-            "remora_config_generation",
-            gauge(snapshot.generation),
-        ),
-        named(
-            "process.resident_memory_bytes",
-            "process_resident_memory_bytes",
-            gauge(process.resident),
-        ),
-        named("process.open_fds", "process_open_fds", gauge(process.descriptors)),
-        named("process.threads", "process_threads", gauge(process.threads)),
-        named(
-            "process.cpu_seconds_total",
-            "process_cpu_seconds_total",
-            Number::Fraction(process.cpu_seconds),
-        ),
-        named(
-            "process.start_time_seconds",
-            "process_start_time_seconds",
-            Number::Fraction(started.as_secs_f64()),
-        ),
-    ];
+    })
+}
+
+/// What happened to access log lines.
+fn sink_series(observe: &Observe) -> impl Iterator<Item = Series> {
     let counts = observe.sinks.counts();
-    for (name, count) in [
+    let counters = [
         ("filesystem.write_buffered", &counts.write_buffered),
         ("filesystem.write_completed", &counts.write_completed),
         ("filesystem.write_failed", &counts.write_failed),
         ("filesystem.flushed_by_timer", &counts.flushed_by_timer),
         ("filesystem.reopen_failed", &counts.reopen_failed),
         ("filesystem.lines_dropped", &counts.lines_dropped),
-    ] {
-        series.push(plain(
-            name,
-            Number::Counter(count.load(std::sync::atomic::Ordering::Relaxed)),
-        ));
-    }
-    series
+    ];
+    counters
+        .into_iter()
+        .map(|(name, count)| plain(name, Number::Counter(count.load(Ordering::Relaxed))))
 }
 
 /// The value below which `quantile` (0 to 1) of a distribution lies, linear within its bucket; `None` without values.

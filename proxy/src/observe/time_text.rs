@@ -168,9 +168,9 @@ impl Moment {
         };
         for letter in letters.chars() {
             if letter.is_ascii_alphabetic() {
-                self.directive(letter, out)
+                self.directive(letter, out);
             } else {
-                out.push(letter)
+                out.push(letter);
             }
         }
     }

@@ -140,11 +140,12 @@ fn class_label(stat: &str) -> (Cow<'_, str>, Option<(&'static str, String)>) {
 /// The cells of all workers that count into one thing.
 type Workers<C> = Vec<(usize, Arc<C>)>;
 
-/// Takes the cells of everything that `is_there`, by name.
-fn taken<C>(shards: &Shards<C>, is_there: impl Fn(&Name) -> bool) -> BTreeMap<Name, Workers<C>> {
+/// Takes the cells of everything, by name.
+fn taken<C>(shards: &Shards<C>) -> BTreeMap<Name, Workers<C>> {
     let shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
-    let here = shards.iter().filter(|(name, _)| is_there(name));
-    here.map(|(name, workers)| (Arc::clone(name), workers.clone()))
+    shards
+        .iter()
+        .map(|(name, workers)| (Arc::clone(name), workers.clone()))
         .collect()
 }
 
@@ -225,7 +226,7 @@ impl ClusterRow {
 
 /// `cluster.<name>.*`, every cluster of the snapshot.
 pub(super) fn clusters(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table> {
-    let mut cells = taken(&observe.clusters, |_| true);
+    let mut cells = taken(&observe.clusters);
     let mut rows: BTreeMap<Name, ClusterRow> = BTreeMap::new();
     for (_, cluster) in snapshot.clusters.iter() {
         let name = &cluster.config.stat_name;
@@ -269,6 +270,12 @@ pub(super) fn clusters(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
         row.members(|health| health == Health::Degraded)
     });
     breakers(&mut table);
+    codes(&mut table);
+    table.boxed()
+}
+
+/// `upstream_rq_<code>`, for codes that some cluster has seen.
+fn codes(table: &mut TableOf<ClusterRow>) {
     let codes: std::collections::BTreeSet<u16> = table
         .rows
         .iter()
@@ -285,7 +292,6 @@ pub(super) fn clusters(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
             (count > 0).then_some(Number::Counter(count))
         });
     }
-    table.boxed()
 }
 
 /// `circuit_breakers.default.*_open`: 1 where the limit of priority DEFAULT is reached.
@@ -316,7 +322,7 @@ fn breakers(table: &mut TableOf<ClusterRow>) {
 
 /// Rows for every name of the snapshot, and for what is gone from it but still counted into.
 fn rows<C>(shards: &Shards<C>, names: impl IntoIterator<Item = Name>) -> Vec<(String, Workers<C>)> {
-    let mut cells = taken(shards, |_| true);
+    let mut cells = taken(shards);
     for name in names {
         cells.entry(name).or_default();
     }
@@ -389,7 +395,7 @@ pub(super) fn listener_workers(observe: &Observe, _: &Snapshot) -> Box<dyn Table
             let (listener, worker) = name.rsplit_once(".worker_").unwrap_or((name, ""));
             vec![("envoy_worker_id", worker), ("envoy_listener_address", listener)]
         },
-        rows: taken(&observe.listeners, |_| true)
+        rows: taken(&observe.listeners)
             .into_iter()
             .flat_map(of_worker)
             .collect(),
@@ -444,17 +450,17 @@ pub(super) fn reset(observe: &Observe) {
         Cell::Histogram(cell) => cell.reset(),
         Cell::Gauge(_) => {}
     };
-    for cells in taken(&observe.listeners, |_| true).values().flatten() {
+    for cells in taken(&observe.listeners).values().flatten() {
         cells.1.connections.each(&mut zero);
         cells.1.tls.each(&mut zero);
     }
-    for cells in taken(&observe.managers, |_| true).values().flatten() {
+    for cells in taken(&observe.managers).values().flatten() {
         cells.1.http.each(&mut zero);
     }
-    for cells in taken(&observe.tcp_proxies, |_| true).values().flatten() {
+    for cells in taken(&observe.tcp_proxies).values().flatten() {
         cells.1.tcp.each(&mut zero);
     }
-    for cells in taken(&observe.clusters, |_| true).values().flatten() {
+    for cells in taken(&observe.clusters).values().flatten() {
         cells.1.traffic.each(&mut zero);
         cells.1.tls.each(&mut zero);
         cells.1.codes.reset();

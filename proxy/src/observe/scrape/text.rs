@@ -199,7 +199,7 @@ impl<F: Form> Iterator for Pieces<F> {
                 let (form, histograms) = (&mut self.form, self.stage == Stage::Histograms);
                 let world = (&*self.tables, &*self.singles);
                 visit(world, &group, histograms, &self.query, &mut |name, number| {
-                    form.series(name, number, &mut out)
+                    form.series(name, number, &mut out);
                 });
                 continue;
             }
