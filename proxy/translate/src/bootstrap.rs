@@ -64,6 +64,8 @@ pub struct Bootstrap {
     pub local_cluster: Option<Name>,
     /// Paths of the fields that are set and have no effect here, in alphabetical order.
     pub ignored: Vec<String>,
+    /// The whole as it was read, merged and encoded; for config dumps.
+    pub encoded: Vec<u8>,
 }
 
 /// A resource that stands in the bootstrap, still encoded.
@@ -186,6 +188,7 @@ fn translate(
             .map(|manager| Name::from(manager.local_cluster_name.as_str()))
             .filter(|name| !name.is_empty()),
         ignored,
+        encoded: document.bytes.clone(),
     };
     coherent(&bootstrap, &said, &mut problems);
     // Where a field rule is broken, the rule says enough.

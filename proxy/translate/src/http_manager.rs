@@ -59,14 +59,7 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
     escaped_slashes(work, &said);
     request_id(work, &said);
     tracing(work, &said);
-    if let Some(internal) = &said.internal_address_config {
-        // Ignored, but what is no range is refused, as in Envoy.
-        work.each(
-            "internal_address_config.cidr_ranges",
-            &internal.cidr_ranges,
-            value::cidr,
-        );
-    }
+    internal_addresses(work, &said);
     let upgrades = upgrades(work, &said);
     let common = said.common_http_protocol_options.unwrap_or_default();
     work.at("common_http_protocol_options", |work| work.review(&common));
@@ -99,6 +92,7 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
             said.http2_protocol_options.as_ref(),
         ),
         access_logs: access_logs(work, &said.access_log),
+        proxy_100_continue: said.proxy_100_continue,
         response_headers: HeaderMutations::default(),
     }))
 }
@@ -362,4 +356,15 @@ fn limits(
             underscores,
         })
     })
+}
+
+/// Ignored, but what is no range is refused, as in Envoy.
+fn internal_addresses(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) {
+    if let Some(internal) = &said.internal_address_config {
+        work.each(
+            "internal_address_config.cidr_ranges",
+            &internal.cidr_ranges,
+            value::cidr,
+        );
+    }
 }

@@ -22,6 +22,7 @@ mod data_source;
 #[doc = include_str!("../DECISIONS.md")]
 pub mod decisions {}
 mod discovery;
+mod discovery_response;
 mod endpoint;
 mod extension;
 pub mod filter;
@@ -51,9 +52,11 @@ use remora_proto::pb;
 
 pub use cluster::{TranslatedCluster, cluster};
 pub use context::{Context, Files, IgnoredFields, LocalFiles, WatchedFile};
+pub use discovery_response::read_discovery_response;
 pub use endpoint::endpoints;
 pub use listener::{TranslatedListener, listener};
 pub use rejection::{Problem, Rejection};
+pub use remora_proto::{Pool, UnknownFields, WriteOptions};
 pub use route::route_configuration;
 pub use secret::{CertificateFacts, TranslatedSecret, certificate_facts, secret};
 pub use subscription::{Subscription, SubscriptionKind};

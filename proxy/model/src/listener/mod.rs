@@ -86,6 +86,20 @@ pub struct Listener {
     pub tcp_backlog: Option<u32>,
 }
 
+impl Listener {
+    /// The chain that takes over the connections of `before`, a chain of an earlier version of this listener: one that
+    /// demands exactly the same of a connection, under the same name where there are several.
+    pub fn successor_of(&self, before: &FilterChain) -> Option<&Arc<FilterChain>> {
+        let all = || {
+            let chains = self.chains.iter().chain(self.default_chain.as_ref());
+            chains.filter(|chain| chain.security == before.security)
+        };
+        all()
+            .find(|chain| chain.name == before.name)
+            .or_else(|| all().next())
+    }
+}
+
 /// What the listener filters look at, in the order that Envoy's filters would run.
 #[derive(Debug, Clone)]
 pub struct Inspection {
@@ -219,6 +233,8 @@ pub struct HttpManager {
     pub http2: Http2Options,
     /// Access logs.
     pub access_logs: Vec<AccessLog>,
+    /// `100 Continue` is the upstream's to send, not ours.
+    pub proxy_100_continue: bool,
     /// Header mutations that hold for every response of this manager (none in Envoy's API; kept for local replies).
     pub response_headers: HeaderMutations,
 }
