@@ -33,7 +33,7 @@ pub enum BodyLength {
 }
 
 /// The head of a request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RequestHead {
     /// Method.
     pub method: Method,
@@ -133,6 +133,8 @@ pub trait Downstream: Receive + Transmit {
     fn send_head(&mut self, head: ResponseHead) -> Result<(), StreamError>;
     /// Ready when the client is gone (reset, or its transport closed), so that waiting for the upstream is in vain.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<StreamError>;
+    /// No other exchange follows on this connection, and the client is told (`Connection: close`). HTTP/2 has no need.
+    fn set_close(&mut self) {}
     /// Ends the exchange visibly unfinished: RST_STREAM, or close without a last chunk.
     fn reset(&mut self, reason: h2::Reason);
 }

@@ -86,7 +86,7 @@ impl AsyncRead for Socket {
 
 /// Forwards the four write calls of a closed set of streams.
 macro_rules! forward_write {
-    ($type:ty, |$this:ident| $scrutinee:expr, $($pattern:pat => $io:ident),+) => {
+    ($type:ty, |$this:ident| $scrutinee:expr, $($pattern:pat => $io:expr),+) => {
         impl AsyncWrite for $type {
             fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
                 let $this = self.get_mut();
@@ -127,15 +127,34 @@ pub enum Io {
     ServerTls(Box<tokio_rustls::server::TlsStream<Socket>>),
     /// TLS, we are the client.
     ClientTls(Box<tokio_rustls::client::TlsStream<Socket>>),
+    /// Any of these, with bytes that were read from it given back.
+    Replayed(Box<Replayed>),
+}
+
+/// A stream and what was read of it already.
+#[derive(Debug)]
+pub struct Replayed {
+    io: Io,
+    bytes: Bytes,
 }
 
 impl Io {
+    /// Gives bytes back: they are read again before anything else.
+    pub fn replay(self, bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            self
+        } else {
+            Self::Replayed(Box::new(Replayed { io: self, bytes }))
+        }
+    }
+
     /// The socket at the bottom.
     pub fn socket(&self) -> &Socket {
         match self {
             Self::Plain(socket) => socket,
             Self::ServerTls(tls) => tls.get_ref().0,
             Self::ClientTls(tls) => tls.get_ref().0,
+            Self::Replayed(replayed) => replayed.io.socket(),
         }
     }
 
@@ -145,6 +164,8 @@ impl Io {
             Self::Plain(_) => true,
             Self::ServerTls(tls) => tls.get_ref().1.wants_read(),
             Self::ClientTls(tls) => tls.get_ref().1.wants_read(),
+            Self::Replayed(replayed) if replayed.bytes.is_empty() => return replayed.io.poll_readable(cx),
+            Self::Replayed(_) => false,
         };
         if !waits_for_socket {
             return Poll::Ready(Ok(()));
@@ -160,8 +181,18 @@ impl AsyncRead for Io {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Self::ServerTls(io) => Pin::new(io).poll_read(cx, buf),
             Self::ClientTls(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Replayed(replayed) => {
+                if replayed.bytes.is_empty() {
+                    return Pin::new(&mut replayed.io).poll_read(cx, buf);
+                }
+                let n = replayed.bytes.len().min(buf.remaining());
+                buf.put_slice(&replayed.bytes[..n]);
+                replayed.bytes.advance(n);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
 
-forward_write!(Io, |this| this, Io::Plain(io) => io, Io::ServerTls(io) => io, Io::ClientTls(io) => io);
+forward_write!(Io, |this| this,
+    Io::Plain(io) => io, Io::ServerTls(io) => io, Io::ClientTls(io) => io, Io::Replayed(replayed) => &mut replayed.io);

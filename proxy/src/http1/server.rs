@@ -298,6 +298,10 @@ impl Transmit for ServerConnection {
 }
 
 impl Downstream for ServerConnection {
+    fn set_close(&mut self) {
+        Self::set_close(self);
+    }
+
     fn send_informational(&mut self, head: ResponseHead) -> Result<(), StreamError> {
         debug_assert!(head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS);
         if self.sending != Sending::Head {

@@ -43,7 +43,7 @@ pub fn request(head: &RequestHead, out: &mut BytesMut) -> Framing {
         out,
     );
     if let Some(protocol) = &head.upgrade {
-        out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+        out.extend_from_slice(b"connection: Upgrade\r\nupgrade: ");
         out.extend_from_slice(protocol.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
@@ -107,7 +107,7 @@ pub fn response(
     };
     fields(&head.headers, omit, out);
     if switching {
-        out.extend_from_slice(b"connection: upgrade\r\n");
+        out.extend_from_slice(b"connection: Upgrade\r\n");
     } else if framing != Framing::UntilClose || persistence == Persistence::Close {
         match head.body {
             BodyLength::Exact(length)

@@ -267,7 +267,7 @@ fn a_request_without_a_body_says_so_where_its_method_gives_one_a_meaning() {
     let upgrade = written("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: w\r\nConnection: upgrade\r\n\r\n");
     assert_eq!(
         upgrade,
-        "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: w\r\n\r\n"
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: w\r\n\r\n"
     );
 }
 

@@ -209,7 +209,7 @@ async fn an_upgrade_becomes_raw_and_an_unasked_one_is_an_error() {
     let text = sent(&mut peer, &mut client, &request).await;
     assert_eq!(
         text,
-        "GET / HTTP/1.1\r\nhost: host\r\nconnection: upgrade\r\nupgrade: w\r\n\r\n"
+        "GET / HTTP/1.1\r\nhost: host\r\nconnection: Upgrade\r\nupgrade: w\r\n\r\n"
     );
     client.send_data(Bytes::new(), true).unwrap();
     peer.write_all(switch).await.unwrap();

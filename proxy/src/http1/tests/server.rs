@@ -314,7 +314,7 @@ async fn no_byte_after_an_upgrade_request_is_given_out_before_the_switch() {
     flush(&mut server).await.unwrap();
     assert_eq!(
         available(&mut peer).await,
-        "HTTP/1.1 101 Switching Protocols\r\nupgrade: w\r\nconnection: upgrade\r\n\r\nhello"
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: w\r\nconnection: Upgrade\r\n\r\nhello"
     );
     let Some(Ok(Frame::Data(raw))) = poll_fn(|cx| server.poll_frame(cx)).await else {
         panic!("raw bytes")

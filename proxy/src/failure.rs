@@ -1,0 +1,389 @@
+//! Why did this request not get its answer? One [`Failure`], and exactly one exhaustive match that gives it a status, a
+//! response flag, `response_code_details`, a body and a plain sentence, in Envoy's words.
+//!
+//! Holds: no reply that the proxy makes itself is without a cause. What the client reads ([`Said::body`]) and what the
+//! operator reads ([`Said::details`], [`Failure::sentence`]) are different texts.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::exchange::{HeadError, StreamError};
+
+/// How far an exchange came before it failed, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The client's head could not be accepted.
+    BadRequest(HeadError),
+    /// The route configuration has not arrived.
+    RoutesNotReady,
+    /// No virtual host or no route.
+    NoRoute,
+    /// The route names a cluster that is not there; answered with the route's code.
+    NoCluster(StatusCode),
+    /// No endpoint may be used.
+    NoHealthyUpstream,
+    /// A limit of the cluster is reached.
+    Overflow(Limit),
+    /// No connection to the endpoint could be made.
+    Connect(ConnectFailure),
+    /// The upstream ended the exchange before its head.
+    UpstreamReset(StreamError),
+    /// The upstream ended the exchange after its head was passed on.
+    UpstreamCut(StreamError),
+    /// A time limit ran out.
+    Timeout(Timer),
+    /// The client went away.
+    ClientGone(StreamError),
+    /// The client broke the protocol within its body.
+    ClientProtocol(&'static str),
+    /// An upgrade that the configuration does not allow.
+    UpgradeRefused,
+    /// This process is shutting down.
+    Draining,
+}
+
+/// Which limit of a cluster was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// `max_connections` with no room to wait.
+    Pending,
+    /// `max_requests`.
+    Requests,
+}
+
+/// Why no connection could be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// The kernel's error, in words: `connection refused`.
+    Refused(String),
+    /// `connect_timeout` ran out.
+    TimedOut(Duration),
+    /// The TLS handshake failed; the sentence says which side refused and why.
+    Tls(String),
+    /// The address is not usable (a name that does not resolve, no original destination).
+    Address(&'static str),
+}
+
+/// Which time limit ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// `route.timeout`: the response was not complete in time.
+    Response(Duration),
+    /// `stream_idle_timeout` or the route's `idle_timeout`.
+    StreamIdle(Duration),
+    /// `request_timeout`: the request was not received in time.
+    Request(Duration),
+    /// `max_stream_duration`.
+    StreamDuration(Duration),
+}
+
+/// Everything that is said of a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Status of the reply, where a head can still be sent.
+    pub status: StatusCode,
+    /// Envoy's response flag.
+    pub flag: &'static str,
+    /// Envoy's `response_code_details`.
+    pub details: Cow<'static, str>,
+    /// What the client reads.
+    pub body: Cow<'static, str>,
+}
+
+impl Said {
+    fn new(
+        status: StatusCode,
+        flag: &'static str,
+        details: impl Into<Cow<'static, str>>,
+        body: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            flag,
+            details: details.into(),
+            body: body.into(),
+        }
+    }
+}
+
+const RESET_BODY: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
+
+impl Failure {
+    /// Status, flag, details and body of this failure.
+    pub fn said(&self) -> Said {
+        use StatusCode as S;
+        match self {
+            Self::BadRequest(error) => {
+                // The codec says what it refuses; the connection manager does not.
+                let by_codec = error.details.starts_with("http1.") || error.details.starts_with("http2.");
+                let body = if by_codec || error.status != S::BAD_REQUEST {
+                    error.status.canonical_reason().unwrap_or_default()
+                } else {
+                    ""
+                };
+                Said::new(
+                    error.status,
+                    if by_codec { "DPE" } else { "-" },
+                    error.details,
+                    body,
+                )
+            }
+            Self::RoutesNotReady => Said::new(S::NOT_FOUND, "NR", "route_configuration_not_ready", ""),
+            Self::NoRoute => Said::new(S::NOT_FOUND, "NR", "route_not_found", ""),
+            Self::NoCluster(status) => Said::new(*status, "NC", "cluster_not_found", ""),
+            Self::NoHealthyUpstream => Said::new(
+                S::SERVICE_UNAVAILABLE,
+                "UH",
+                "no_healthy_upstream",
+                "no healthy upstream",
+            ),
+            Self::Overflow(_) => Said::new(
+                S::SERVICE_UNAVAILABLE,
+                "UO",
+                "upstream_reset_before_response_started{overflow}",
+                format!("{RESET_BODY}overflow"),
+            ),
+            Self::Connect(failure) => failure.said(),
+            Self::UpstreamReset(error) => before_head(error),
+            Self::UpstreamCut(error) => after_head(error),
+            Self::Timeout(timer) => timer.said(),
+            Self::ClientGone(_) => Said::new(S::BAD_REQUEST, "DC", "downstream_remote_disconnect", ""),
+            Self::ClientProtocol(details) => Said::new(S::BAD_REQUEST, "DPE", *details, "Bad Request"),
+            Self::UpgradeRefused => Said::new(S::FORBIDDEN, "-", "upgrade_failed", ""),
+            Self::Draining => Said::new(S::SERVICE_UNAVAILABLE, "DR", "draining", "shutting down"),
+        }
+    }
+
+    /// One sentence for the log and for people.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::BadRequest(error) => {
+                format!("the client's request head is not acceptable: {}", error.details)
+            }
+            Self::RoutesNotReady => {
+                "the control plane has not sent this listener's route configuration".into()
+            }
+            Self::NoRoute => "no virtual host and route match this request".into(),
+            Self::NoCluster(_) => "the route names a cluster that the control plane has not sent".into(),
+            Self::NoHealthyUpstream => "the cluster has no endpoint that may be used".into(),
+            Self::Overflow(Limit::Pending) => {
+                "circuit breaker: max_connections and max_pending_requests".into()
+            }
+            Self::Overflow(Limit::Requests) => "circuit breaker: max_requests".into(),
+            Self::Connect(failure) => format!("no connection to the endpoint: {}", failure.reason()),
+            Self::UpstreamReset(error) => {
+                format!("the upstream ended the exchange before its head: {error:?}")
+            }
+            Self::UpstreamCut(error) => format!("the upstream ended the exchange within its body: {error:?}"),
+            Self::Timeout(timer) => timer.sentence(),
+            Self::ClientGone(error) => format!("the client went away: {error:?}"),
+            Self::ClientProtocol(details) => {
+                format!("the client broke the protocol within its body: {details}")
+            }
+            Self::UpgradeRefused => "this upgrade is not enabled here".into(),
+            Self::Draining => "this process is shutting down".into(),
+        }
+    }
+
+    /// Whether the client's connection cannot be used again.
+    pub fn closes_connection(&self) -> bool {
+        match self {
+            Self::UpgradeRefused | Self::ClientProtocol(_) => true,
+            Self::BadRequest(error) => error.details == "http1.unexpected_underscore",
+            _ => false,
+        }
+    }
+
+    /// Whether the endpoint, not the client or we, is to blame.
+    pub fn blames_upstream(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::UpstreamReset(_)
+                | Self::UpstreamCut(_)
+                | Self::Timeout(Timer::Response(_) | Timer::StreamIdle(_))
+        )
+    }
+}
+
+impl ConnectFailure {
+    /// What `%UPSTREAM_TRANSPORT_FAILURE_REASON%` says.
+    pub fn reason(&self) -> Cow<'_, str> {
+        match self {
+            Self::Refused(words) | Self::Tls(words) => Cow::Borrowed(words),
+            Self::TimedOut(limit) => Cow::Owned(format!("connect_timeout of {limit:?} ran out")),
+            Self::Address(words) => Cow::Borrowed(words),
+        }
+    }
+
+    fn said(&self) -> Said {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match self {
+            Self::TimedOut(_) => Said::new(
+                unavailable,
+                "UF",
+                "upstream_reset_before_response_started{connection_timeout}",
+                format!("{RESET_BODY}connection timeout"),
+            ),
+            Self::Refused(words) => Said::new(
+                unavailable,
+                "UF",
+                format!(
+                    "upstream_reset_before_response_started{{remote_connection_failure|{}}}",
+                    joined(words)
+                ),
+                format!("{RESET_BODY}remote connection failure"),
+            ),
+            // The peer learns that TLS failed, not what we expected of it.
+            Self::Tls(words) => Said::new(
+                unavailable,
+                "UF",
+                format!(
+                    "upstream_reset_before_response_started{{remote_connection_failure|TLS_error:{}}}",
+                    joined(words)
+                ),
+                format!("{RESET_BODY}remote connection failure, transport failure reason: TLS error"),
+            ),
+            Self::Address(words) => Said::new(
+                unavailable,
+                "UH",
+                format!("no_healthy_upstream{{{}}}", joined(words)),
+                "no healthy upstream",
+            ),
+        }
+    }
+}
+
+/// Details are one word: spaces become underscores, as Envoy writes them.
+fn joined(words: &str) -> String {
+    words.replace(' ', "_")
+}
+
+impl Timer {
+    fn said(self) -> Said {
+        use StatusCode as S;
+        match self {
+            Self::Response(_) => Said::new(
+                S::GATEWAY_TIMEOUT,
+                "UT",
+                "upstream_response_timeout",
+                "upstream request timeout",
+            ),
+            Self::StreamIdle(_) => {
+                Said::new(S::GATEWAY_TIMEOUT, "SI", "stream_idle_timeout", "stream timeout")
+            }
+            Self::Request(_) => Said::new(
+                S::REQUEST_TIMEOUT,
+                "-",
+                "request_overall_timeout",
+                "request timeout",
+            ),
+            Self::StreamDuration(_) => Said::new(
+                S::GATEWAY_TIMEOUT,
+                "UMSDR",
+                "upstream_max_stream_duration_reached",
+                "stream timeout",
+            ),
+        }
+    }
+
+    fn sentence(self) -> String {
+        match self {
+            Self::Response(limit) => format!("route.timeout of {limit:?} ran out"),
+            Self::StreamIdle(limit) => format!("stream_idle_timeout of {limit:?} ran out"),
+            Self::Request(limit) => format!("request_timeout of {limit:?} ran out"),
+            Self::StreamDuration(limit) => format!("max_stream_duration of {limit:?} ran out"),
+        }
+    }
+}
+
+/// The upstream failed before its head.
+fn before_head(error: &StreamError) -> Said {
+    let (status, flag, details, reason): (_, _, Cow<'static, str>, _) = match error {
+        StreamError::Io(_) | StreamError::Truncated => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "UC",
+            "connection_termination".into(),
+            "connection termination",
+        ),
+        StreamError::Reset(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "UR",
+            "remote_reset".into(),
+            "remote reset",
+        ),
+        StreamError::Refused => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "UR",
+            "remote_refused_stream_reset".into(),
+            "remote refused stream reset",
+        ),
+        StreamError::Protocol(word) => (
+            StatusCode::BAD_GATEWAY,
+            "UPE",
+            format!("protocol_error|{word}").into(),
+            "protocol error",
+        ),
+    };
+    Said::new(
+        status,
+        flag,
+        format!("upstream_reset_before_response_started{{{details}}}"),
+        format!("{RESET_BODY}{reason}"),
+    )
+}
+
+/// The upstream failed after its head was passed on: the status is the upstream's, the message is cut visibly.
+fn after_head(error: &StreamError) -> Said {
+    let (flag, details) = match error {
+        StreamError::Io(_) | StreamError::Truncated => ("UC", "connection_termination"),
+        StreamError::Reset(_) | StreamError::Refused => ("UR", "remote_reset"),
+        StreamError::Protocol(_) => ("UPE", "protocol_error"),
+    };
+    Said::new(
+        StatusCode::BAD_GATEWAY,
+        flag,
+        format!("upstream_reset_after_response_started{{{details}}}"),
+        "",
+    )
+}
+
+/// The gRPC status code of a reply that carries this HTTP status (gRPC's `http-grpc-status-mapping.md`).
+pub fn grpc_status(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_connection_reads_as_envoys() {
+        let said = Failure::Connect(ConnectFailure::Refused(
+            "delayed connect error: Connection refused".into(),
+        ))
+        .said();
+        assert_eq!((said.status.as_u16(), said.flag), (503, "UF"));
+        assert!(
+            said.body
+                .starts_with("upstream connect error or disconnect/reset before headers. reset reason: ")
+        );
+        assert!(!said.details.contains(' '));
+    }
+
+    #[test]
+    fn what_we_expected_of_a_peer_is_not_told_to_the_client() {
+        let failure = Failure::Connect(ConnectFailure::Tls("expected spiffe://a/b".into()));
+        assert!(!failure.said().body.contains("spiffe"));
+        assert!(failure.sentence().contains("spiffe://a/b"));
+    }
+}
