@@ -1,0 +1,176 @@
+//! Opening one connection to one endpoint: bind, connect, keepalive, TLS.
+//!
+//! Holds: one deadline (`connect_timeout`) covers TCP and TLS; every failure names what failed in a sentence.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use remora_model::cluster::{ClusterConfig, TcpKeepalive, TransportSocket};
+use remora_model::endpoint::{Endpoint, EndpointAddress};
+use remora_model::identity::ClientTls;
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+
+use crate::failure::ConnectFailure;
+use crate::io::{Io, Socket, Transport};
+use crate::observe::ClusterCells;
+use crate::tls::{self, ClientContext, Secured, Session, TlsFailure};
+use crate::worker::World;
+
+/// A connection that is ready for use.
+#[derive(Debug)]
+pub struct Connected {
+    /// The stream.
+    pub io: Io,
+    /// Our address, where there is one.
+    pub local: Option<SocketAddr>,
+    /// What TLS told us of the endpoint.
+    pub tls: Option<Rc<Session>>,
+}
+
+/// What is asked of a new connection beyond the cluster's configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish<'a> {
+    /// SNI for this request (`auto_sni`); else that of the TLS context.
+    pub server_name: Option<&'a str>,
+    /// ALPN to offer where the TLS context names none, in order of preference.
+    pub alpn: &'a [Box<[u8]>],
+    /// Offer these even where the TLS context names others.
+    pub alpn_wins: bool,
+}
+
+/// Connects to `endpoint`.
+///
+/// # Errors
+/// A [`ConnectFailure`] that says which step failed.
+pub async fn connect(
+    world: Rc<World>,
+    cells: &ClusterCells,
+    config: &ClusterConfig,
+    endpoint: &Endpoint,
+    socket: &TransportSocket,
+    wish: Wish<'_>,
+) -> Result<Connected, ConnectFailure> {
+    let limit = config.connect_timeout;
+    let steps = async {
+        let (transport, local) = open(config, &endpoint.spec.address).await?;
+        let socket_io = Socket::new(transport);
+        match socket {
+            TransportSocket::Plain => Ok(Connected {
+                io: Io::Plain(socket_io),
+                local,
+                tls: None,
+            }),
+            TransportSocket::Tls(context) => {
+                let Secured { io, session } = secure(context, &world, endpoint, wish, socket_io)
+                    .await
+                    .map_err(|failure| {
+                        cells.tls.count_failure(&failure);
+                        ConnectFailure::Tls(failure.transport_failure_reason())
+                    })?;
+                cells.tls.count_handshake(&session);
+                Ok(Connected {
+                    io,
+                    local,
+                    tls: Some(Rc::new(session)),
+                })
+            }
+        }
+    };
+    match tokio::time::timeout(limit, steps).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(ConnectFailure::TimedOut(limit)),
+    }
+}
+
+/// The handshake.
+async fn secure(
+    context: &ClientTls,
+    world: &World,
+    endpoint: &Endpoint,
+    wish: Wish<'_>,
+    socket: Socket,
+) -> Result<Secured, TlsFailure> {
+    let derived = ClientContext::of(context, world)?;
+    let address = match endpoint.spec.address {
+        EndpointAddress::Socket(address) => address.ip(),
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    let target = tls::Target {
+        server_name: tls::server_name(context, wish.server_name, endpoint.spec.hostname.as_deref()),
+        address,
+        alpn: ((wish.alpn_wins || context.settings.alpn.is_empty()) && !wish.alpn.is_empty())
+            .then_some(wish.alpn),
+    };
+    derived.connect(target, socket, None).await
+}
+
+/// Opens the transport underneath.
+async fn open(
+    config: &ClusterConfig,
+    address: &EndpointAddress,
+) -> Result<(Transport, Option<SocketAddr>), ConnectFailure> {
+    let refused = |error: io::Error| ConnectFailure::Refused(words_of(&error));
+    match address {
+        EndpointAddress::Socket(address) => {
+            let stream = open_tcp(config, *address).await.map_err(refused)?;
+            let local = stream.local_addr().ok();
+            Ok((Transport::Tcp(stream), local))
+        }
+        EndpointAddress::Pipe(path) => {
+            let stream = UnixStream::connect(path.as_ref()).await.map_err(refused)?;
+            Ok((Transport::Unix(stream), None))
+        }
+        EndpointAddress::Host(..) => Err(ConnectFailure::Address("host name not resolved")),
+    }
+}
+
+async fn open_tcp(config: &ClusterConfig, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if let Some(source) = config
+        .bind
+        .as_ref()
+        .and_then(|bind| bind.for_family(address.ip()))
+    {
+        if source.port() != 0 {
+            socket.set_reuseaddr(true)?;
+        }
+        socket.bind(source)?;
+    }
+    if let Some(keepalive) = &config.tcp_keepalive {
+        set_keepalive(&socket, keepalive)?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn set_keepalive(socket: &TcpSocket, wanted: &TcpKeepalive) -> io::Result<()> {
+    let mut settings = socket2::TcpKeepalive::new();
+    if let Some(time) = wanted.time {
+        settings = settings.with_time(time.max(Duration::from_secs(1)));
+    }
+    if let Some(interval) = wanted.interval {
+        settings = settings.with_interval(interval.max(Duration::from_secs(1)));
+    }
+    if let Some(probes) = wanted.probes {
+        settings = settings.with_retries(probes);
+    }
+    socket2::SockRef::from(socket).set_tcp_keepalive(&settings)
+}
+
+/// An IO error in Envoy's words.
+fn words_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "delayed connect error: Connection refused".into(),
+        io::ErrorKind::ConnectionReset => "delayed connect error: Connection reset by peer".into(),
+        io::ErrorKind::HostUnreachable => "immediate connect error: No route to host".into(),
+        io::ErrorKind::NetworkUnreachable => "immediate connect error: Network is unreachable".into(),
+        _ => format!("immediate connect error: {error}"),
+    }
+}
