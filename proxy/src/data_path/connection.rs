@@ -1,0 +1,275 @@
+//! The life of a connection: original destination, listener, inspection, filter chain, TLS, then HTTP or a tunnel.
+//!
+//! Holds: the steps stand in order here and nowhere else; a connection that ends before its chain was found closes
+//! without a byte and is counted with its reason.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use remora_model::listener::{Codec, ConnectionFacts, FilterChain, ListenAddress, Listener, Terminal};
+
+use tokio::io::AsyncReadExt;
+
+use super::http::{HttpContext, serve_http1, serve_http2};
+use super::tunnel;
+use crate::accept::original_destination::{OriginalDestination, original_destination};
+use crate::io::{Io, Socket, Transport};
+use crate::observe::{ConnectionRecord, ListenerCells};
+use crate::sniff::{self, Inspectors, Protocol, SniffFailure};
+use crate::tls::{Secured, ServerContext, Session, TlsFailure};
+use crate::worker::{Worker, World};
+
+/// A connection as it came out of `accept`.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket.
+    pub transport: Transport,
+    /// The directly connected peer; for Unix sockets an unspecified address.
+    pub peer: SocketAddr,
+    /// Our address of the connection.
+    pub local: SocketAddr,
+    /// The configured address of the socket that accepted it.
+    pub bound: ListenAddress,
+}
+
+/// Counts connections of this process.
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
+
+/// Serves a connection to its end.
+pub async fn serve_connection(worker: Rc<Worker>, accepted: Accepted) {
+    let started = Instant::now();
+    let world = worker.world();
+    let Some(listener) = world.listeners.bound(&accepted.bound) else {
+        return;
+    };
+    let (listener, local) = destination(&world, listener, &accepted);
+    drop(world);
+    let cells = worker.counters.listener(&listener.stat_prefix);
+    let _counted = worker.shared.count_connection();
+    let _open = OpenDownstream::begin(&cells, started);
+    let mut socket = Socket::new(accepted.transport);
+    let seen = match inspect(&listener, &mut socket, local.port()).await {
+        Ok(seen) => seen,
+        Err(failure) => {
+            if matches!(failure, SniffFailure::Timeout(_)) {
+                cells.connections.downstream_pre_cx_timeout.one();
+            }
+            tracing::debug!(listener = %listener.name, peer = %accepted.peer, %failure, "connection ended unrecognised");
+            return;
+        }
+    };
+    let Some(chain) = chain_of(&listener, &seen, local, accepted.peer) else {
+        cells.connections.no_filter_chain_match.one();
+        worker
+            .shared
+            .observe
+            .log_unmatched(&listener, accepted.peer, local, started);
+        return;
+    };
+    let (io, session) = match secure(&worker, &chain, &cells, socket).await {
+        Ok(secured) => secured,
+        Err(failure) => {
+            cells.tls.count_failure(&failure);
+            if matches!(failure, TlsFailure::SecretNotReady(_)) {
+                cells.connections.downstream_context_secrets_not_ready.one();
+            }
+            tracing::info!(listener = %listener.name, peer = %accepted.peer, %failure, "TLS handshake failed");
+            return;
+        }
+    };
+    let (io, multiplexed) = match speaks_http2(&chain, &seen, session.as_ref()) {
+        Some(multiplexed) => (io, multiplexed),
+        // Nothing was said yet: the first bytes decide.
+        None => begins_with_preface(io).await,
+    };
+    let record = Rc::new(ConnectionRecord {
+        id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
+        accepted: started,
+        peer: accepted.peer,
+        local,
+        server_name: seen.0.as_ref().and_then(Protocol::server_name).map(Into::into),
+        listener: Arc::clone(&listener.name),
+        chain: Arc::clone(&chain.name),
+        tls: session,
+        multiplexed,
+    });
+    run_chain(worker, &listener, chain, record, io).await;
+}
+
+/// The terminal filter takes over.
+async fn run_chain(
+    worker: Rc<Worker>,
+    listener: &Listener,
+    chain: Arc<FilterChain>,
+    record: Rc<ConnectionRecord>,
+    io: Io,
+) {
+    let handle = worker
+        .connections
+        .enter(Arc::clone(&listener.name), Arc::clone(&chain));
+    match &chain.terminal {
+        Terminal::Http(manager) => {
+            let multiplexed = record.multiplexed;
+            let context = Rc::new(HttpContext::new(worker, record, handle, Arc::clone(manager)));
+            let _open = context.count_connection();
+            if multiplexed {
+                serve_http2(context, io).await;
+            } else {
+                serve_http1(context, io).await;
+            }
+        }
+        Terminal::Tcp(proxy) => tunnel::serve(worker, record, handle, proxy, io).await,
+    }
+}
+
+/// The listener that takes the connection, and where the client wanted to go.
+fn destination(world: &World, bound: &Arc<Listener>, accepted: &Accepted) -> (Arc<Listener>, SocketAddr) {
+    if !bound.inspection.original_destination && !bound.use_original_dst {
+        return (Arc::clone(bound), accepted.local);
+    }
+    let Transport::Tcp(tcp) = &accepted.transport else {
+        return (Arc::clone(bound), accepted.local);
+    };
+    match original_destination(tcp) {
+        Ok(Some(OriginalDestination(address))) => {
+            let listener = if bound.use_original_dst {
+                world.listeners.hand_off(bound, address)
+            } else {
+                bound
+            };
+            (Arc::clone(listener), address)
+        }
+        Ok(None) => (Arc::clone(bound), accepted.local),
+        Err(error) => {
+            tracing::debug!(%error, listener = %bound.name, "no original destination; using the socket's own address");
+            (Arc::clone(bound), accepted.local)
+        }
+    }
+}
+
+/// What the first bytes told, as far as anybody asked.
+struct Seen(Option<Protocol>);
+
+/// Looks at the first bytes where the listener, or a chain that must know, asks for it.
+async fn inspect(listener: &Listener, socket: &mut Socket, port: u16) -> Result<Seen, SniffFailure> {
+    match Inspectors::of(&listener.inspection, port).or_else(|| needed(listener)) {
+        None => Ok(Seen(None)),
+        Some(inspectors) => Ok(Seen(Some(
+            sniff::sniff(socket, inspectors, &listener.inspection).await?,
+        ))),
+    }
+}
+
+/// What a single chain without inspectors needs itself: TLS its ClientHello.
+fn needed(listener: &Listener) -> Option<Inspectors> {
+    let only = match (listener.chains.as_slice(), &listener.default_chain) {
+        ([chain], None) => chain,
+        ([], Some(chain)) => chain,
+        _ => return None,
+    };
+    only.tls.as_ref().map(|_| Inspectors::Tls)
+}
+
+fn chain_of(
+    listener: &Listener,
+    seen: &Seen,
+    local: SocketAddr,
+    peer: SocketAddr,
+) -> Option<Arc<FilterChain>> {
+    let seen = seen.0.as_ref();
+    let facts = ConnectionFacts {
+        destination: local,
+        source: peer,
+        direct_source: peer,
+        server_name: seen.and_then(Protocol::server_name),
+        tls: seen.is_some_and(Protocol::is_tls),
+        application_protocols: seen.map_or(&[], Protocol::application_protocols),
+    };
+    listener.chain_for(&facts).map(Arc::clone)
+}
+
+/// The handshake, where the chain asks for TLS.
+async fn secure(
+    worker: &Worker,
+    chain: &FilterChain,
+    cells: &ListenerCells,
+    socket: Socket,
+) -> Result<(Io, Option<Session>), TlsFailure> {
+    let Some(context) = &chain.tls else {
+        return Ok((Io::Plain(socket), None));
+    };
+    let world = worker.world();
+    let derived = ServerContext::of(context, &world)?;
+    drop(world);
+    let Secured { io, session } = derived.accept(socket, chain.handshake_timeout).await?;
+    cells.tls.count_handshake(&session);
+    Ok((io, Some(session)))
+}
+
+/// Whether the connection speaks HTTP/2, as far as configuration, ALPN or inspection know.
+fn speaks_http2(chain: &FilterChain, seen: &Seen, session: Option<&Session>) -> Option<bool> {
+    let Terminal::Http(manager) = &chain.terminal else {
+        return Some(false);
+    };
+    match manager.codec {
+        Codec::Http1 => Some(false),
+        Codec::Http2 => Some(true),
+        Codec::Auto => match session {
+            Some(session) => session.alpn.as_deref().map(|alpn| alpn == b"h2"),
+            None => match seen.0 {
+                Some(Protocol::H2c) => Some(true),
+                Some(Protocol::Http10 | Protocol::Http11) => Some(false),
+                _ => None,
+            },
+        },
+    }
+}
+
+/// Reads until the bytes are the HTTP/2 preface (RFC 9113 section 3.4) or cannot be any more, and gives them back.
+async fn begins_with_preface(mut io: Io) -> (Io, bool) {
+    const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut read = [0; PREFACE.len()];
+    let mut length = 0;
+    while length < PREFACE.len() && read[..length] == PREFACE[..length] {
+        match io.read(&mut read[length..]).await {
+            Ok(0) | Err(_) => break,
+            Ok(n) => length += n,
+        }
+    }
+    (
+        io.replay(Bytes::copy_from_slice(&read[..length])),
+        read[..length] == PREFACE[..],
+    )
+}
+
+/// An open downstream connection of a listener.
+struct OpenDownstream {
+    cells: Arc<ListenerCells>,
+    started: Instant,
+}
+
+impl OpenDownstream {
+    fn begin(cells: &Arc<ListenerCells>, started: Instant) -> Self {
+        cells.connections.downstream_cx_total.one();
+        cells.connections.downstream_cx_active.add(1);
+        Self {
+            cells: Arc::clone(cells),
+            started,
+        }
+    }
+}
+
+impl Drop for OpenDownstream {
+    fn drop(&mut self) {
+        self.cells.connections.downstream_cx_active.add(-1);
+        self.cells.connections.downstream_cx_destroy.one();
+        self.cells
+            .connections
+            .downstream_cx_length_ms
+            .record(self.started.elapsed());
+    }
+}

@@ -1,0 +1,370 @@
+//! Moves the frames of one exchange in both directions at once, with backpressure, within its time limits.
+//!
+//! Holds: one future drives both sides, so no task and no channel stands between them; a frame is taken from one side
+//! only when the other has room; a head and the body that came with it leave in one write. An upstream that answers
+//! before it has read the request is listened to even if writing to it fails.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::deadlines::{Deadlines, LazyTimer};
+use super::http::HttpContext;
+use crate::exchange::{BodyLength, Downstream, Frame, ResponseEvent, ResponseHead, StreamError, Upstream};
+use crate::failure::{Failure, Timer};
+use crate::observe::ExchangeRecord;
+
+/// How far the request is on its way up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// Frames may follow.
+    Open,
+    /// An upgrade was asked for: bytes follow only once the upstream agreed.
+    AwaitingUpgrade,
+    /// Complete, or given up because the upstream reads no more.
+    Ended,
+}
+
+/// How far the response is on its way down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Response {
+    /// No final head yet.
+    AwaitingHead,
+    /// Frames may follow; with the bytes still owed where the head said.
+    Body(Option<u64>),
+    /// Complete.
+    Ended,
+}
+
+/// Why a transfer ended early, and what is still possible.
+#[derive(Debug)]
+pub struct Cut {
+    /// What happened.
+    pub failure: Failure,
+    /// The client has seen a final head.
+    pub head_sent: bool,
+    /// Body frames were taken from the client.
+    pub request_touched: bool,
+}
+
+impl From<Failure> for Cut {
+    /// A failure before anything was sent to either side.
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            head_sent: false,
+            request_touched: false,
+        }
+    }
+}
+
+/// One exchange on its way.
+pub struct Transfer<'a, D, U> {
+    /// The client.
+    pub downstream: &'a mut D,
+    /// The endpoint; its request head was sent.
+    pub upstream: &'a mut U,
+    /// Its time limits.
+    pub deadlines: &'a mut Deadlines,
+    /// Watches them.
+    pub timer: &'a mut LazyTimer,
+    /// The connection, which may have to close.
+    pub context: &'a HttpContext,
+    /// Filled as it goes.
+    pub record: &'a mut ExchangeRecord,
+    /// Route timeout, to be armed when the request is complete.
+    pub response_limit: Option<Duration>,
+    /// Keep response trailers for the log.
+    pub keep_trailers: bool,
+    /// Whether trailers pass: up, and down.
+    pub trailers: (bool, bool),
+}
+
+impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
+    /// Runs to the end of the response. `prepare` sees the final head before the client does.
+    ///
+    /// # Errors
+    /// A [`Cut`] that says what failed and how far things were.
+    pub async fn run(
+        mut self,
+        body: BodyLength,
+        upgrade: bool,
+        mut prepare: impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
+    ) -> Result<(), Cut> {
+        let request = match (upgrade, body) {
+            (true, _) => Request::AwaitingUpgrade,
+            (false, BodyLength::None) => Request::Ended,
+            (false, _) => Request::Open,
+        };
+        let mut state = State {
+            request,
+            response: Response::AwaitingHead,
+            touched: false,
+            moved: false,
+        };
+        if request != Request::Open {
+            self.request_ended();
+        }
+        let outcome = poll_fn(|cx| self.poll(&mut state, &mut prepare, cx)).await;
+        outcome.map_err(|failure| Cut {
+            failure,
+            head_sent: state.response != Response::AwaitingHead,
+            request_touched: state.touched,
+        })
+    }
+
+    fn poll(
+        &mut self,
+        state: &mut State,
+        prepare: &mut impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        state.moved = false;
+        self.poll_request(state, cx)?;
+        self.poll_response(state, prepare, cx)?;
+        let flushed = self
+            .downstream
+            .poll_flush(cx)
+            .map_err(Failure::ClientGone)?
+            .is_ready();
+        if state.response == Response::Ended && flushed {
+            return Poll::Ready(Ok(()));
+        }
+        if state.request == Request::Ended
+            && state.response != Response::Ended
+            && let Poll::Ready(gone) = self.downstream.poll_gone(cx)
+        {
+            return Poll::Ready(Err(Failure::ClientGone(gone)));
+        }
+        if self.context.poll_closing(cx).is_ready() {
+            return Poll::Ready(Err(Failure::Draining));
+        }
+        if state.moved {
+            self.deadlines.progress = Some(Instant::now());
+        }
+        self.deadlines
+            .poll(self.timer, cx)
+            .map(|timer| Err(Failure::Timeout(timer)))
+    }
+
+    /// Client to upstream.
+    fn poll_request(&mut self, state: &mut State, cx: &mut Context<'_>) -> Result<(), Failure> {
+        while state.request == Request::Open {
+            match self.upstream.poll_ready(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => {
+                    // Its answer, or its failure, shows when we read.
+                    state.request = Request::Ended;
+                    break;
+                }
+            }
+            match self.downstream.poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(frame) => {
+                    state.moved = true;
+                    self.pass_up(state, frame)?;
+                }
+            }
+        }
+        if let Poll::Ready(Err(_)) = self.upstream.poll_flush(cx) {
+            state.request = Request::Ended;
+        }
+        Ok(())
+    }
+
+    fn pass_up(
+        &mut self,
+        state: &mut State,
+        frame: Option<Result<Frame, StreamError>>,
+    ) -> Result<(), Failure> {
+        let sent = match frame {
+            Some(Err(StreamError::Protocol(details))) => return Err(Failure::ClientProtocol(details)),
+            Some(Err(error)) => return Err(Failure::ClientGone(error)),
+            Some(Ok(Frame::Data(data))) => {
+                state.touched = true;
+                self.record.received += data.len() as u64;
+                self.upstream.send_data(data, false)
+            }
+            Some(Ok(Frame::Trailers(trailers))) => {
+                state.touched = true;
+                state.request = Request::Ended;
+                if self.trailers.0 {
+                    self.upstream.send_trailers(trailers)
+                } else {
+                    self.upstream.send_data(Bytes::new(), true)
+                }
+            }
+            None => {
+                state.request = Request::Ended;
+                self.upstream.send_data(Bytes::new(), true)
+            }
+        };
+        if sent.is_err() {
+            state.request = Request::Ended;
+        }
+        if state.request == Request::Ended {
+            self.request_ended();
+        }
+        Ok(())
+    }
+
+    /// The request is complete: the route's timeout starts (`RouteAction.timeout`).
+    fn request_ended(&mut self) {
+        let now = Instant::now();
+        self.record.request_received = Some(now.saturating_duration_since(self.record.started));
+        self.deadlines.request = None;
+        if self.deadlines.response.is_none() {
+            self.deadlines.response = self.response_limit.map(|limit| (now + limit, limit));
+        }
+    }
+
+    /// Upstream to client.
+    fn poll_response(
+        &mut self,
+        state: &mut State,
+        prepare: &mut impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
+        cx: &mut Context<'_>,
+    ) -> Result<(), Failure> {
+        while state.response == Response::AwaitingHead {
+            match self.upstream.poll_response(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(error)) => return Err(Failure::UpstreamReset(error)),
+                Poll::Ready(Ok(ResponseEvent::Informational(head))) => {
+                    state.moved = true;
+                    self.downstream
+                        .send_informational(head)
+                        .map_err(Failure::ClientGone)?;
+                }
+                Poll::Ready(Ok(ResponseEvent::Head(mut head))) => {
+                    state.moved = true;
+                    self.record.response_started = Some(self.record.started.elapsed());
+                    prepare(&mut head, self.record);
+                    self.head_down(state, head)?;
+                }
+            }
+        }
+        while let Response::Body(owed) = state.response {
+            match self.downstream.poll_ready(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(Failure::ClientGone(error)),
+            }
+            match self.upstream.poll_frame(cx) {
+                Poll::Pending => break,
+                Poll::Ready(frame) => {
+                    state.moved = true;
+                    self.pass_down(state, owed, frame)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn head_down(&mut self, state: &mut State, head: ResponseHead) -> Result<(), Failure> {
+        self.record.status = Some(head.status.as_u16());
+        let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        match state.request {
+            Request::AwaitingUpgrade if switched || head.status.is_success() => {
+                state.request = Request::Open;
+                // A tunnel lives as long as it is used.
+                self.response_limit = None;
+                self.deadlines.response = None;
+            }
+            Request::AwaitingUpgrade => state.request = Request::Ended,
+            Request::Open | Request::Ended => {}
+        }
+        state.response = match head.body {
+            BodyLength::None if !switched => Response::Ended,
+            BodyLength::Exact(length) => Response::Body(Some(length)),
+            BodyLength::None | BodyLength::Unknown => Response::Body(None),
+        };
+        if let Some(status) = grpc_status_in(&head.headers) {
+            self.record.grpc_status = Some(status);
+        }
+        self.downstream.send_head(head).map_err(Failure::ClientGone)
+    }
+
+    fn pass_down(
+        &mut self,
+        state: &mut State,
+        owed: Option<u64>,
+        frame: Option<Result<Frame, StreamError>>,
+    ) -> Result<(), Failure> {
+        let sent = match frame {
+            Some(Err(error)) => return Err(Failure::UpstreamCut(error)),
+            Some(Ok(Frame::Data(data))) => {
+                let length = data.len() as u64;
+                self.record.sent += length;
+                let left = owed.map(|owed| owed.saturating_sub(length));
+                let end = left == Some(0);
+                state.response = if end {
+                    Response::Ended
+                } else {
+                    Response::Body(left)
+                };
+                self.downstream.send_data(data, end)
+            }
+            Some(Ok(Frame::Trailers(trailers))) => {
+                state.response = Response::Ended;
+                if let Some(status) = grpc_status_in(&trailers) {
+                    self.record.grpc_status = Some(status);
+                }
+                if self.keep_trailers {
+                    self.record.response_trailers = Some(trailers.clone());
+                }
+                if self.trailers.1 {
+                    self.downstream.send_trailers(trailers)
+                } else {
+                    self.downstream.send_data(Bytes::new(), true)
+                }
+            }
+            None => {
+                state.response = Response::Ended;
+                self.downstream.send_data(Bytes::new(), true)
+            }
+        };
+        sent.map_err(Failure::ClientGone)
+    }
+}
+
+/// Where a transfer stands.
+struct State {
+    request: Request,
+    response: Response,
+    touched: bool,
+    moved: bool,
+}
+
+/// `grpc-status` of a head or trailers.
+fn grpc_status_in(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// Waits for `work` within the exchange's time limits, and as long as the client is there.
+///
+/// # Errors
+/// [`Failure::Timeout`] or [`Failure::ClientGone`]; those of `work` are its own.
+pub async fn within<D: Downstream, T>(
+    downstream: &mut D,
+    deadlines: &Deadlines,
+    timer: &mut LazyTimer,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let mut work = std::pin::pin!(work);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        if let Poll::Ready(gone) = downstream.poll_gone(cx) {
+            return Poll::Ready(Err(Failure::ClientGone(gone)));
+        }
+        deadlines
+            .poll(timer, cx)
+            .map(|timer: Timer| Err(Failure::Timeout(timer)))
+    })
+    .await
+}

@@ -1,0 +1,131 @@
+//! Replies that the proxy makes itself: failures, redirects, direct responses.
+//!
+//! Holds: a gRPC client gets its error as `grpc-status` in a 200 (gRPC over HTTP/2, "Responses"); a HEAD gets no body;
+//! a request body that was not read leaves the connection closed or drained by the codec.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+use crate::exchange::{BodyLength, Downstream, ResponseHead, StreamError};
+use crate::failure::{Failure, grpc_status};
+use crate::observe::ExchangeRecord;
+
+/// A complete reply.
+#[derive(Debug)]
+pub struct Reply {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers beyond content type and length.
+    pub headers: HeaderMap,
+    /// Body, `text/plain`.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// The reply to a failure, as an HTTP client reads it, and as a gRPC client does.
+    pub fn to_failure(failure: &Failure, grpc: bool) -> Self {
+        let said = failure.said();
+        let mut headers = HeaderMap::new();
+        if matches!(failure, Failure::Overflow(_)) {
+            headers.insert(
+                HeaderName::from_static("x-envoy-overloaded"),
+                HeaderValue::from_static("true"),
+            );
+        }
+        let reply = Self {
+            status: said.status,
+            headers,
+            body: Bytes::from(said.body.into_owned()),
+        };
+        if grpc { reply.for_grpc() } else { reply }
+    }
+
+    /// The same reply as a gRPC client reads it: its status and body as `grpc-status` and `grpc-message` of a 200.
+    pub fn for_grpc(self) -> Self {
+        let Self {
+            status,
+            mut headers,
+            body,
+        } = self;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_status(status))));
+        if !body.is_empty()
+            && let Ok(message) = HeaderValue::from_maybe_shared(percent_encoded(&body))
+        {
+            headers.insert("grpc-message", message);
+        }
+        Self {
+            status: StatusCode::OK,
+            headers,
+            body: Bytes::new(),
+        }
+    }
+
+    /// Adds content type and length; HTTP/2 needs no word for an empty body.
+    pub fn complete(&mut self, http2: bool) {
+        let grpc = self.headers.contains_key("grpc-status");
+        if !self.body.is_empty() {
+            self.headers
+                .insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+            self.headers
+                .entry(header::CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("text/plain"));
+        } else if !grpc && !http2 && !self.status.is_informational() && self.status != StatusCode::NO_CONTENT
+        {
+            self.headers
+                .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    }
+
+    /// Sends the reply and enters it into the record.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub fn send<D: Downstream>(
+        self,
+        downstream: &mut D,
+        method: &Method,
+        record: &mut ExchangeRecord,
+    ) -> Result<(), StreamError> {
+        record.status = Some(self.status.as_u16());
+        let headless = *method == Method::HEAD || self.body.is_empty();
+        let body = if headless {
+            BodyLength::None
+        } else {
+            BodyLength::Exact(self.body.len() as u64)
+        };
+        downstream.send_head(ResponseHead {
+            status: self.status,
+            headers: self.headers,
+            body,
+            version: Version::HTTP_11,
+        })?;
+        if !headless {
+            record.sent += self.body.len() as u64;
+            downstream.send_data(self.body, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the request is gRPC: content type `application/grpc`, alone or with a suffix.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes()
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"))
+    })
+}
+
+/// gRPC's `Percent-Encoded` for `grpc-message`.
+fn percent_encoded(message: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(message.len());
+    for byte in message {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => out.push(*byte),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    Bytes::from(out)
+}

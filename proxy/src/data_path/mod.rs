@@ -1,0 +1,21 @@
+//! The life of a connection, of a request and of a tunnel, as lists of steps without feature logic.
+//!
+//! `connection` takes an accepted socket to its filter chain; `http` runs an HTTP connection; `request` lists the steps
+//! of one request; `forward` moves its bytes; `tunnel` is the life of an L4 connection. Every decision is asked of
+//! `remora-model`; everything that can go wrong is a [`Failure`](crate::failure::Failure).
+
+mod client_certificate;
+mod connection;
+mod deadlines;
+mod forward;
+mod forwarded_for;
+mod http;
+mod local_reply;
+mod mutation;
+mod request;
+mod request_head;
+mod response_head;
+mod target;
+mod tunnel;
+
+pub use connection::{Accepted, serve_connection};

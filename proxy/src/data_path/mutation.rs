@@ -1,0 +1,187 @@
+//! What a route does to the heads of its request and response: header mutations, host and path, the router's own
+//! headers, the hash for consistent balancing.
+//!
+//! Holds: Envoy's order: mutations, then host, then path, then what the router says about itself.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::{HeaderName, SET_COOKIE};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderValue};
+use remora_model::endpoint::Endpoint;
+use remora_model::log::Format;
+use remora_model::route::{Forward, HashPolicy, HashSource, HostRewrite, Render, request_hash};
+
+use super::request::facts;
+use super::target::Chosen;
+use crate::exchange::RequestHead;
+use crate::observe::ExchangeRecord;
+use crate::observe::values::{self, Values};
+
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+
+/// Prints the formats of header values over what is known of the exchange so far.
+struct Printer<'a> {
+    record: &'a ExchangeRecord,
+    request: Option<&'a HeaderMap>,
+    response: Option<&'a HeaderMap>,
+}
+
+impl Render for Printer<'_> {
+    fn render(&self, format: &Format) -> Option<HeaderValue> {
+        let Format::Text { pieces, .. } = format else {
+            return None;
+        };
+        let values = Values {
+            record: self.record,
+            request_headers: self.request,
+            response_headers: self.response,
+            response_trailers: None,
+        };
+        let text = values::render_text(pieces, &values);
+        HeaderValue::from_str(&text).ok()
+    }
+}
+
+/// Makes the request's head what the upstream gets.
+pub fn request(
+    head: &mut RequestHead,
+    forward: &Forward,
+    chosen: &Chosen,
+    timeout: Option<Duration>,
+    record: &ExchangeRecord,
+) {
+    if chosen.mutates_request() {
+        // The operators see the headers as they were.
+        let before = head.headers.clone();
+        let printer = Printer {
+            record,
+            request: Some(&before),
+            response: None,
+        };
+        chosen.decision().mutate_request(&mut head.headers, &printer);
+    }
+    if !matches!(forward.host, HostRewrite::Endpoint) {
+        let host = chosen
+            .weighted()
+            .and_then(|entry| entry.host_rewrite.clone())
+            .or_else(|| forward.host.apply(&facts(head, record), None));
+        rewrite_host(head, forward, host);
+    }
+    if let Some(rewritten) = forward
+        .path
+        .apply(&chosen.route.criteria.path, head.path.as_str())
+        && let Ok(path) = PathAndQuery::try_from(rewritten)
+    {
+        if !head.headers.contains_key(&ORIGINAL_PATH)
+            && let Ok(original) = HeaderValue::from_str(head.path.as_str())
+        {
+            head.headers.insert(ORIGINAL_PATH, original);
+        }
+        head.path = path;
+    }
+    if let Some(timeout) = timeout {
+        head.headers
+            .insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.as_millis() as u64));
+    }
+    if chosen.virtual_host.include_attempt_count {
+        head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(1));
+    }
+}
+
+/// `auto_host_rewrite`: the host is known only when the endpoint is.
+pub fn endpoint_host(head: &mut RequestHead, forward: &Forward, endpoint: &Endpoint) {
+    if matches!(forward.host, HostRewrite::Endpoint)
+        && let Some(name) = endpoint.spec.hostname.as_deref()
+    {
+        rewrite_host(head, forward, HeaderValue::from_str(name).ok());
+    }
+}
+
+fn rewrite_host(head: &mut RequestHead, forward: &Forward, host: Option<HeaderValue>) {
+    let Some(authority) = host.and_then(|host| Authority::try_from(host.as_bytes()).ok()) else {
+        return;
+    };
+    if forward.append_x_forwarded_host
+        && let Some(before) = &head.authority
+        && let Ok(before) = HeaderValue::from_str(before.as_str())
+    {
+        head.headers.append(FORWARDED_HOST, before);
+    }
+    if let Some(before) = &head.authority
+        && *before != authority
+        && let Ok(before) = HeaderValue::from_str(before.as_str())
+    {
+        head.headers.insert(ORIGINAL_HOST, before);
+    }
+    head.authority = Some(authority);
+}
+
+/// Applies the route's response mutations.
+pub fn response(
+    headers: &mut HeaderMap,
+    chosen: &Chosen,
+    record: &ExchangeRecord,
+    request_headers: Option<&HeaderMap>,
+) {
+    if chosen.mutates_response() {
+        let before = headers.clone();
+        let printer = Printer {
+            record,
+            request: request_headers,
+            response: Some(&before),
+        };
+        chosen.decision().mutate_response(headers, &printer);
+    }
+}
+
+/// The request's hash, and the cookie that its response is to set.
+pub fn hash(
+    forward: &Forward,
+    head: &RequestHead,
+    record: &ExchangeRecord,
+    rng: &mut fastrand::Rng,
+) -> (Option<u64>, Option<HeaderValue>) {
+    if forward.hash_policies.is_empty() {
+        return (None, None);
+    }
+    let source = Some(record.client.ip());
+    let found = request_hash(&forward.hash_policies, &facts(head, record), source, || {
+        rng.u64(..)
+    });
+    let cookie = found
+        .cookie
+        .and_then(|cookie| HeaderValue::try_from(cookie.header()).ok());
+    (found.hash, cookie)
+}
+
+/// Adds the cookie that a hash policy asked for.
+pub fn set_cookie(headers: &mut HeaderMap, cookie: &Option<HeaderValue>) {
+    if let Some(cookie) = cookie {
+        headers.append(SET_COOKIE, cookie.clone());
+    }
+}
+
+/// The hash of a client's address, for tunnels.
+pub fn address_hash(address: IpAddr) -> Option<u64> {
+    let by_address = [HashPolicy {
+        source: HashSource::SourceAddress,
+        terminal: true,
+    }];
+    let head = HeaderMap::new();
+    let facts = remora_model::route::RequestFacts {
+        method: &http::Method::CONNECT,
+        scheme: "",
+        authority: "",
+        path_and_query: "",
+        headers: &head,
+        downstream_tls: false,
+        internal: false,
+    };
+    request_hash(&by_address, &facts, Some(address), || 0).hash
+}

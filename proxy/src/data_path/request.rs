@@ -1,0 +1,457 @@
+//! The life of a request, step by step: make its head canonical, choose its route, carry out a redirect or a direct
+//! response, or choose an endpoint, take a connection, forward, and try once more if it is proven that nothing was
+//! processed. At its end one record says everything.
+//!
+//! Holds: the world is pinned only while decisions are made; no feature logic stands here.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, StatusCode};
+use remora_model::cluster::Cluster;
+use remora_model::listener::{HttpManager, Routes};
+use remora_model::route::{Action, Asked, Forward, Outcome, RequestFacts, RouteTable};
+
+use super::deadlines::{Deadlines, LazyTimer};
+use super::forward::{Cut, Transfer, within};
+use super::http::HttpContext;
+use super::local_reply::{Reply, is_grpc};
+use super::target::{self, Chosen};
+use super::{mutation, request_head, response_head};
+use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
+use crate::failure::{Failure, Limit};
+use crate::observe::ExchangeRecord;
+use crate::upstream::{Acquire, Lease, Protocol, UpstreamExchange};
+
+/// How often a request may be sent again because a reused connection had died before anything was processed.
+const REUSE_RETRIES: u32 = 3;
+
+/// One request on a connection.
+pub struct Exchange<'a, D> {
+    context: &'a Rc<HttpContext>,
+    manager: &'a HttpManager,
+    downstream: &'a mut D,
+    timer: &'a mut LazyTimer,
+    record: ExchangeRecord,
+    request_id: Option<HeaderValue>,
+    /// The route, once there is one: its mutations hold for our own replies too.
+    chosen: Option<Chosen>,
+}
+
+/// What a request needs on its way to an endpoint.
+struct Journey<'a> {
+    cluster: &'a Arc<Cluster>,
+    forward: &'a Forward,
+    chosen: &'a Chosen,
+    hash: Option<u64>,
+    protocol: Protocol,
+    cookie: Option<HeaderValue>,
+    deadlines: Deadlines,
+    response_limit: Option<Duration>,
+    /// A new connection, not a reused one.
+    fresh: bool,
+}
+
+/// What a matcher may look at.
+pub fn facts<'h>(head: &'h RequestHead, record: &ExchangeRecord) -> RequestFacts<'h> {
+    let connect = head.method == Method::CONNECT && head.upgrade.is_none();
+    RequestFacts {
+        method: &head.method,
+        scheme: head.scheme.as_ref().map_or("http", |scheme| scheme.as_str()),
+        authority: head.authority.as_ref().map_or("", |authority| authority.as_str()),
+        path_and_query: if connect { "" } else { head.path.as_str() },
+        headers: &head.headers,
+        downstream_tls: record.connection.tls.is_some(),
+        internal: false,
+    }
+}
+
+impl<'a, D: Downstream> Exchange<'a, D> {
+    /// A request whose head has just arrived.
+    pub fn new(
+        context: &'a Rc<HttpContext>,
+        manager: &'a HttpManager,
+        downstream: &'a mut D,
+        timer: &'a mut LazyTimer,
+    ) -> Self {
+        let record = ExchangeRecord::new(Rc::clone(&context.record), Instant::now());
+        Self {
+            context,
+            manager,
+            downstream,
+            timer,
+            record,
+            request_id: None,
+            chosen: None,
+        }
+    }
+
+    /// Serves it to its end.
+    pub async fn serve(mut self, mut head: RequestHead) {
+        let _active = self.context.request_begins(&head);
+        let grpc = is_grpc(&head.headers);
+        if let Err(cut) = self.steps(&mut head).await {
+            self.fail(&cut, &head, grpc).await;
+        }
+        self.flush().await;
+        self.record.ended = Some(self.record.started.elapsed());
+        if self.context.keeps_headers(self.manager) {
+            self.record.request_headers = Some(std::mem::take(&mut head.headers));
+        }
+        self.context.request_ended(self.manager, &self.record);
+    }
+
+    /// All steps; what they answer is sent, what fails is returned.
+    async fn steps(&mut self, head: &mut RequestHead) -> Result<(), Cut> {
+        let worker = &self.context.worker;
+        worker.with_rng(|rng| {
+            request_head::prepare(head, self.manager, &self.context.record, &mut self.record, rng)
+        })?;
+        self.request_id = head.headers.get(request_head::X_REQUEST_ID).cloned();
+        let world = worker.world();
+        self.record.generation = world.generation;
+        let table = match &self.manager.routes {
+            Routes::Inline(table) => Arc::clone(table),
+            Routes::Dynamic(id) => Arc::clone(world.route_table(*id).ok_or(Failure::RoutesNotReady)?),
+        };
+        let Some(chosen) = self.choose(&table, head)? else {
+            return Ok(());
+        };
+        self.chosen = Some(chosen.clone());
+        let route = Arc::clone(&chosen.route);
+        let forward = match &route.action {
+            Action::Forward(forward) => forward,
+            Action::Redirect(redirect) => {
+                let facts = facts(head, &self.record);
+                let asked = Asked {
+                    scheme: facts.scheme,
+                    authority: facts.authority,
+                    path_and_query: facts.path_and_query,
+                };
+                let location = redirect.location(&route.criteria.path, &asked);
+                return self.redirect(redirect.status, location, head);
+            }
+            Action::Respond(answer) => {
+                self.record.details = "direct_response".into();
+                self.context.cells.http.rq_direct_response.one();
+                let reply = Reply {
+                    status: answer.status,
+                    headers: Default::default(),
+                    body: answer.body.clone(),
+                };
+                let reply = if is_grpc(&head.headers) {
+                    reply.for_grpc()
+                } else {
+                    reply
+                };
+                return self.reply(reply, head);
+            }
+        };
+        self.context.cells.http.rq_total.one();
+        let cluster = target::cluster_of(&forward.cluster, chosen.weighted(), &head.headers, &world);
+        drop(world);
+        let cluster = cluster.ok_or_else(|| {
+            self.context.cells.http.no_cluster.one();
+            target::cluster_missing(forward)
+        })?;
+        self.record.cluster = Some(Arc::clone(&cluster.config));
+        self.forward(&cluster, forward, &chosen, head).await
+    }
+
+    /// The route; `None` if the request is already answered.
+    fn choose(&mut self, table: &Arc<RouteTable>, head: &RequestHead) -> Result<Option<Chosen>, Cut> {
+        let facts = facts(head, &self.record);
+        match self.context.worker.with_rng(|rng| table.decide(&facts, rng)) {
+            Outcome::Taken(decision) => {
+                let chosen = Chosen::new(table, &decision);
+                self.record.route = Some(Arc::clone(&chosen.route));
+                self.record.virtual_host = Some(Arc::clone(&chosen.virtual_host));
+                Ok(Some(chosen))
+            }
+            Outcome::RedirectToTls(_) => {
+                let host = facts
+                    .authority
+                    .rsplit_once(':')
+                    .map_or(facts.authority, |(host, _)| host);
+                let location = format!("https://{host}{}", facts.path_and_query);
+                self.redirect(StatusCode::MOVED_PERMANENTLY, location, head)?;
+                Ok(None)
+            }
+            Outcome::NoVirtualHost | Outcome::NoRoute(_) => {
+                self.context.cells.http.no_route.one();
+                Err(Failure::NoRoute.into())
+            }
+        }
+    }
+
+    fn redirect(&mut self, status: StatusCode, location: String, head: &RequestHead) -> Result<(), Cut> {
+        self.record.details = "direct_response".into();
+        self.context.cells.http.rq_redirect.one();
+        let mut reply = Reply {
+            status,
+            headers: Default::default(),
+            body: Default::default(),
+        };
+        if let Ok(location) = HeaderValue::try_from(location) {
+            reply.headers.insert(http::header::LOCATION, location);
+        }
+        self.reply(reply, head)
+    }
+
+    /// Sends a reply of our own.
+    fn reply(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
+        reply.complete(head.version == http::Version::HTTP_2);
+        if let Some(chosen) = &self.chosen {
+            mutation::response(&mut reply.headers, chosen, &self.record, Some(&head.headers));
+        }
+        response_head::finish(&mut reply.headers, self.manager, self.request_id.as_ref());
+        if self.context.keeps_headers(self.manager) {
+            self.record.response_headers = Some(reply.headers.clone());
+        }
+        reply
+            .send(self.downstream, &head.method, &mut self.record)
+            .map_err(|gone| Failure::ClientGone(gone).into())
+    }
+
+    /// Endpoint, connection, transfer; again while it is proven that nothing was processed.
+    async fn forward(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        forward: &Forward,
+        chosen: &Chosen,
+        head: &mut RequestHead,
+    ) -> Result<(), Cut> {
+        self.check_upgrade(forward, head)?;
+        self.answer_expectation(head)?;
+        let (deadlines, response_limit) =
+            target::deadlines(self.manager, forward, &mut head.headers, self.record.started);
+        let (hash, cookie) = self
+            .context
+            .worker
+            .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
+        mutation::request(head, forward, chosen, response_limit, &self.record);
+        let _in_flight = InFlight::begin(cluster)?;
+        let cells = self.context.worker.counters.cluster(&cluster.config);
+        let http2 = head.version == http::Version::HTTP_2;
+        let protocol = Protocol::towards(cluster.config.http.protocol, http2);
+        let mut journey = Journey {
+            cluster,
+            forward,
+            chosen,
+            hash,
+            protocol,
+            cookie,
+            deadlines,
+            response_limit,
+            fresh: false,
+        };
+        loop {
+            self.record.attempts += 1;
+            let (cut, unprocessed) = match self.attempt(&mut journey, head).await {
+                Ok(()) => {
+                    self.record.details = "via_upstream".into();
+                    if self.record.attempts > 1 {
+                        cells.traffic.upstream_rq_retry_success.one();
+                    }
+                    return Ok(());
+                }
+                Err(failed) => failed,
+            };
+            let again = unprocessed && !cut.head_sent && !cut.request_touched;
+            if !again || self.record.attempts > REUSE_RETRIES {
+                return Err(cut);
+            }
+            journey.fresh = true;
+            cells.traffic.upstream_rq_retry.one();
+            cells.traffic.upstream_rq_reuse_race_retried.one();
+        }
+    }
+
+    /// One attempt; a failure comes with whether it is proven that the endpoint processed nothing.
+    async fn attempt(
+        &mut self,
+        journey: &mut Journey<'_>,
+        head: &mut RequestHead,
+    ) -> Result<(), (Cut, bool)> {
+        let lease = self
+            .lease(journey, head)
+            .await
+            .map_err(|failure| (Cut::from(failure), false))?;
+        let reused = lease.record().reused;
+        self.record.upstream = Some(lease.record().clone());
+        let worker = &self.context.worker;
+        let mut upstream = UpstreamExchange::begin(worker, journey.cluster, lease, head)
+            .map_err(|(error, unprocessed)| (Cut::from(Failure::UpstreamReset(error)), unprocessed))?;
+        let (manager, request_id) = (self.manager, self.request_id.as_ref());
+        let (chosen, cookie) = (journey.chosen, &journey.cookie);
+        let keep = self.context.keeps_headers(manager);
+        let transfer = Transfer {
+            downstream: &mut *self.downstream,
+            upstream: &mut upstream,
+            deadlines: &mut journey.deadlines,
+            timer: &mut *self.timer,
+            context: self.context,
+            record: &mut self.record,
+            response_limit: journey.response_limit,
+            keep_trailers: keep,
+            trailers: target::trailers(manager, journey.cluster, head.version, journey.protocol),
+        };
+        let outcome = transfer
+            .run(head.body, head.upgrade.is_some(), |response, record| {
+                response_head::from_upstream(response, record.started.elapsed(), head.upgrade.as_deref());
+                mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
+                mutation::set_cookie(&mut response.headers, cookie);
+                response_head::finish(&mut response.headers, manager, request_id);
+                if keep {
+                    record.response_headers = Some(response.headers.clone());
+                }
+            })
+            .await;
+        match outcome {
+            Ok(()) => {
+                upstream.finish(&self.record);
+                Ok(())
+            }
+            Err(cut) => {
+                let unprocessed = upstream.proves_unprocessed(&cut.failure, reused, &head.method);
+                upstream.fail(&cut.failure, &self.record);
+                Err((cut, unprocessed))
+            }
+        }
+    }
+
+    /// Endpoint and connection.
+    async fn lease(&mut self, journey: &Journey<'_>, head: &mut RequestHead) -> Result<Lease, Failure> {
+        let worker = &self.context.worker;
+        let cluster = journey.cluster;
+        let destination = Some(self.context.record.local);
+        let endpoint = target::endpoint_of(worker, cluster, journey.hash, destination, Some(&head.headers))
+            .inspect_err(|_| {
+            let cells = worker.counters.cluster(&cluster.config);
+            cells.traffic.upstream_cx_none_healthy.one();
+        })?;
+        mutation::endpoint_host(head, journey.forward, &endpoint);
+        let http = &cluster.config.http;
+        let protocol = journey.protocol;
+        let server_name = head
+            .authority
+            .as_ref()
+            .filter(|_| http.auto_sni)
+            .map(|authority| authority.host());
+        let alpn = target::upstream_alpn(self.manager, protocol);
+        let wanted = Acquire {
+            cluster,
+            endpoint: &endpoint,
+            protocol,
+            server_name,
+            alpn,
+            fresh: journey.fresh,
+        };
+        let acquire = worker.pools.acquire(worker, wanted);
+        let outcome = within(self.downstream, &journey.deadlines, self.timer, acquire).await;
+        outcome.and_then(|lease| lease).inspect_err(|failure| {
+            if let Failure::Connect(failure) = failure {
+                self.record.transport_failure = Some(failure.reason().into_owned());
+            }
+        })
+    }
+
+    /// Tells a client that waits for it to send its body, unless that is the upstream's business
+    /// (`proxy_100_continue`).
+    fn answer_expectation(&mut self, head: &mut RequestHead) -> Result<(), Failure> {
+        if !head.expects_continue || self.manager.proxy_100_continue {
+            return Ok(());
+        }
+        head.expects_continue = false;
+        head.headers.remove(http::header::EXPECT);
+        let go_on = ResponseHead {
+            status: StatusCode::CONTINUE,
+            headers: Default::default(),
+            body: BodyLength::None,
+            version: http::Version::HTTP_11,
+        };
+        self.downstream
+            .send_informational(go_on)
+            .map_err(Failure::ClientGone)
+    }
+
+    /// Refuses an upgrade that neither the route nor the connection manager enables.
+    fn check_upgrade(&self, forward: &Forward, head: &RequestHead) -> Result<(), Failure> {
+        let wanted = match &head.upgrade {
+            Some(token) => token.as_ref(),
+            None if head.method == Method::CONNECT => "connect",
+            None => return Ok(()),
+        };
+        let said = |upgrades: &[(Box<str>, bool)]| {
+            upgrades
+                .iter()
+                .find(|(token, _)| token.eq_ignore_ascii_case(wanted))
+                .map(|(_, enabled)| *enabled)
+        };
+        let allowed = said(&forward.upgrades)
+            .or_else(|| said(&self.manager.upgrades))
+            .unwrap_or(false);
+        if !allowed {
+            return Err(Failure::UpgradeRefused);
+        }
+        self.context.cells.http.downstream_cx_upgrades_total.one();
+        Ok(())
+    }
+
+    /// Answers a failure, or cuts a response that was already begun.
+    async fn fail(&mut self, cut: &Cut, head: &RequestHead, grpc: bool) {
+        let said = cut.failure.said();
+        self.record.flags.push(said.flag);
+        self.record.details = said.details;
+        self.record.failure = Some(cut.failure.sentence());
+        self.context.count_failure(&cut.failure);
+        if cut.head_sent || matches!(cut.failure, Failure::ClientGone(_)) {
+            if self.context.record.multiplexed {
+                // What was given leaves first: a reset takes back what the connection has not written.
+                tokio::task::yield_now().await;
+            }
+            self.downstream.reset(h2::Reason::INTERNAL_ERROR);
+            return;
+        }
+        if cut.failure.closes_connection() || head.method == Method::CONNECT {
+            self.downstream.set_close();
+        }
+        // A client that is gone by now hears no answer.
+        let _ = self.reply(Reply::to_failure(&cut.failure, grpc), head);
+    }
+
+    /// What was answered leaves, as long as the client takes it.
+    async fn flush(&mut self) {
+        let limit = self
+            .manager
+            .timeouts
+            .stream_idle
+            .unwrap_or(Duration::from_secs(300));
+        let flushed = poll_fn(|cx| self.downstream.poll_flush(cx));
+        // A client that takes nothing loses its connection afterwards.
+        let _ = tokio::time::timeout(limit, flushed).await;
+    }
+}
+
+/// A request in flight to a cluster (`max_requests`).
+struct InFlight(Arc<Cluster>);
+
+impl InFlight {
+    fn begin(cluster: &Arc<Cluster>) -> Result<Self, Failure> {
+        let before = cluster.live.requests.fetch_add(1, Ordering::Relaxed);
+        let this = Self(Arc::clone(cluster));
+        if before >= cluster.config.thresholds[0].max_requests {
+            return Err(Failure::Overflow(Limit::Requests));
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.live.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,277 @@
+//! Which cluster, endpoint and time limits does a routed request get?
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, StatusCode};
+use remora_model::cluster::{Cluster, Discovery, PickFacts, Unpickable};
+use remora_model::endpoint::Endpoint;
+use remora_model::filter::HttpFilter;
+use remora_model::listener::HttpManager;
+use remora_model::route::{
+    Action, ClusterChoice, Decision, Forward, HeaderMutationPair, Route, RouteTable, StreamDuration,
+    VirtualHost, WeightedCluster,
+};
+use remora_model::snapshot::ClusterId;
+
+use super::deadlines::Deadlines;
+use crate::failure::{ConnectFailure, Failure};
+use crate::upstream::Protocol;
+use crate::worker::{Worker, World};
+
+/// A decision that outlives the world it was made in: only the parts that the exchange needs.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// The table.
+    pub table: Arc<RouteTable>,
+    /// The virtual host.
+    pub virtual_host: Arc<VirtualHost>,
+    /// The route.
+    pub route: Arc<Route>,
+    weighted: Option<usize>,
+}
+
+impl Chosen {
+    /// Keeps what a decision over `table` said.
+    pub fn new(table: &Arc<RouteTable>, decision: &Decision<'_>) -> Self {
+        let weighted = match (&decision.route.action, decision.weighted) {
+            (Action::Forward(forward), Some(drawn)) => match &forward.cluster {
+                ClusterChoice::Weighted(all) => {
+                    all.entries.iter().position(|entry| std::ptr::eq(entry, drawn))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        Self {
+            table: Arc::clone(table),
+            virtual_host: Arc::clone(decision.virtual_host),
+            route: Arc::clone(decision.route),
+            weighted,
+        }
+    }
+
+    /// The decision, borrowed again.
+    pub fn decision(&self) -> Decision<'_> {
+        Decision {
+            table: &self.table,
+            virtual_host: &self.virtual_host,
+            route: &self.route,
+            weighted: self.weighted(),
+        }
+    }
+
+    /// Whether any level has request mutations.
+    pub fn mutates_request(&self) -> bool {
+        self.levels().any(|pair| !pair.request.is_empty())
+    }
+
+    /// Whether any level has response mutations.
+    pub fn mutates_response(&self) -> bool {
+        self.levels().any(|pair| !pair.response.is_empty())
+    }
+
+    fn levels(&self) -> impl Iterator<Item = &HeaderMutationPair> {
+        let fixed = [
+            &self.table.headers,
+            &self.virtual_host.headers,
+            &self.route.headers,
+        ];
+        fixed
+            .into_iter()
+            .chain(self.weighted().map(|entry| &entry.headers))
+    }
+
+    /// The entry of `weighted_clusters` that was drawn.
+    pub fn weighted(&self) -> Option<&WeightedCluster> {
+        match &self.route.action {
+            Action::Forward(forward) => match &forward.cluster {
+                ClusterChoice::Weighted(all) => all.entries.get(self.weighted?),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// The cluster that a choice names. A header names it as text, which only the control side can turn into an id, so it
+/// is looked for among the names of the world.
+pub fn cluster_of(
+    choice: &ClusterChoice,
+    weighted: Option<&WeightedCluster>,
+    headers: &HeaderMap,
+    world: &World,
+) -> Option<Arc<Cluster>> {
+    let by_id = |id: ClusterId| world.cluster(id).map(Arc::clone);
+    match choice {
+        ClusterChoice::One(id) => by_id(*id),
+        ClusterChoice::Weighted(_) => by_id(weighted?.cluster),
+        ClusterChoice::Header(name) => {
+            let wanted = headers.get(name)?.to_str().ok()?;
+            world
+                .clusters
+                .iter()
+                .find(|(_, cluster)| *cluster.config.name == *wanted)
+                .map(|(_, c)| Arc::clone(c))
+        }
+    }
+}
+
+/// An endpoint of the cluster for a connection that wanted to go to `destination`.
+///
+/// # Errors
+/// [`Failure::NoHealthyUpstream`], or an original destination that is not usable.
+pub fn endpoint_of(
+    worker: &Worker,
+    cluster: &Cluster,
+    hash: Option<u64>,
+    destination: Option<SocketAddr>,
+    headers: Option<&HeaderMap>,
+) -> Result<Arc<Endpoint>, Failure> {
+    match worker.with_rng(|rng| {
+        cluster
+            .pick(&PickFacts { hash }, rng)
+            .map(|pick| Arc::clone(pick.endpoint))
+    }) {
+        Ok(endpoint) => Ok(endpoint),
+        Err(Unpickable::OriginalDestination) => {
+            let Discovery::OriginalDestination(settings) = &cluster.config.discovery else {
+                return Err(Failure::NoHealthyUpstream);
+            };
+            let named = settings
+                .header
+                .as_ref()
+                .zip(headers)
+                .and_then(|(name, headers)| headers.get(name)?.to_str().ok()?.parse::<SocketAddr>().ok());
+            let missing = Failure::Connect(ConnectFailure::Address("no original destination"));
+            let mut address = named.or(destination).ok_or(missing)?;
+            if let Some(port) = settings.port_override {
+                address.set_port(port);
+            }
+            Ok(worker.original_destinations.endpoint(&cluster.config, address))
+        }
+        Err(Unpickable::NoEndpoints | Unpickable::NoneUsable { .. }) => Err(Failure::NoHealthyUpstream),
+    }
+}
+
+/// ALPN names that a filter puts in the place of the cluster's own.
+pub fn upstream_alpn(manager: &HttpManager, protocol: Protocol) -> Option<&[Box<[u8]>]> {
+    let names = manager.filters.iter().find_map(|filter| match filter {
+        HttpFilter::UpstreamAlpn(names) => Some(names),
+        HttpFilter::StripPeerMetadata => None,
+    })?;
+    let names = match protocol {
+        Protocol::Http1 => &names.http11,
+        Protocol::Http2 | Protocol::Alpn => &names.http2,
+    };
+    (!names.is_empty()).then_some(names.as_slice())
+}
+
+/// The time limits of an exchange that starts now, and the response limit to be armed at the request's end.
+pub fn deadlines(
+    manager: &HttpManager,
+    forward: &Forward,
+    headers: &mut HeaderMap,
+    started: Instant,
+) -> (Deadlines, Option<Duration>) {
+    let timeouts = &manager.timeouts;
+    let duration = forward
+        .stream_duration
+        .as_ref()
+        .map_or(timeouts.stream_duration, |said| {
+            stream_duration(said, headers).or(timeouts.stream_duration)
+        });
+    let deadlines = Deadlines {
+        request: timeouts.request.map(|limit| (started + limit, limit)),
+        response: None,
+        stream: duration.map(|limit| (started + limit, limit)),
+        idle: forward.idle_timeout.unwrap_or(timeouts.stream_idle),
+        progress: Some(started),
+    };
+    for name in &ROUTER_HEADERS {
+        headers.remove(name);
+    }
+    (deadlines, forward.timeout)
+}
+
+/// What a trusted hop may say to the router alone; nobody is trusted to, so it only goes no further.
+const ROUTER_HEADERS: [HeaderName; 6] = [
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+];
+
+/// Whether trailers pass: up, and down. HTTP/1 carries them only where `enable_trailers` says so.
+pub fn trailers(
+    manager: &HttpManager,
+    cluster: &Cluster,
+    client: http::Version,
+    upstream: Protocol,
+) -> (bool, bool) {
+    let client = client == http::Version::HTTP_2 || manager.http1.trailers;
+    let upstream = upstream != Protocol::Http1 || cluster.config.http.http1.trailers;
+    (client && upstream, client && upstream)
+}
+
+/// `max_stream_duration` of a route: a gRPC deadline within its maximum, else the fixed one.
+fn stream_duration(said: &StreamDuration, headers: &HeaderMap) -> Option<Duration> {
+    let asked = said.grpc_timeout_max.and_then(|max| {
+        let asked = grpc_timeout(headers)?;
+        let bounded = if max.is_zero() { asked } else { asked.min(max) };
+        Some(bounded.saturating_sub(said.grpc_timeout_offset))
+    });
+    asked.or(said.max).filter(|limit| !limit.is_zero())
+}
+
+/// `grpc-timeout` (gRPC over HTTP/2, "Timeout"): at most eight digits and a unit.
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(n * 3600),
+        "M" => Duration::from_secs(n * 60),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+/// The status of a route whose cluster is not there.
+pub fn cluster_missing(forward: &Forward) -> Failure {
+    let status = forward.cluster_not_found;
+    debug_assert!(
+        status >= StatusCode::BAD_REQUEST,
+        "translation lets only errors through"
+    );
+    Failure::NoCluster(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_timeout_has_digits_and_a_unit() {
+        let of = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", http::HeaderValue::from_static(text));
+            grpc_timeout(&headers)
+        };
+        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(of("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(
+            (of("123456789S"), of("S"), of("5x"), of("")),
+            (None, None, None, None)
+        );
+    }
+}
