@@ -5,13 +5,17 @@
 //! (the life of a connection, a request, a tunnel) over `http1` and `http2` (two codecs, one `exchange` shape) ->
 //! `upstream` (connect, pools). Decisions are pure functions in the `remora-model` crate.
 //! `bootstrap` says what we will do, `control` follows the control plane and publishes snapshots, `worker` runs the
-//! data path, `observe` counts and logs, `admin` answers operators, `drain` ends it, `redirect` lays interception rules.
+//! data path, `observe` counts and logs, `admin` answers operators, `redirect` lays interception rules.
 
 pub mod accept;
 pub mod admin;
 #[doc = include_str!("../DECISIONS.md")]
 pub mod decisions {}
+pub mod bootstrap;
+pub mod control;
+pub mod data_path;
 pub mod exchange;
+pub mod failure;
 pub mod http1;
 pub mod http2;
 pub mod io;
@@ -19,3 +23,5 @@ pub mod observe;
 pub mod redirect;
 pub mod sniff;
 pub mod tls;
+pub mod upstream;
+pub mod worker;

@@ -1,35 +1,81 @@
-//! The program `remora`.
+//! The program `remora`: the command line, and nothing that a library user would miss.
 
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use remora::bootstrap::{self, Arguments, Mode};
+use remora::observe::Observe;
+use remora::observe::logging::Logging;
+use remora::{control, redirect};
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A sidecar proxy that follows Envoy xDS v3
 #[derive(Debug, Parser)]
-#[command(name = "remora", version, about = "A sidecar proxy that follows Envoy xDS v3")]
+#[command(name = "remora", version, args_conflicts_with_subcommands = true)]
 struct CommandLine {
+    #[command(flatten)]
+    serve: Arguments,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "parsed once")]
 enum Command {
     /// Lay, remove or print the rules that send this network namespace's connections through the proxy
-    Redirect(remora::redirect::Arguments),
+    Redirect(redirect::Arguments),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the program's last word, before or without a log"
-)]
 fn main() -> ExitCode {
-    let result = match CommandLine::parse().command {
-        Command::Redirect(arguments) => remora::redirect::run(arguments),
+    let command_line = CommandLine::parse();
+    let outcome = match command_line.command {
+        Some(Command::Redirect(arguments)) => redirect::run(arguments).map_err(anyhow::Error::from),
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "remora", &mut script);
+            std::io::stdout().write_all(&script).map_err(anyhow::Error::from)
+        }
+        None => serve(&command_line.serve),
     };
-    match result {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("remora: {error}");
+            // The program's last word; where even that cannot be written, the exit code speaks.
+            let _ = writeln!(std::io::stderr(), "remora: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    let observe = Arc::new(Observe::default());
+    let logging = Logging::start(&arguments.logging()?)?;
+    for flag in arguments.without_effect.given() {
+        tracing::warn!("{flag} has no effect here");
+    }
+    let read = bootstrap::read(arguments)?;
+    if arguments.mode == Mode::Validate {
+        control::validate(&read.bootstrap)?;
+        let name = arguments
+            .config_path
+            .as_ref()
+            .map_or("(inline)".into(), |path| path.display().to_string());
+        writeln!(std::io::stdout(), "configuration '{name}' OK")?;
+        return Ok(());
+    }
+    let options = bootstrap::options(arguments, read, observe, logging);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(Default::default())?;
+    runtime.block_on(control::run(options))
 }

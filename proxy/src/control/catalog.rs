@@ -1,0 +1,574 @@
+//! The world as the control plane is telling it: what is active, what is warming, and what each part still needs.
+//!
+//! Holds: a part becomes active only when everything it refers to is there or was given up waiting for; its old version
+//! serves meanwhile; a rejected version changes nothing; cached endpoints are used at once by a changed cluster, so no
+//! cluster waits for an assignment that will not come again.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use remora_model::Name;
+use remora_model::cluster::{ClusterConfig, Discovery};
+use remora_model::endpoint::Assignment;
+use remora_model::listener::{ListenAddress, Listener};
+use remora_model::snapshot::{
+    ClusterMark, Edit, Interner, RouteTableId, RouteTableMark, SecretMark, Snapshot,
+};
+use remora_translate::{
+    self as translate, Context, IgnoredFields, LocalFiles, Subscription, SubscriptionKind,
+};
+
+use super::held::{Held, Kind};
+use super::needs::{Need, Needs, User, kind_of, need_of};
+use super::sources::Origin;
+use crate::tls;
+
+/// A part that waits for what it refers to.
+#[derive(Debug)]
+struct Waiting<T> {
+    part: T,
+    needs: Vec<Subscription>,
+}
+
+/// A cluster or a listener under one name.
+#[derive(Debug)]
+struct Slot<T> {
+    /// References of the version in use.
+    active: Option<Vec<Subscription>>,
+    warming: Option<Waiting<T>>,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self {
+            active: None,
+            warming: None,
+        }
+    }
+}
+
+/// A cluster with the endpoints that it brought itself.
+#[derive(Debug)]
+struct NewCluster {
+    config: Arc<ClusterConfig>,
+    own: Option<Arc<Assignment>>,
+}
+
+/// What changed outside the world itself, for the caller to carry out.
+#[derive(Debug)]
+pub enum Effect {
+    /// A listener became active: its sockets may accept.
+    ListenerActive(Name),
+    /// A listener is gone.
+    ListenerGone,
+    /// A cluster is gone.
+    ClusterGone,
+    /// A DNS cluster is to be resolved from now on.
+    Resolve(Name, Discovery),
+    /// A cluster needs no resolving any more.
+    StopResolving(Name),
+}
+
+/// Everything that was told.
+#[derive(Debug)]
+pub struct Catalog {
+    clusters: HashMap<Name, Slot<NewCluster>>,
+    listeners: HashMap<Name, Slot<Listener>>,
+    assignments: HashMap<Need, Arc<Assignment>>,
+    /// What was not heard of in time.
+    given_up: HashSet<Need>,
+    /// References.
+    pub needs: Needs,
+    /// As received.
+    pub held: Held,
+    /// Fields that were set and have no effect, with how often.
+    pub ignored: IgnoredFields,
+    cluster_names: Interner<ClusterMark>,
+    route_table_names: Interner<RouteTableMark>,
+    secret_names: Interner<SecretMark>,
+    edit: Edit,
+    effects: Vec<Effect>,
+}
+
+/// Where a resource comes from.
+#[derive(Debug, Clone)]
+pub struct Arrived<'a> {
+    /// Source.
+    pub source: &'a Origin,
+    /// Name.
+    pub name: &'a Name,
+    /// Version.
+    pub version: &'a Arc<str>,
+    /// Encoded message.
+    pub body: &'a Bytes,
+    /// From the bootstrap.
+    pub is_static: bool,
+}
+
+impl Catalog {
+    /// An empty world.
+    pub fn new() -> Self {
+        Self {
+            clusters: HashMap::new(),
+            listeners: HashMap::new(),
+            assignments: HashMap::new(),
+            given_up: HashSet::new(),
+            needs: Needs::default(),
+            held: Held::default(),
+            ignored: IgnoredFields::default(),
+            cluster_names: Interner::default(),
+            route_table_names: Interner::default(),
+            secret_names: Interner::default(),
+            edit: Edit::new(&Snapshot::default()),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes one resource in.
+    ///
+    /// # Errors
+    /// Why it is rejected, in one line; nothing changed then but the note of the rejection.
+    pub fn accept(
+        &mut self,
+        kind: Kind,
+        arrived: &Arrived<'_>,
+        admit: &mut dyn FnMut(&Listener) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let outcome = match kind {
+            Kind::Cluster => self.accept_cluster(arrived),
+            Kind::Listener => self.accept_listener(arrived, admit),
+            Kind::RouteConfiguration => self.accept_route_table(arrived),
+            Kind::Endpoints => self.accept_endpoints(arrived),
+            Kind::Secret => self.accept_secret(arrived),
+        };
+        match &outcome {
+            Ok(()) => self.held.accept(
+                kind,
+                arrived.name,
+                arrived.version,
+                arrived.body,
+                arrived.is_static,
+            ),
+            Err(reason) => self.held.reject(kind, arrived.name, arrived.version, reason),
+        }
+        outcome
+    }
+
+    /// Takes one resource out. Route tables, endpoints and secrets that are still referred to stay (as Envoy does).
+    pub fn remove(&mut self, kind: Kind, source: &Origin, name: &Name) {
+        if self.held.at(kind, name).is_some_and(|held| held.is_static) {
+            return;
+        }
+        match kind {
+            Kind::Cluster => self.remove_cluster(name),
+            Kind::Listener => self.remove_listener(name),
+            Kind::RouteConfiguration | Kind::Endpoints | Kind::Secret => {
+                let need = need_of(kind, source, name);
+                if self.needs.is_used(&need) {
+                    // The server says that it does not exist: whoever waits for it waits no longer.
+                    self.give_up(kind, source, name);
+                } else {
+                    self.forget(&need);
+                }
+                return;
+            }
+        }
+        self.held.remove(kind, name);
+    }
+
+    /// A resource was not heard of in time: what needs it goes on without.
+    pub fn give_up(&mut self, kind: Kind, source: &Origin, name: &Name) {
+        let need = need_of(kind, source, name);
+        self.given_up.insert(need.clone());
+        self.recheck(&need);
+    }
+
+    /// A DNS cluster was resolved; `None`: nothing could be resolved.
+    pub fn resolved(&mut self, name: &Name, assignment: Option<Assignment>) {
+        if let Some(slot) = self.clusters.get_mut(name)
+            && let Some(waiting) = &mut slot.warming
+        {
+            let empty = || Assignment::empty(Arc::clone(name));
+            waiting.part.own = Some(Arc::new(assignment.unwrap_or_else(empty)));
+            self.warm_cluster(name);
+        } else if let (Some(id), Some(assignment)) = (self.cluster_names.known(name), assignment) {
+            self.edit.set_endpoints(id, Arc::new(assignment));
+        }
+    }
+
+    /// Whether clusters (or listeners) are still waiting for what they refer to, and for what.
+    pub fn warming(&self, kind: Kind) -> Vec<(Name, String)> {
+        let why = |needs: &[Subscription]| {
+            let open = needs.iter().find(|need| !self.is_satisfied(&Need::from(*need)));
+            open.map_or_else(
+                || "its DNS name".to_owned(),
+                |need| format!("{:?} '{}'", need.kind, need.name),
+            )
+        };
+        let mut warming: Vec<(Name, String)> = match kind {
+            Kind::Cluster => self
+                .clusters
+                .iter()
+                .filter_map(|(name, slot)| Some((Arc::clone(name), why(&slot.warming.as_ref()?.needs))))
+                .collect(),
+            Kind::Listener => self
+                .listeners
+                .iter()
+                .filter_map(|(name, slot)| Some((Arc::clone(name), why(&slot.warming.as_ref()?.needs))))
+                .collect(),
+            _ => Vec::new(),
+        };
+        warming.sort_unstable();
+        warming
+    }
+
+    /// How many clusters (or listeners) are warming.
+    pub fn warming_count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Cluster => self
+                .clusters
+                .values()
+                .filter(|slot| slot.warming.is_some())
+                .count(),
+            Kind::Listener => self
+                .listeners
+                .values()
+                .filter(|slot| slot.warming.is_some())
+                .count(),
+            _ => 0,
+        }
+    }
+
+    /// The id of an RDS resource's name, if it was ever seen.
+    pub fn route_table_id(&self, name: &str) -> Option<RouteTableId> {
+        self.route_table_names.known(name)
+    }
+
+    /// Addresses of listeners that are not active yet: their sockets are bound and wait.
+    pub fn warming_addresses(&self) -> HashSet<ListenAddress> {
+        let warming = self.listeners.values().filter_map(|slot| slot.warming.as_ref());
+        warming
+            .flat_map(|waiting| waiting.part.addresses.iter().cloned())
+            .collect()
+    }
+
+    /// The world so far, not yet published.
+    pub fn preview(&self) -> &Snapshot {
+        self.edit.preview()
+    }
+
+    /// The next version of the world, if anything changed, and what is to be done beside publishing it.
+    pub fn finish(&mut self) -> (Option<Arc<Snapshot>>, Vec<Effect>) {
+        let effects = std::mem::take(&mut self.effects);
+        if !self.edit.changed() {
+            return (None, effects);
+        }
+        let fresh = Edit::new(&Snapshot::default());
+        let snapshot = std::mem::replace(&mut self.edit, fresh).finish();
+        self.edit = Edit::new(&snapshot);
+        (Some(Arc::new(snapshot)), effects)
+    }
+
+    fn translated<T>(
+        &mut self,
+        translate: impl FnOnce(&mut Context<'_>) -> Result<T, translate::Rejection>,
+    ) -> Result<T, String> {
+        let mut context = Context {
+            clusters: &mut self.cluster_names,
+            route_tables: &mut self.route_table_names,
+            secrets: &mut self.secret_names,
+            previous: Some(self.edit.preview()),
+            ignored: &mut self.ignored,
+            files: &LocalFiles,
+        };
+        translate(&mut context).map_err(|rejection| rejection.reason())
+    }
+
+    fn accept_cluster(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
+        let new = self.translated(|context| translate::cluster(arrived.body, context))?;
+        let name = Arc::clone(&new.config.name);
+        let user = User::Cluster(Arc::clone(&name));
+        self.needs.add(&user, &new.subscriptions);
+        if matches!(
+            new.config.discovery,
+            Discovery::StrictDns(_) | Discovery::LogicalDns(_)
+        ) {
+            self.effects
+                .push(Effect::Resolve(Arc::clone(&name), new.config.discovery.clone()));
+        } else {
+            self.effects.push(Effect::StopResolving(Arc::clone(&name)));
+        }
+        let part = NewCluster {
+            config: new.config,
+            own: new.assignment,
+        };
+        let slot = self.clusters.entry(Arc::clone(&name)).or_default();
+        let before = slot.warming.replace(Waiting {
+            part,
+            needs: new.subscriptions.clone(),
+        });
+        let active = slot.active.clone().unwrap_or_default();
+        if let Some(before) = before {
+            let kept: Vec<_> = active.into_iter().chain(new.subscriptions).collect();
+            self.release(&user, &before.needs, &kept);
+        }
+        self.warm_cluster(&name);
+        Ok(())
+    }
+
+    /// Activates a warming cluster whose needs are met.
+    fn warm_cluster(&mut self, name: &Name) {
+        let Some(slot) = self.clusters.get(name) else {
+            return;
+        };
+        let Some(waiting) = &slot.warming else { return };
+        let config = &waiting.part.config;
+        let dns = matches!(
+            config.discovery,
+            Discovery::StrictDns(_) | Discovery::LogicalDns(_)
+        );
+        let resolved_before = dns
+            && slot.active.is_some()
+            && self
+                .edit
+                .preview()
+                .cluster(config.id)
+                .is_some_and(|active| same_targets(&active.config.discovery, &config.discovery));
+        let has_endpoints = !dns || waiting.part.own.is_some() || resolved_before;
+        if !has_endpoints
+            || !waiting
+                .needs
+                .iter()
+                .all(|need| self.is_satisfied(&Need::from(need)))
+        {
+            return;
+        }
+        let Some(slot) = self.clusters.get_mut(name) else {
+            return;
+        };
+        let Some(Waiting { part, needs }) = slot.warming.take() else {
+            return;
+        };
+        let before = slot.active.replace(needs.clone());
+        let id = part.config.id;
+        self.edit.set_cluster(Arc::clone(&part.config));
+        let by_eds = needs
+            .iter()
+            .find(|need| need.kind == SubscriptionKind::ClusterLoadAssignment)
+            .and_then(|need| self.assignments.get(&Need::from(need)).cloned());
+        if let Some(assignment) = part.own.or(by_eds) {
+            self.edit.set_endpoints(id, assignment);
+        }
+        self.release(
+            &User::Cluster(Arc::clone(name)),
+            &before.unwrap_or_default(),
+            &needs,
+        );
+    }
+
+    fn remove_cluster(&mut self, name: &Name) {
+        let Some(slot) = self.clusters.remove(name) else {
+            return;
+        };
+        if let Some(id) = self.cluster_names.known(name) {
+            self.edit.remove_cluster(id);
+        }
+        self.effects.push(Effect::StopResolving(Arc::clone(name)));
+        self.effects.push(Effect::ClusterGone);
+        let user = User::Cluster(Arc::clone(name));
+        let warming = slot.warming.map(|waiting| waiting.needs).unwrap_or_default();
+        let all: Vec<_> = slot
+            .active
+            .unwrap_or_default()
+            .into_iter()
+            .chain(warming)
+            .collect();
+        self.release(&user, &all, &[]);
+    }
+
+    fn accept_listener(
+        &mut self,
+        arrived: &Arrived<'_>,
+        admit: &mut dyn FnMut(&Listener) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let new = self.translated(|context| translate::listener(arrived.body, context))?;
+        let mut listener = new.listener;
+        if listener.name.is_empty() {
+            listener.name = Arc::clone(arrived.name);
+        }
+        if let Some(other) = self.edit.preview().listeners.conflict(&listener) {
+            let addresses: Vec<String> = listener.addresses.iter().map(ToString::to_string).collect();
+            return Err(format!(
+                "has duplicate address '{}' as existing listener '{}'",
+                addresses.join(","),
+                other.name
+            ));
+        }
+        admit(&listener)?;
+        let name = Arc::clone(&listener.name);
+        let user = User::Listener(Arc::clone(&name));
+        self.needs.add(&user, &new.subscriptions);
+        let slot = self.listeners.entry(Arc::clone(&name)).or_default();
+        let before = slot.warming.replace(Waiting {
+            part: listener,
+            needs: new.subscriptions.clone(),
+        });
+        let active = slot.active.clone().unwrap_or_default();
+        if let Some(before) = before {
+            let kept: Vec<_> = active.into_iter().chain(new.subscriptions).collect();
+            self.release(&user, &before.needs, &kept);
+        }
+        self.warm_listener(&name);
+        Ok(())
+    }
+
+    fn warm_listener(&mut self, name: &Name) {
+        let ready = self
+            .listeners
+            .get(name)
+            .and_then(|slot| slot.warming.as_ref())
+            .is_some_and(|waiting| {
+                waiting
+                    .needs
+                    .iter()
+                    .all(|need| self.is_satisfied(&Need::from(need)))
+            });
+        let Some(slot) = self.listeners.get_mut(name).filter(|_| ready) else {
+            return;
+        };
+        let Some(Waiting { part, needs }) = slot.warming.take() else {
+            return;
+        };
+        let before = slot.active.replace(needs.clone());
+        self.edit.set_listener(part);
+        self.effects.push(Effect::ListenerActive(Arc::clone(name)));
+        self.release(
+            &User::Listener(Arc::clone(name)),
+            &before.unwrap_or_default(),
+            &needs,
+        );
+    }
+
+    fn remove_listener(&mut self, name: &Name) {
+        let Some(slot) = self.listeners.remove(name) else {
+            return;
+        };
+        self.edit.remove_listener(name);
+        self.effects.push(Effect::ListenerGone);
+        let user = User::Listener(Arc::clone(name));
+        let warming = slot.warming.map(|waiting| waiting.needs).unwrap_or_default();
+        let all: Vec<_> = slot
+            .active
+            .unwrap_or_default()
+            .into_iter()
+            .chain(warming)
+            .collect();
+        self.release(&user, &all, &[]);
+    }
+
+    fn accept_route_table(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
+        let table = self.translated(|context| translate::route_configuration(arrived.body, context))?;
+        let id = self.route_table_names.id(&table.name);
+        self.edit.set_route_table(id, table);
+        self.heard(Kind::RouteConfiguration, arrived);
+        Ok(())
+    }
+
+    fn accept_endpoints(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
+        let assignment = Arc::new(self.translated(|context| translate::endpoints(arrived.body, context))?);
+        let need = need_of(Kind::Endpoints, arrived.source, arrived.name);
+        self.assignments.insert(need.clone(), Arc::clone(&assignment));
+        for user in self.needs.users(&need) {
+            let User::Cluster(name) = user else { continue };
+            if let Some(id) = self.cluster_names.known(&name) {
+                self.edit.set_endpoints(id, Arc::clone(&assignment));
+            }
+        }
+        self.heard(Kind::Endpoints, arrived);
+        Ok(())
+    }
+
+    fn accept_secret(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
+        let translated = self.translated(|context| translate::secret(arrived.body, context))?;
+        tls::check(&translated.secret)?;
+        let id = self.secret_names.id(&translated.secret.name);
+        self.edit.set_secret(id, translated.secret);
+        self.heard(Kind::Secret, arrived);
+        Ok(())
+    }
+
+    /// A referenced resource is there (again).
+    fn heard(&mut self, kind: Kind, arrived: &Arrived<'_>) {
+        let need = need_of(kind, arrived.source, arrived.name);
+        self.given_up.remove(&need);
+        self.recheck(&need);
+    }
+
+    fn recheck(&mut self, need: &Need) {
+        for user in self.needs.users(need) {
+            match user {
+                User::Cluster(name) => self.warm_cluster(&name),
+                User::Listener(name) => self.warm_listener(&name),
+            }
+        }
+    }
+
+    fn is_satisfied(&self, need: &Need) -> bool {
+        if self.given_up.contains(need) {
+            return true;
+        }
+        let world = self.edit.preview();
+        match need.kind {
+            SubscriptionKind::ClusterLoadAssignment => self.assignments.contains_key(need),
+            SubscriptionKind::RouteConfiguration => self
+                .route_table_names
+                .known(&need.name)
+                .is_some_and(|id| world.route_table(id).is_some()),
+            SubscriptionKind::Secret => self
+                .secret_names
+                .known(&need.name)
+                .is_some_and(|id| world.secret(id).is_some()),
+        }
+    }
+
+    fn release(&mut self, user: &User, needs: &[Subscription], kept: &[Subscription]) {
+        for need in self.needs.remove(user, needs, kept) {
+            self.forget(&need);
+        }
+    }
+
+    /// Nobody refers to this resource any more.
+    fn forget(&mut self, need: &Need) {
+        self.given_up.remove(need);
+        let kind = kind_of(need.kind);
+        if self.held.at(kind, &need.name).is_some_and(|held| held.is_static) {
+            return;
+        }
+        match need.kind {
+            SubscriptionKind::ClusterLoadAssignment => {
+                self.assignments.remove(need);
+            }
+            SubscriptionKind::RouteConfiguration => {
+                if let Some(id) = self.route_table_names.known(&need.name) {
+                    self.edit.remove_route_table(id);
+                }
+            }
+            SubscriptionKind::Secret => {
+                if let Some(id) = self.secret_names.known(&need.name) {
+                    self.edit.remove_secret(id);
+                }
+            }
+        }
+        self.held.remove(kind, &need.name);
+    }
+}
+
+/// Whether two DNS clusters resolve the same names.
+fn same_targets(a: &Discovery, b: &Discovery) -> bool {
+    match (a, b) {
+        (Discovery::StrictDns(a), Discovery::StrictDns(b))
+        | (Discovery::LogicalDns(a), Discovery::LogicalDns(b)) => *a.targets == *b.targets,
+        _ => false,
+    }
+}

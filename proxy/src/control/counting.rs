@@ -1,0 +1,90 @@
+//! What the control thread counts, under Envoy's names.
+//!
+//! Endpoint subscriptions are counted with their cluster's type as a whole, not per cluster: ten thousand clusters must
+//! not make fifty thousand series before any is used.
+
+use remora_model::listener::{HttpManager, Routes, Terminal};
+use remora_model::snapshot::RouteTableId;
+
+use super::Control;
+use super::held::Kind;
+use crate::observe::control_metrics::{Subscription, Update};
+
+impl Control {
+    /// Counts what happened to one resource of a type, or to the type as a whole.
+    pub(super) fn count(&self, kind: Kind, name: &str, update: Update<'_>) {
+        let metrics = &self.shared.observe.control;
+        match kind {
+            Kind::Cluster => metrics.update(Subscription::Clusters, update),
+            Kind::Listener => metrics.update(Subscription::Listeners, update),
+            Kind::Secret => metrics.update(Subscription::Secret { name }, update),
+            Kind::RouteConfiguration => {
+                if let Some(manager) = self.manager_of(name) {
+                    metrics.update(
+                        Subscription::Routes {
+                            manager: &manager,
+                            name,
+                        },
+                        update,
+                    );
+                }
+            }
+            Kind::Endpoints => match update {
+                Update::Attempt => metrics.count("cluster_manager.eds.update_attempt", 1),
+                Update::Success { .. } => metrics.count("cluster_manager.eds.update_success", 1),
+                Update::Rejected => metrics.count("cluster_manager.eds.update_rejected", 1),
+                Update::Failure => metrics.count("cluster_manager.eds.update_failure", 1),
+                Update::InitFetchTimeout => metrics.count("cluster_manager.eds.init_fetch_timeout", 1),
+            },
+        }
+    }
+
+    /// Levels that change with each publication.
+    pub(super) fn set_levels(&self) {
+        let metrics = &self.shared.observe.control;
+        let world = self.catalog.preview();
+        let level = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        metrics.set("cluster_manager.active_clusters", level(world.clusters.len()));
+        metrics.set(
+            "cluster_manager.warming_clusters",
+            level(self.catalog.warming_count(Kind::Cluster)),
+        );
+        metrics.set(
+            "listener_manager.total_listeners_active",
+            level(world.listeners.len()),
+        );
+        metrics.set(
+            "listener_manager.total_listeners_warming",
+            level(self.catalog.warming_count(Kind::Listener)),
+        );
+        metrics.set(
+            "listener_manager.workers_started",
+            i64::from(!self.workers.is_empty()),
+        );
+        metrics.set(
+            "control_plane.connected_state",
+            i64::from(self.connected.values().any(Result::is_ok)),
+        );
+        metrics.set(
+            "remora.config_generation",
+            i64::try_from(self.shared.current().generation).unwrap_or(i64::MAX),
+        );
+    }
+
+    /// The `stat_prefix` of a connection manager that takes its routes from this RDS resource.
+    fn manager_of(&self, name: &str) -> Option<String> {
+        let id = self.catalog.route_table_id(name)?;
+        let world = self.catalog.preview();
+        let uses = |manager: &HttpManager, id: RouteTableId| matches!(&manager.routes, Routes::Dynamic(of) if *of == id);
+        world.listeners.iter().find_map(|listener| {
+            listener
+                .chains
+                .iter()
+                .chain(listener.default_chain.as_ref())
+                .find_map(|chain| match &chain.terminal {
+                    Terminal::Http(manager) if uses(manager, id) => Some(manager.stat_prefix.to_string()),
+                    _ => None,
+                })
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! What the admin endpoint may ask of the control thread, and order of it.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use remora_model::listener::ListenAddress;
+use remora_model::snapshot::Snapshot;
+use tokio::sync::mpsc;
+
+use super::SharedControl;
+use super::held::{HeldResource, Kind};
+use super::readiness::Phase;
+use super::run::Order;
+use crate::admin::{
+    BootstrapView, BoundListener, Command, Operator, Readiness, ResourceKind, ResourceState, ResourceView,
+    ServerState, ServerView, UpdateFailure,
+};
+
+/// The control thread as the admin endpoint sees it.
+#[derive(Debug)]
+pub struct Desk {
+    control: SharedControl,
+    orders: mpsc::UnboundedSender<Order>,
+    command_line: serde_json::Value,
+    node: serde_json::Value,
+    concurrency: usize,
+    started: Instant,
+    read: SystemTime,
+}
+
+impl Desk {
+    /// A desk for this control thread.
+    pub fn new(
+        control: SharedControl,
+        orders: mpsc::UnboundedSender<Order>,
+        command_line: serde_json::Value,
+        node: serde_json::Value,
+    ) -> Self {
+        let concurrency = control.borrow().workers.len();
+        Self {
+            control,
+            orders,
+            command_line,
+            node,
+            concurrency,
+            started: Instant::now(),
+            read: SystemTime::now(),
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // After shutdown nobody hears it.
+        let _ = self.orders.send(order);
+    }
+}
+
+impl Operator for Desk {
+    fn readiness(&self) -> Readiness {
+        let control = self.control.borrow();
+        let reason = control.waiting_for();
+        let state = match control.phase {
+            _ if control.failed_health_check => ServerState::Draining,
+            Phase::Clusters if control.heard.is_empty() => ServerState::PreInitializing,
+            Phase::Clusters | Phase::Listeners => ServerState::Initializing,
+            Phase::Live => ServerState::Live,
+            Phase::Draining => ServerState::Draining,
+        };
+        let waiting = |kind| {
+            control
+                .catalog
+                .warming(kind)
+                .into_iter()
+                .map(|(name, _)| name.to_string())
+        };
+        let waiting_for = waiting(Kind::Cluster).chain(waiting(Kind::Listener)).collect();
+        Readiness {
+            state,
+            reason: reason.unwrap_or_default(),
+            waiting_for,
+        }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.control.borrow().shared.current()
+    }
+
+    fn resources(&self, kind: ResourceKind) -> Vec<ResourceView> {
+        let control = self.control.borrow();
+        let held = kind_of(kind);
+        let warming = control.catalog.warming(held);
+        control
+            .catalog
+            .held
+            .of(held)
+            .map(|(name, resource)| {
+                let warms = warming
+                    .binary_search_by(|(candidate, _)| candidate.cmp(name))
+                    .is_ok();
+                view(kind, name, resource, warms)
+            })
+            .collect()
+    }
+
+    fn version(&self, kind: ResourceKind) -> Option<String> {
+        self.control
+            .borrow()
+            .versions
+            .get(&kind_of(kind))
+            .map(ToString::to_string)
+    }
+
+    fn bootstrap(&self) -> Option<BootstrapView> {
+        let body = Bytes::from(self.control.borrow().bootstrap.encoded.clone());
+        Some(BootstrapView {
+            body,
+            last_updated: self.read,
+        })
+    }
+
+    fn bound(&self) -> Vec<BoundListener> {
+        let control = self.control.borrow();
+        let world = control.shared.current();
+        let mut bound = Vec::new();
+        for listener in world.listeners.iter().filter(|listener| listener.bind_to_port) {
+            for address in &listener.addresses {
+                let real = control.sockets.local(address).map(ListenAddress::Socket);
+                bound.push(BoundListener {
+                    listener: Arc::clone(&listener.name),
+                    address: real.unwrap_or_else(|| address.clone()),
+                });
+            }
+        }
+        bound
+    }
+
+    fn server(&self) -> ServerView {
+        ServerView {
+            started: self.started,
+            concurrency: u32::try_from(self.concurrency).unwrap_or(u32::MAX),
+            command_line_options: self.command_line.clone(),
+            node: self.node.clone(),
+        }
+    }
+
+    fn healthy(&self) -> bool {
+        !self.control.borrow().failed_health_check
+    }
+
+    fn command(&self, command: Command) {
+        match command {
+            Command::DrainListeners { inbound_only, .. } => {
+                self.order(Order::DrainListeners { inbound_only });
+            }
+            Command::Quit => self.order(Order::Quit),
+            Command::HealthcheckFail => self.control.borrow_mut().failed_health_check = true,
+            Command::HealthcheckOk => self.control.borrow_mut().failed_health_check = false,
+        }
+    }
+}
+
+fn kind_of(kind: ResourceKind) -> Kind {
+    match kind {
+        ResourceKind::Cluster => Kind::Cluster,
+        ResourceKind::Endpoints => Kind::Endpoints,
+        ResourceKind::Listener => Kind::Listener,
+        ResourceKind::Routes => Kind::RouteConfiguration,
+        ResourceKind::Secret => Kind::Secret,
+    }
+}
+
+fn view(kind: ResourceKind, name: &str, held: &HeldResource, warming: bool) -> ResourceView {
+    ResourceView {
+        kind,
+        name: name.to_owned(),
+        version: held.version.to_string(),
+        last_updated: held.updated,
+        type_url: kind_of(kind).type_url().to_owned(),
+        body: held.body.clone(),
+        error: held.rejected.as_ref().map(|rejected| UpdateFailure {
+            details: rejected.reason.clone(),
+            version: rejected.version.to_string(),
+            last_attempt: rejected.at,
+        }),
+        state: match (held.is_static, warming) {
+            (true, _) => ResourceState::Static,
+            (false, true) => ResourceState::Warming,
+            (false, false) => ResourceState::Active,
+        },
+    }
+}

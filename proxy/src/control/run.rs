@@ -1,0 +1,204 @@
+//! The control thread's loop, from the first static resource to the last connection.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use remora_model::listener::ListenAddress;
+use remora_translate::bootstrap::{AdminAddress, Bootstrap};
+use remora_xds_client as xds;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::catalog::Catalog;
+use super::connector::Dialer;
+use super::operator::Desk;
+use super::readiness::Phase;
+use super::sockets::Sockets;
+use super::sources::{ClientKey, Sources};
+use super::{Control, SharedControl, dns, drain};
+use crate::admin::{AdminContext, AdminServer};
+use crate::observe::Observe;
+use crate::observe::logging::Logging;
+use crate::worker::{Graveyard, Shared, WorkerThread};
+
+/// Events of sources that may wait while the control thread is busy.
+const EVENTS: usize = 256;
+
+/// How long the process waits for its last access log lines.
+const LAST_LOGS: Duration = Duration::from_secs(1);
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Options {
+    /// What the bootstrap says.
+    pub bootstrap: Bootstrap,
+    /// Workers.
+    pub concurrency: usize,
+    /// How long connections may live on after they were told to end.
+    pub drain_time: Duration,
+    /// Where the admin endpoint's bound address is written.
+    pub admin_address_path: Option<std::path::PathBuf>,
+    /// For `/server_info`: `envoy.admin.v3.CommandLineOptions` in proto field names.
+    pub command_line: serde_json::Value,
+    /// For `/server_info`: the node in proto field names.
+    pub node: serde_json::Value,
+    /// Counters and access logs.
+    pub observe: Arc<Observe>,
+    /// For `/logging`.
+    pub logging: Logging,
+}
+
+/// What an operator or a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Drain and exit.
+    Quit,
+    /// Drain listeners, stay.
+    DrainListeners {
+        /// Only those of inbound traffic.
+        inbound_only: bool,
+    },
+}
+
+/// Runs until told to end and everything is idle, or the drain time is over.
+///
+/// # Errors
+/// What makes a start impossible: static resources that are rejected, an admin address that cannot be bound.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let drain_time = options.drain_time;
+    let observe = Arc::clone(&options.observe);
+    let (control, queues) = start(options).await?;
+    let begun = control.borrow_mut().begin();
+    begun.map_err(|refused| anyhow::anyhow!(refused.join("\n")))?;
+    follow(&control, queues).await?;
+    drain::shut_down(&control, drain_time).await;
+    observe.flush_logs(LAST_LOGS);
+    Ok(())
+}
+
+/// What the control thread listens to.
+struct Queues {
+    events: mpsc::Receiver<(ClientKey, xds::Event)>,
+    resolved: mpsc::Receiver<dns::Resolved>,
+    orders: mpsc::UnboundedReceiver<Order>,
+}
+
+/// Workers, state and admin endpoint, before the first resource.
+async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
+    let shared = Arc::new(Shared::new(Arc::clone(&options.observe), options.drain_time));
+    let graveyard = bury_worlds()?;
+    let workers = (0..options.concurrency)
+        .map(|index| WorkerThread::start(index, Arc::clone(&shared), graveyard.clone()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .context("starting workers")?;
+    let (events_to, events) = mpsc::channel(EVENTS);
+    let (resolved_to, resolved) = mpsc::channel(EVENTS);
+    let (orders_to, orders) = mpsc::unbounded_channel();
+    let current = {
+        let shared = Arc::clone(&shared);
+        Rc::new(move || shared.current())
+    };
+    let dialer = Dialer::start(options.observe.worker(usize::MAX), graveyard, current);
+    let node = Bytes::from(options.bootstrap.node.encoded.clone());
+    let admin = options
+        .bootstrap
+        .admin
+        .as_ref()
+        .and_then(|admin| admin.address.as_ref().map(listen_address));
+    let control: SharedControl = Rc::new(RefCell::new(Control {
+        sources: Sources::new(options.bootstrap.ads.clone(), node, dialer.clone(), events_to),
+        bootstrap: options.bootstrap,
+        catalog: Catalog::new(),
+        sockets: Sockets::default(),
+        dialer,
+        shared,
+        workers,
+        resolving: HashMap::new(),
+        resolved: resolved_to,
+        phase: Phase::Clusters,
+        heard: Vec::new(),
+        connected: HashMap::new(),
+        failed_health_check: false,
+        versions: HashMap::new(),
+    }));
+    let desk = Desk::new(Rc::clone(&control), orders_to, options.command_line, options.node);
+    if let Some(address) = admin {
+        let server = AdminServer::bind(&address).await?;
+        if let Some(path) = &options.admin_address_path {
+            server.write_address(path)?;
+        }
+        let (observe, logging) = (options.observe, options.logging);
+        let context = AdminContext {
+            operator: Rc::new(desk),
+            observe,
+            logging,
+        };
+        tokio::task::spawn_local(server.serve(context));
+    }
+    Ok((
+        control,
+        Queues {
+            events,
+            resolved,
+            orders,
+        },
+    ))
+}
+
+/// Takes in what sources, DNS and operators say, until somebody says that it is over.
+async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
+    loop {
+        tokio::select! {
+            Some((key, event)) = queues.events.recv() => {
+                let mut control = control.borrow_mut();
+                control.hear(&key, event);
+                // What arrived together is published together.
+                while let Ok((key, event)) = queues.events.try_recv() {
+                    control.hear(&key, event);
+                }
+                control.settle();
+            }
+            Some(answer) = queues.resolved.recv() => {
+                let mut control = control.borrow_mut();
+                control.catalog.resolved(&answer.cluster, answer.assignment);
+                control.settle();
+            }
+            Some(order) = queues.orders.recv() => match order {
+                Order::Quit => return Ok(()),
+                Order::DrainListeners { inbound_only } => control.borrow_mut().drain_listeners(inbound_only),
+            },
+            _ = reopen.recv() => control.borrow().shared.observe.reopen_logs(),
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}
+
+fn listen_address(address: &AdminAddress) -> ListenAddress {
+    match address {
+        AdminAddress::Socket(address) => ListenAddress::Socket(*address),
+        AdminAddress::Pipe { path, .. } => ListenAddress::Pipe(path.as_str().into()),
+    }
+}
+
+/// A thread on which replaced worlds die, so that neither a worker nor the control thread waits for it.
+fn bury_worlds() -> anyhow::Result<Graveyard> {
+    let (graveyard, worlds) = Graveyard::new();
+    std::thread::Builder::new()
+        .name("graveyard".into())
+        .spawn(move || {
+            for world in worlds {
+                drop(world);
+            }
+        })
+        .context("starting the graveyard")?;
+    Ok(graveyard)
+}
