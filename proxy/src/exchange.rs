@@ -111,6 +111,8 @@ pub struct HeadError {
 pub trait Receive {
     /// The next frame; `None` after the last. Repeated after `None` it stays `None`.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>>;
+    /// Whether it is known already that nothing follows, so that the last bytes can be sent on as the last.
+    fn is_end(&self) -> bool;
 }
 
 /// Sends the frames of a body.

@@ -13,6 +13,7 @@ mod counting;
 mod dns;
 mod drain;
 mod held;
+mod ignored;
 mod needs;
 mod operator;
 mod readiness;
@@ -304,6 +305,7 @@ impl Control {
             }
         }
         self.advance();
+        self.tell_ignored();
         self.set_levels();
     }
 

@@ -33,8 +33,8 @@ enum Request {
 enum Response {
     /// No final head yet.
     AwaitingHead,
-    /// Frames may follow; with the bytes still owed where the head said.
-    Body(Option<u64>),
+    /// Frames may follow.
+    Body,
     /// Complete.
     Ended,
 }
@@ -97,7 +97,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         let request = match (upgrade, body) {
             (true, _) => Request::AwaitingUpgrade,
             (false, BodyLength::None) => Request::Ended,
-            (false, _) => Request::Open,
+            (false, BodyLength::Exact(_) | BodyLength::Unknown) => Request::Open,
         };
         let mut state = State {
             request,
@@ -187,7 +187,11 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
             Some(Ok(Frame::Data(data))) => {
                 state.touched = true;
                 self.record.received += data.len() as u64;
-                self.upstream.send_data(data, false)
+                let end = self.downstream.is_end();
+                if end {
+                    state.request = Request::Ended;
+                }
+                self.upstream.send_data(data, end)
             }
             Some(Ok(Frame::Trailers(trailers))) => {
                 state.touched = true;
@@ -247,7 +251,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                 }
             }
         }
-        while let Response::Body(owed) = state.response {
+        while state.response == Response::Body {
             match self.downstream.poll_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(_)) => {}
@@ -257,7 +261,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                 Poll::Pending => break,
                 Poll::Ready(frame) => {
                     state.moved = true;
-                    self.pass_down(state, owed, frame)?;
+                    self.pass_down(state, frame)?;
                 }
             }
         }
@@ -279,8 +283,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         }
         state.response = match head.body {
             BodyLength::None if !switched => Response::Ended,
-            BodyLength::Exact(length) => Response::Body(Some(length)),
-            BodyLength::None | BodyLength::Unknown => Response::Body(None),
+            BodyLength::None | BodyLength::Exact(_) | BodyLength::Unknown => Response::Body,
         };
         if let Some(status) = grpc_status_in(&head.headers) {
             self.record.grpc_status = Some(status);
@@ -291,21 +294,16 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
     fn pass_down(
         &mut self,
         state: &mut State,
-        owed: Option<u64>,
         frame: Option<Result<Frame, StreamError>>,
     ) -> Result<(), Failure> {
         let sent = match frame {
             Some(Err(error)) => return Err(Failure::UpstreamCut(error)),
             Some(Ok(Frame::Data(data))) => {
-                let length = data.len() as u64;
-                self.record.sent += length;
-                let left = owed.map(|owed| owed.saturating_sub(length));
-                let end = left == Some(0);
-                state.response = if end {
-                    Response::Ended
-                } else {
-                    Response::Body(left)
-                };
+                self.record.sent += data.len() as u64;
+                let end = self.upstream.is_end();
+                if end {
+                    state.response = Response::Ended;
+                }
                 self.downstream.send_data(data, end)
             }
             Some(Ok(Frame::Trailers(trailers))) => {

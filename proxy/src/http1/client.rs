@@ -221,6 +221,10 @@ impl Receive for ClientConnection {
         }
         Poll::Ready(frame)
     }
+
+    fn is_end(&self) -> bool {
+        self.decoder.is_done()
+    }
 }
 
 impl Transmit for ClientConnection {

@@ -275,6 +275,10 @@ impl Receive for ServerConnection {
         self.owes_continue = false;
         Poll::Ready(frame)
     }
+
+    fn is_end(&self) -> bool {
+        self.decoder.is_done()
+    }
 }
 
 impl Transmit for ServerConnection {

@@ -299,6 +299,10 @@ impl Receive for ClientStream {
             None => Poll::Ready(Some(Err(StreamError::Protocol(details::VIOLATION)))),
         }
     }
+
+    fn is_end(&self) -> bool {
+        self.incoming.as_ref().is_some_and(Incoming::is_end)
+    }
 }
 
 impl Transmit for ClientStream {

@@ -275,6 +275,10 @@ impl Receive for ServerStream {
         }
         self.incoming.poll_frame(cx)
     }
+
+    fn is_end(&self) -> bool {
+        self.incoming.is_end()
+    }
 }
 
 impl Transmit for ServerStream {

@@ -172,6 +172,11 @@ impl Incoming {
         }
     }
 
+    /// Neither bytes nor trailers follow.
+    pub(super) fn is_end(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
         while self.state == Receiving::Data {
             match ready!(self.stream.poll_data(cx)) {

@@ -221,6 +221,14 @@ impl Receive for UpstreamExchange {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, StreamError>>> {
         either!(self, io => io.poll_frame(cx), Poll::Ready(None))
     }
+
+    fn is_end(&self) -> bool {
+        match &self.side {
+            Side::Http1(Some(pooled), _) => pooled.connection.is_end(),
+            Side::Http1(None, _) => true,
+            Side::Http2 { stream, .. } => stream.is_end(),
+        }
+    }
 }
 
 impl Transmit for UpstreamExchange {
