@@ -13,11 +13,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
 use tokio::net::TcpSocket;
-use tokio::sync::OnceCell;
 
-use crate::bootstrap;
 use crate::client;
 use crate::peers::{self, Missing};
 
@@ -98,12 +95,12 @@ impl Proxy {
     }
 
     /// The proxies that `test` is to run with: what `REMORA_TEST_PROXY` says (`remora`, `envoy` or `both`), else Remora.
-    /// One that cannot serve here is skipped aloud; where that is Remora, the test then runs with Envoy, if there is
-    /// one, so that at least the expectations are checked.
+    /// One whose binary is not here is skipped aloud; where that is Remora, the test then runs with Envoy, if there is
+    /// one, so that at least the expectations are checked. A binary that is there and does not serve fails the test.
     ///
     /// # Errors
     /// When something would be skipped and `REMORA_NO_SKIP=1` is set.
-    pub async fn under_test(test: &str) -> Result<Vec<Self>> {
+    pub fn under_test(test: &str) -> Result<Vec<Self>> {
         let wanted = match std::env::var("REMORA_TEST_PROXY").as_deref() {
             Ok("envoy") => vec![Self::Envoy],
             Ok("both") => vec![Self::Envoy, Self::Remora],
@@ -111,8 +108,8 @@ impl Proxy {
         };
         let mut usable = Vec::new();
         for proxy in wanted {
-            match proxy.serves().await {
-                Ok(()) => usable.push(proxy),
+            match proxy.binary() {
+                Ok(_) => usable.push(proxy),
                 Err(missing) => {
                     peers::skip(&format!("{test} with {}", proxy.name()), &missing)?;
                     if proxy == Self::Remora && usable.is_empty() && Self::Envoy.binary().is_ok() {
@@ -122,46 +119,6 @@ impl Proxy {
             }
         }
         Ok(usable)
-    }
-
-    /// Whether this proxy, given the smallest bootstrap that does anything, answers a request here.
-    pub async fn serves(self) -> Result<(), Missing> {
-        static REMORA: OnceCell<Result<(), Missing>> = OnceCell::const_new();
-        if self == Self::Envoy {
-            return self.binary().map(|_| ());
-        }
-        self.binary()?;
-        let proof = || async {
-            self.prove().await.map_err(|error| {
-                Missing(
-                    format!("{} does not serve yet: {error:#}", self.name())
-                        .trim_end()
-                        .to_owned(),
-                )
-            })
-        };
-        REMORA.get_or_init(proof).await.clone()
-    }
-
-    async fn prove(self) -> Result<()> {
-        let (admin, port) = (Port::reserve()?, Port::reserve()?);
-        let manager =
-            bootstrap::http_connection_manager(&json!({"route_config": {"name": "r", "virtual_hosts": [
-            {"name": "all", "domains": ["*"], "routes": [
-                {"match": {"prefix": "/"}, "direct_response": {"status": 200}}]}]}}));
-        let listener = bootstrap::listener("probe", port.address(), manager);
-        let text = bootstrap::fixed(admin.address(), vec![listener], Vec::new()).to_string();
-        let options = Options {
-            ready_within: Duration::from_secs(10),
-            ..Options::default()
-        };
-        let _process = ProxyProcess::start(self, &text, admin, &options).await?;
-        let status = client::get(port.address(), "/").await?.status();
-        if status == 200 {
-            Ok(())
-        } else {
-            bail!("its direct response has status {status}")
-        }
     }
 }
 
@@ -313,6 +270,19 @@ impl ProxyProcess {
         Ok(String::from_utf8_lossy(&response.body.bytes).into_owned())
     }
 
+    /// What a `POST` to an admin path answers: status and body.
+    pub async fn admin_post(&self, path: &str) -> Result<(u16, String)> {
+        let admin = self.admin;
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {admin}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let response = client::RawClient::connect(admin)
+            .await?
+            .exchange(request.as_bytes())
+            .await?;
+        Ok((response.status(), response.text()))
+    }
+
     /// The sum over all series of one Prometheus metric whose labels contain `labels`; `None` if it is not there.
     pub async fn metric(&self, name: &str, labels: &str) -> Result<Option<f64>> {
         let text = self.admin_text("/stats/prometheus").await?;
@@ -327,6 +297,48 @@ impl ProxyProcess {
             }
         }
         Ok(sum)
+    }
+
+    /// Waits until [`Self::metric`] is at least `least`.
+    ///
+    /// # Errors
+    /// When it is not within `within`; the message says what it is.
+    pub async fn wait_metric(&self, name: &str, labels: &str, least: f64, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            let now = self.metric(name, labels).await?;
+            if now.is_some_and(|now| now >= least) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{name}{{{labels}}} is {now:?} after {within:?}, not {least}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the log has a line that contains all of `words`, and returns it.
+    ///
+    /// # Errors
+    /// When there is none within `within`; the message holds the end of the log.
+    pub async fn wait_log(&self, words: &[&str], within: Duration) -> Result<String> {
+        let deadline = Instant::now() + within;
+        loop {
+            let log = self.log();
+            if let Some(line) = log
+                .lines()
+                .find(|line| words.iter().all(|word| line.contains(word)))
+            {
+                return Ok(line.to_owned());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "no line with {words:?} in the log after {within:?}:\n{}",
+                    self.log_tail()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Everything it wrote to standard output and standard error.

@@ -180,7 +180,7 @@ async fn measure(
         return Ok(Vec::new());
     }
     for peer in &arguments.peers {
-        match peer.usable(scenario).await {
+        match peer.usable(scenario) {
             Ok(()) => usable.push(*peer),
             Err(missing) => peers::skip(&format!("load {} {}", scenario.name(), peer.name()), &missing)?,
         }

@@ -116,11 +116,11 @@ impl Peer {
     }
 
     /// Whether it can be run here for `scenario`.
-    pub(crate) async fn usable(self, scenario: Scenario) -> Result<(), Missing> {
+    pub(crate) fn usable(self, scenario: Scenario) -> Result<(), Missing> {
         match self {
             Self::Direct => Ok(()),
-            Self::Envoy => Proxy::Envoy.serves().await,
-            Self::Remora => Proxy::Remora.serves().await,
+            Self::Envoy => Proxy::Envoy.binary().map(|_| ()),
+            Self::Remora => Proxy::Remora.binary().map(|_| ()),
             Self::Haproxy => peers::program("haproxy").map(|_| ()),
             Self::Nginx if scenario == Scenario::Http1 => peers::program("nginx").map(|_| ()),
             Self::Nginx => Err(Missing(

@@ -262,7 +262,7 @@ async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "the table is wrong about Envoy:\n{wrong}");
-    for proxy in Proxy::under_test("differential").await? {
+    for proxy in Proxy::under_test("differential")? {
         let tested = Stage::start(proxy).await?.observe(&rows).await?;
         let text = compare(&rows, &envoy, &tested, proxy == Proxy::Envoy);
         ensure!(

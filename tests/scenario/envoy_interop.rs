@@ -153,13 +153,13 @@ fn outbound_bootstrap(cast: &Cast, admin: SocketAddr, at: SocketAddr, server: So
 }
 
 /// Who stands on which side: the proxy under test opposite to Envoy.
-async fn pairings(test: &str) -> Result<Vec<(Proxy, Proxy)>> {
+fn pairings(test: &str) -> Result<Vec<(Proxy, Proxy)>> {
     if let Err(missing) = peers::envoy() {
         peers::skip(test, &missing)?;
         return Ok(Vec::new());
     }
     let mut pairings = Vec::new();
-    for proxy in Proxy::under_test(test).await? {
+    for proxy in Proxy::under_test(test)? {
         pairings.push((proxy, Proxy::Envoy));
         if proxy != Proxy::Envoy {
             pairings.push((Proxy::Envoy, proxy));
@@ -206,7 +206,7 @@ async fn traffic_passes(pair: &Pair) -> Result<()> {
 }
 
 async fn http(between: Between) -> Result<()> {
-    for (client, server) in pairings(&format!("envoy_interop {between:?}")).await? {
+    for (client, server) in pairings(&format!("envoy_interop {between:?}"))? {
         let pair = Pair::start(&Cast::new(between)?, client, server).await?;
         let who = || format!("{} to {} over {between:?}", client.name(), server.name());
         traffic_passes(&pair).await.with_context(who)?;
@@ -236,7 +236,7 @@ async fn http2_between_the_sidecars_passes_over_mutual_tls() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tcp_passes_over_mutual_tls() -> Result<()> {
-    for (client, server) in pairings("envoy_interop TCP").await? {
+    for (client, server) in pairings("envoy_interop TCP")? {
         let pair = Pair::start(&Cast::new(Between::Tcp)?, client, server).await?;
         let mut raw = RawClient::connect(pair.outbound.address()).await?;
         let answer = raw
@@ -257,7 +257,7 @@ async fn tcp_passes_over_mutual_tls() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_another_id_is_refused_by_the_client_side() -> Result<()> {
     for between in [Between::Http1, Between::Http2] {
-        for (client, server) in pairings("envoy_interop wrong server").await? {
+        for (client, server) in pairings("envoy_interop wrong server")? {
             let cast = Cast {
                 expected_server: STRANGER,
                 ..Cast::new(between)?
@@ -298,7 +298,7 @@ async fn answered(pair: &Pair, config: std::sync::Arc<rustls::ClientConfig>) -> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_named_client_with_a_certificate_of_the_authority_is_served() -> Result<()> {
-    for (_, server) in pairings("envoy_interop wrong client").await? {
+    for (_, server) in pairings("envoy_interop wrong client")? {
         let cast = Cast::new(Between::Http1)?;
         let pair = Pair::start(&cast, Proxy::Envoy, server).await?;
         let elsewhere = Authority::new("another root")?;
@@ -331,7 +331,7 @@ async fn only_the_named_client_with_a_certificate_of_the_authority_is_served() -
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_common_alpn_the_handshake_completes_and_http1_is_spoken() -> Result<()> {
-    for (_, server) in pairings("envoy_interop ALPN").await? {
+    for (_, server) in pairings("envoy_interop ALPN")? {
         let cast = Cast::new(Between::Http1)?;
         let pair = Pair::start(&cast, Proxy::Envoy, server).await?;
         for alpn in [&["istio"][..], &[]] {

@@ -310,7 +310,7 @@ async fn check_rotation(scene: &Scene, go: &mut GoControlPlane, way: Way) -> Res
 }
 
 async fn each(test: &str, way: Way, tls: bool) -> Result<()> {
-    for proxy in Proxy::under_test(test).await? {
+    for proxy in Proxy::under_test(test)? {
         if let Some(missing) = drive(proxy, way, tls).await.with_context(|| proxy.name())? {
             peers::skip(test, &missing)?;
         }

@@ -124,7 +124,7 @@ async fn grpc_calls_of_every_kind_pass_through_it() -> Result<()> {
         Ok(python) => python,
         Err(missing) => return peers::skip("grpc", &missing),
     };
-    for proxy in Proxy::under_test("grpc").await? {
+    for proxy in Proxy::under_test("grpc")? {
         let mut server = Server::start(&python).await?;
         let (admin, port) = (Port::reserve()?, Port::reserve()?);
         let text = config(admin.address(), port.address(), server.address);

@@ -171,7 +171,7 @@ async fn comes_back(scene: &Scene, variant: AdsVariant) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_follows_a_delta_stream() -> Result<()> {
-    for proxy in Proxy::under_test("live_configuration delta").await? {
+    for proxy in Proxy::under_test("live_configuration delta")? {
         follows(proxy, AdsVariant::Delta)
             .await
             .with_context(|| proxy.name())?;
@@ -181,7 +181,7 @@ async fn it_follows_a_delta_stream() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_follows_a_state_of_the_world_stream() -> Result<()> {
-    for proxy in Proxy::under_test("live_configuration SotW").await? {
+    for proxy in Proxy::under_test("live_configuration SotW")? {
         follows(proxy, AdsVariant::Sotw)
             .await
             .with_context(|| proxy.name())?;

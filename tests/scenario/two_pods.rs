@@ -177,7 +177,7 @@ async fn weights_shift_under_traffic_between_two_pods_and_nothing_is_lost_or_rea
     if pods_are_missing(test).await? {
         return Ok(());
     }
-    for proxy in Proxy::under_test(test).await? {
+    for proxy in Proxy::under_test(test)? {
         judge(proxy)
             .await
             .with_context(|| format!("with {}", proxy.name()))?;
@@ -218,7 +218,7 @@ async fn captures(demo: &Demo) -> Result<Option<[Capture; 2]>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_files_serve_on_loopback_where_there_are_no_pods() -> Result<()> {
-    for proxy in Proxy::under_test("two_pods on loopback").await? {
+    for proxy in Proxy::under_test("two_pods on loopback")? {
         let mut demo = Demo::start(proxy, Scene::Loopback).await?;
         let judged = async {
             let tally = all_phases(&mut demo).await?;
@@ -237,7 +237,7 @@ async fn an_interrupted_demo_leaves_nothing_behind() -> Result<()> {
     if pods_are_missing(test).await? {
         return Ok(());
     }
-    for proxy in Proxy::under_test(test).await? {
+    for proxy in Proxy::under_test(test)? {
         // The sidecars' user goes through this folder to its own.
         let scratch = tempfile::tempdir()?;
         std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o755))?;
