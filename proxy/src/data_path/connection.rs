@@ -14,7 +14,7 @@ use remora_model::listener::{Codec, ConnectionFacts, FilterChain, ListenAddress,
 
 use tokio::io::AsyncReadExt;
 
-use super::http::{HttpContext, serve_http1, serve_http2};
+use super::http::{HttpContext, IDLE_WHILE_DRAINING, serve_http1, serve_http2};
 use super::tunnel;
 use crate::accept::original_destination::{OriginalDestination, original_destination};
 use crate::io::{Io, Socket, Transport};
@@ -51,26 +51,52 @@ pub async fn serve_connection(worker: Rc<Worker>, accepted: Accepted) {
     let cells = worker.counters.listener(&listener.stat_prefix);
     let _counted = worker.shared.count_connection();
     let _open = OpenDownstream::begin(&cells, started);
+    let recognised = tokio::select! {
+        biased;
+        recognised = recognise(&worker, &listener, &cells, accepted, local) => recognised,
+        () = silent_while_draining(&worker) => None,
+    };
+    let Some((chain, record, io)) = recognised else {
+        return;
+    };
+    run_chain(worker, &listener, chain, Rc::new(record), io).await;
+}
+
+/// Ready once everything is draining and who has said nothing by now was given a last chance to.
+async fn silent_while_draining(worker: &Worker) {
+    worker.connections.drained().await;
+    tokio::time::sleep(IDLE_WHILE_DRAINING).await;
+}
+
+/// Inspection, filter chain, TLS, and which HTTP it is; `None` if the connection ends here.
+async fn recognise(
+    worker: &Worker,
+    listener: &Listener,
+    cells: &ListenerCells,
+    accepted: Accepted,
+    local: SocketAddr,
+) -> Option<(Arc<FilterChain>, ConnectionRecord, Io)> {
+    let started = Instant::now();
     let mut socket = Socket::new(accepted.transport);
-    let seen = match inspect(&listener, &mut socket, local.port()).await {
+    let seen = match inspect(listener, &mut socket, local.port()).await {
         Ok(seen) => seen,
         Err(failure) => {
             if matches!(failure, SniffFailure::Timeout(_)) {
                 cells.connections.downstream_pre_cx_timeout.one();
             }
             tracing::debug!(listener = %listener.name, peer = %accepted.peer, %failure, "connection ended unrecognised");
-            return;
+            return None;
         }
     };
-    let Some(chain) = chain_of(&listener, &seen, local, accepted.peer) else {
+    let Some(chain) = chain_of(listener, &seen, local, accepted.peer) else {
         cells.connections.no_filter_chain_match.one();
         worker
             .shared
             .observe
-            .log_unmatched(&listener, accepted.peer, local, started);
-        return;
+            .log_unmatched(listener, accepted.peer, local, started);
+        return None;
     };
-    let (io, session) = match secure(&worker, &chain, &cells, socket).await {
+    let (io, session) = match secure(worker, &chain, cells, socket).await {
         Ok(secured) => secured,
         Err(failure) => {
             cells.tls.count_failure(&failure);
@@ -78,15 +104,15 @@ pub async fn serve_connection(worker: Rc<Worker>, accepted: Accepted) {
                 cells.connections.downstream_context_secrets_not_ready.one();
             }
             tracing::info!(listener = %listener.name, peer = %accepted.peer, %failure, "TLS handshake failed");
-            return;
+            return None;
         }
     };
     let (io, multiplexed) = match speaks_http2(&chain, &seen, session.as_ref()) {
         Some(multiplexed) => (io, multiplexed),
         // Nothing was said yet: the first bytes decide.
-        None => begins_with_preface(io).await,
+        None => first_words(&chain, io).await?,
     };
-    let record = Rc::new(ConnectionRecord {
+    let record = ConnectionRecord {
         id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
         accepted: started,
         peer: accepted.peer,
@@ -96,8 +122,8 @@ pub async fn serve_connection(worker: Rc<Worker>, accepted: Accepted) {
         chain: Arc::clone(&chain.name),
         tls: session,
         multiplexed,
-    });
-    run_chain(worker, &listener, chain, record, io).await;
+    };
+    Some((chain, record, io))
 }
 
 /// The terminal filter takes over.
@@ -226,6 +252,18 @@ fn speaks_http2(chain: &FilterChain, seen: &Seen, session: Option<&Session>) -> 
                 _ => None,
             },
         },
+    }
+}
+
+/// Which HTTP the client begins with; `None` if it says nothing for as long as a connection may be idle.
+async fn first_words(chain: &FilterChain, io: Io) -> Option<(Io, bool)> {
+    let idle = match &chain.terminal {
+        Terminal::Http(manager) => manager.timeouts.connection_idle,
+        Terminal::Tcp(_) => None,
+    };
+    match idle {
+        Some(limit) => tokio::time::timeout(limit, begins_with_preface(io)).await.ok(),
+        None => Some(begins_with_preface(io).await),
     }
 }
 

@@ -288,6 +288,9 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         if let Some(status) = grpc_status_in(&head.headers) {
             self.record.grpc_status = Some(status);
         }
+        if self.context.is_ending() && !switched {
+            self.downstream.set_close();
+        }
         self.downstream.send_head(head).map_err(Failure::ClientGone)
     }
 

@@ -28,7 +28,7 @@ use crate::worker::{ConnectionHandle, Life, Worker, spawn};
 
 /// An idle connection of a draining chain closes after this much more idleness, so that a client that is about to send
 /// hears `Connection: close` instead of a reset.
-const IDLE_WHILE_DRAINING: Duration = Duration::from_secs(1);
+pub const IDLE_WHILE_DRAINING: Duration = Duration::from_secs(1);
 
 /// Everything that the exchanges of one connection share.
 #[derive(Debug)]
@@ -180,9 +180,20 @@ impl HttpContext {
         self.handle.poll_shorter(Life::Draining, cx).map(|_| ())
     }
 
+    /// Whether the client is to be told that this connection ends.
+    pub fn is_ending(&self) -> bool {
+        self.handle.life() != Life::Serving
+    }
+
     fn spent(&self, manager: &HttpManager) -> bool {
         let limit = manager.limits.max_requests_per_connection;
         limit > 0 && self.served.get() >= limit
+    }
+
+    /// Whether the next request is the last that the limit allows.
+    fn is_last(&self, manager: &HttpManager) -> bool {
+        let limit = manager.limits.max_requests_per_connection;
+        limit > 0 && self.served.get() + 1 >= limit
     }
 
     fn too_old(&self, manager: &HttpManager) -> bool {
@@ -210,16 +221,13 @@ pub async fn serve_http1(context: Rc<HttpContext>, io: Io) {
         let manager = context.newest_manager();
         match next_head(&context, &manager, &mut connection, &mut timer).await {
             Heard::Head(head) => {
-                if context.handle.life() != Life::Serving || context.too_old(&manager) {
+                if context.is_ending() || context.too_old(&manager) || context.is_last(&manager) {
                     context.cells.http.downstream_cx_drain_close.one();
                     connection.set_close();
                 }
                 Exchange::new(&context, &manager, &mut connection, &mut timer)
                     .serve(*head)
                     .await;
-                if context.spent(&manager) {
-                    connection.set_close();
-                }
                 if !finish_http1(&manager, &mut connection).await {
                     break;
                 }

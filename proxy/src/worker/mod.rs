@@ -10,7 +10,7 @@ mod registry;
 pub use pin::{Graveyard, World};
 pub use registry::{ConnectionHandle, ConnectionRegistry, Life, Told};
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -27,6 +27,12 @@ use tokio::sync::mpsc;
 use crate::accept::{self, BoundSocket};
 use crate::observe::{Observe, WorkerCounters};
 use crate::upstream::{OriginalDestinations, Pools, sweep_idle};
+
+/// How long connections that are closed at the end may take for it.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How often a leaving worker looks whether they are gone.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What all workers and the control thread share.
 #[derive(Debug)]
@@ -119,8 +125,6 @@ pub struct Worker {
     pub counters: WorkerCounters,
     /// Downstream connections of this worker.
     pub connections: ConnectionRegistry,
-    /// All connections are to be drained.
-    pub draining: Cell<bool>,
     rng: RefCell<fastrand::Rng>,
     pin: RefCell<Rc<World>>,
     graveyard: Graveyard,
@@ -135,7 +139,6 @@ impl Worker {
             original_destinations: OriginalDestinations::default(),
             counters: shared.observe.worker(index),
             connections: ConnectionRegistry::default(),
-            draining: Cell::new(false),
             rng: RefCell::new(fastrand::Rng::new()),
             shared,
             pin,
@@ -236,15 +239,28 @@ async fn obey(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             }),
             Command::Published => take_over(&worker),
             Command::Drain { hard } => {
-                worker.draining.set(true);
                 worker
                     .connections
                     .drain_all(if hard { Life::Closing } else { Life::Draining });
             }
-            Command::Stop => break,
+            Command::Stop => {
+                last_words(&worker).await;
+                break;
+            }
         }
     }
     sweeper.abort();
+}
+
+/// Connections that were told to close now say so to their clients and to the access log.
+async fn last_words(worker: &Worker) {
+    let said = async {
+        while !worker.connections.is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // Whoever takes longer is cut.
+    let _ = tokio::time::timeout(LAST_WORDS, said).await;
 }
 
 /// Lets pools and connections follow the newest world.

@@ -12,6 +12,7 @@ use remora_model::Name;
 use remora_model::listener::FilterChain;
 use remora_model::snapshot::Snapshot;
 use slab::Slab;
+use tokio::sync::Notify;
 
 /// How much longer a connection may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,8 +45,23 @@ impl Entry {
 }
 
 /// All downstream connections of a worker.
-#[derive(Debug, Default)]
-pub struct ConnectionRegistry(Rc<RefCell<Slab<Rc<Entry>>>>);
+#[derive(Debug)]
+pub struct ConnectionRegistry {
+    all: Rc<RefCell<Slab<Rc<Entry>>>>,
+    /// How long any connection may live, also one that is entered later.
+    life: Cell<Life>,
+    shortened: Notify,
+}
+
+impl Default for ConnectionRegistry {
+    fn default() -> Self {
+        Self {
+            all: Rc::default(),
+            life: Cell::new(Life::Serving),
+            shortened: Notify::new(),
+        }
+    }
+}
 
 impl ConnectionRegistry {
     /// Enters a connection that was matched to `chain` of `listener`; it leaves when the handle is dropped.
@@ -53,20 +69,20 @@ impl ConnectionRegistry {
         let entry = Rc::new(Entry {
             listener,
             chain: RefCell::new(chain),
-            life: Cell::new(Life::Serving),
+            life: Cell::new(self.life.get()),
             waker: RefCell::new(None),
         });
-        let key = self.0.borrow_mut().insert(Rc::clone(&entry));
+        let key = self.all.borrow_mut().insert(Rc::clone(&entry));
         ConnectionHandle {
             entry,
             key,
-            all: Rc::clone(&self.0),
+            all: Rc::clone(&self.all),
         }
     }
 
     /// How many connections are open.
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.all.borrow().len()
     }
 
     /// Whether none is open.
@@ -74,17 +90,26 @@ impl ConnectionRegistry {
         self.len() == 0
     }
 
-    /// Ends every connection in this way.
+    /// Ends every connection in this way, those that are not entered yet too.
     pub fn drain_all(&self, life: Life) {
-        for (_, entry) in self.0.borrow().iter() {
+        self.life.set(self.life.get().max(life));
+        self.shortened.notify_waiters();
+        for (_, entry) in self.all.borrow().iter() {
             entry.end(life);
+        }
+    }
+
+    /// Ready once all connections are to end.
+    pub async fn drained(&self) {
+        while self.life.get() == Life::Serving {
+            self.shortened.notified().await;
         }
     }
 
     /// Gives every connection its chain of the new world, and drains those whose chain is gone: these it returns.
     pub fn review(&self, world: &Snapshot) -> Told {
         let mut told = Told::default();
-        for (_, entry) in self.0.borrow().iter() {
+        for (_, entry) in self.all.borrow().iter() {
             let successor = world.listeners.named(&entry.listener).and_then(|listener| {
                 let chain = entry.chain.borrow();
                 listener.successor_of(&chain).map(Arc::clone)
