@@ -104,11 +104,17 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
             response: Response::AwaitingHead,
             touched: false,
             moved: false,
+            clock: None,
         };
         if request != Request::Open {
-            self.request_ended();
+            self.request_ended(state.now());
         }
-        let outcome = poll_fn(|cx| self.poll(&mut state, &mut prepare, cx)).await;
+        let outcome = poll_fn(|cx| {
+            let outcome = self.poll(&mut state, &mut prepare, cx);
+            state.clock = None;
+            outcome
+        })
+        .await;
         outcome.map_err(|failure| Cut {
             failure,
             head_sent: state.response != Response::AwaitingHead,
@@ -143,7 +149,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
             return Poll::Ready(Err(Failure::Draining));
         }
         if state.moved {
-            self.deadlines.progress = Some(Instant::now());
+            self.deadlines.progress = Some(state.now());
         }
         self.deadlines
             .poll(self.timer, cx)
@@ -211,14 +217,13 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
             state.request = Request::Ended;
         }
         if state.request == Request::Ended {
-            self.request_ended();
+            self.request_ended(state.now());
         }
         Ok(())
     }
 
     /// The request is complete: the route's timeout starts (`RouteAction.timeout`).
-    fn request_ended(&mut self) {
-        let now = Instant::now();
+    fn request_ended(&mut self, now: Instant) {
         self.record.request_received = Some(now.saturating_duration_since(self.record.started));
         self.deadlines.request = None;
         if self.deadlines.response.is_none() {
@@ -245,7 +250,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                 }
                 Poll::Ready(Ok(ResponseEvent::Head(mut head))) => {
                     state.moved = true;
-                    self.record.response_started = Some(self.record.started.elapsed());
+                    self.record.response_started = Some(state.now().saturating_duration_since(self.record.started));
                     prepare(&mut head, self.record);
                     self.head_down(state, head)?;
                 }
@@ -338,6 +343,14 @@ struct State {
     response: Response,
     touched: bool,
     moved: bool,
+    /// Time of this turn, read once and only if somebody asks.
+    clock: Option<Instant>,
+}
+
+impl State {
+    fn now(&mut self) -> Instant {
+        *self.clock.get_or_insert_with(Instant::now)
+    }
 }
 
 /// `grpc-status` of a head or trailers.

@@ -54,7 +54,6 @@ impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let context = &self.0;
         context.active.set(context.active.get() - 1);
-        context.last_active.set(Instant::now());
         context.cells.http.downstream_rq_active.add(-1);
         context.cells.http.downstream_rq_completed.one();
     }
@@ -150,6 +149,7 @@ impl HttpContext {
 
     /// Counts and logs an exchange that ended.
     pub fn request_ended(&self, manager: &HttpManager, record: &ExchangeRecord) {
+        self.last_active.set(record.started + record.ended.unwrap_or_default());
         let http = &self.cells.http;
         if let Some(status) = record.status {
             let classes = [
@@ -205,8 +205,9 @@ impl HttpContext {
 }
 
 /// What an HTTP/1 connection brought.
+#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for each request")]
 enum Heard {
-    Head(Box<RequestHead>),
+    Head(RequestHead),
     Refused(HeadError),
     Over,
 }
@@ -226,7 +227,7 @@ pub async fn serve_http1(context: Rc<HttpContext>, io: Io) {
                     connection.set_close();
                 }
                 Exchange::new(&context, &manager, &mut connection, &mut timer)
-                    .serve(*head)
+                    .serve(head)
                     .await;
                 if !finish_http1(&manager, &mut connection).await {
                     break;
@@ -265,11 +266,11 @@ async fn next_head(
     connection: &mut http1::ServerConnection,
     timer: &mut LazyTimer,
 ) -> Heard {
-    let since = Instant::now();
+    let since = context.last_active.get();
     let mut head_since: Option<Instant> = None;
     poll_fn(|cx| {
         match connection.poll_head(cx) {
-            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Heard::Head(Box::new(head))),
+            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Heard::Head(head)),
             Poll::Ready(Err(HeadFailure::Refused(error))) => return Poll::Ready(Heard::Refused(error)),
             Poll::Ready(Ok(None) | Err(HeadFailure::Stream(_))) => return Poll::Ready(Heard::Over),
             Poll::Pending => {}

@@ -38,7 +38,7 @@ pub struct Exchange<'a, D> {
     record: ExchangeRecord,
     request_id: Option<HeaderValue>,
     /// The route, once there is one: its mutations hold for our own replies too.
-    chosen: Option<Chosen>,
+    chosen: Option<Rc<Chosen>>,
 }
 
 /// What a request needs on its way to an endpoint.
@@ -120,7 +120,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         let Some(chosen) = self.choose(&table, head)? else {
             return Ok(());
         };
-        self.chosen = Some(chosen.clone());
+        let chosen = Rc::new(chosen);
+        self.chosen = Some(Rc::clone(&chosen));
         let route = Arc::clone(&chosen.route);
         let forward = match &route.action {
             Action::Forward(forward) => forward,
@@ -301,7 +302,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         };
         let outcome = transfer
             .run(head.body, head.upgrade.is_some(), |response, record| {
-                response_head::from_upstream(response, record.started.elapsed(), head.upgrade.as_deref());
+                let took = record.response_started.unwrap_or_default();
+                response_head::from_upstream(response, took, head.upgrade.as_deref());
                 mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
                 mutation::set_cookie(&mut response.headers, cookie);
                 response_head::finish(&mut response.headers, manager, request_id);
@@ -312,7 +314,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             .await;
         match outcome {
             Ok(()) => {
-                upstream.finish(&self.record);
+                let now = journey.deadlines.progress.unwrap_or(self.record.started);
+                upstream.finish(&self.record, now);
                 Ok(())
             }
             Err(cut) => {

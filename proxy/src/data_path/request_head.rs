@@ -46,6 +46,16 @@ const ONLY_INTERNAL: [HeaderName; 14] = [
 /// What no proxy forwards (RFC 9110 section 7.6.1): removed with everything that `Connection` lists. `te: trailers`
 /// survives, and so does the upgrade itself, which lives in the head's own field.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // One look over the names is cheaper than a look-up for each of these, and most messages have none of them.
+    let any = headers.keys().any(|name| {
+        matches!(
+            name.as_str(),
+            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "te"
+        )
+    });
+    if !any {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let listed: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)

@@ -17,7 +17,6 @@ const UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstr
 pub fn from_upstream(head: &mut ResponseHead, took: Duration, upgrade: Option<&str>) {
     let headers = &mut head.headers;
     strip_hop_by_hop(headers);
-    headers.remove(header::TE);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(token) = upgrade.and_then(|token| HeaderValue::from_str(token).ok()) {
             headers.insert(header::UPGRADE, token);

@@ -189,8 +189,10 @@ pub fn deadlines(
         idle: forward.idle_timeout.unwrap_or(timeouts.stream_idle),
         progress: Some(started),
     };
-    for name in &ROUTER_HEADERS {
-        headers.remove(name);
+    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        for name in &ROUTER_HEADERS {
+            headers.remove(name);
+        }
     }
     (deadlines, forward.timeout)
 }

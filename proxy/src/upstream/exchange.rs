@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -110,8 +111,8 @@ impl UpstreamExchange {
         })
     }
 
-    /// The exchange is complete: counts it and gives the connection back.
-    pub fn finish(mut self, record: &ExchangeRecord) {
+    /// The exchange was complete at `now`: counts it and gives the connection back.
+    pub fn finish(mut self, record: &ExchangeRecord, now: Instant) {
         let traffic = &self.active.cells.traffic;
         traffic.upstream_rq_completed.one();
         let status = record.status.unwrap_or(0);
@@ -124,7 +125,7 @@ impl UpstreamExchange {
         ];
         class_of(status, classes);
         self.active.cells.codes.record(status);
-        traffic.upstream_rq_time.record(record.started.elapsed());
+        traffic.upstream_rq_time.record(now.saturating_duration_since(record.started));
         if status >= 500 {
             self.active.endpoint.live.errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -133,7 +134,7 @@ impl UpstreamExchange {
             && let Some(pooled) = slot.take()
         {
             if pooled.connection.reusable() {
-                self.worker.pools.put_back(pool, pooled);
+                self.worker.pools.put_back(pool, pooled, now);
             } else {
                 self.active.cells.traffic.upstream_cx_destroy_local.one();
                 pool.closed(pooled);

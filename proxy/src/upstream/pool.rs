@@ -201,14 +201,14 @@ impl Pools {
     }
 
     /// Gives an HTTP/1 connection back after an exchange that left it reusable.
-    pub fn put_back(&self, pool: &Rc<Pool>, mut pooled: Box<PooledHttp1>) {
+    pub fn put_back(&self, pool: &Rc<Pool>, mut pooled: Box<PooledHttp1>, now: Instant) {
         let limit = pool.cluster.borrow().config.http.max_requests_per_connection;
         if pool.retired.get() || (limit > 0 && pooled.requests >= limit) {
             pool.closed(pooled);
             return;
         }
         pooled.record.reused = true;
-        pooled.idle_since = Instant::now();
+        pooled.idle_since = now;
         while let Some(waiting) = pool.waiting.borrow_mut().pop_front() {
             match waiting.send(Ok(Some(pooled))) {
                 Ok(()) => return,
