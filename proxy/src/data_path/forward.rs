@@ -250,7 +250,8 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                 }
                 Poll::Ready(Ok(ResponseEvent::Head(mut head))) => {
                     state.moved = true;
-                    self.record.response_started = Some(state.now().saturating_duration_since(self.record.started));
+                    self.record.response_started =
+                        Some(state.now().saturating_duration_since(self.record.started));
                     prepare(&mut head, self.record);
                     self.head_down(state, head)?;
                 }

@@ -149,7 +149,8 @@ impl HttpContext {
 
     /// Counts and logs an exchange that ended.
     pub fn request_ended(&self, manager: &HttpManager, record: &ExchangeRecord) {
-        self.last_active.set(record.started + record.ended.unwrap_or_default());
+        self.last_active
+            .set(record.started + record.ended.unwrap_or_default());
         let http = &self.cells.http;
         if let Some(status) = record.status {
             let classes = [
@@ -205,7 +206,10 @@ impl HttpContext {
 }
 
 /// What an HTTP/1 connection brought.
-#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation for each request")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost an allocation for each request"
+)]
 enum Heard {
     Head(RequestHead),
     Refused(HeadError),

@@ -125,7 +125,9 @@ impl UpstreamExchange {
         ];
         class_of(status, classes);
         self.active.cells.codes.record(status);
-        traffic.upstream_rq_time.record(now.saturating_duration_since(record.started));
+        traffic
+            .upstream_rq_time
+            .record(now.saturating_duration_since(record.started));
         if status >= 500 {
             self.active.endpoint.live.errors.fetch_add(1, Ordering::Relaxed);
         }

@@ -63,14 +63,6 @@ pub(crate) const ROWS: &[Row] = &[
         &[("x-t", "1")],
         200,
     ),
-    http2_post(
-        "h2 length and body differ",
-        "x",
-        &[("content-length", "4")],
-        "hello",
-        &[],
-        0,
-    ),
     http2(
         "h2 trailer from http/1",
         "x",
