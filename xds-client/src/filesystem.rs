@@ -5,17 +5,15 @@
 //! rule), because a file written in place could be seen half-written. A file that cannot be read or parsed changes
 //! nothing. Verdicts are remembered; there is nobody to send them to.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
+use crate::directory_watch::DirectoryWatch;
 use crate::handle::{Attendant, Handle, now};
 use crate::session::{Session, Settings, Variant};
 use crate::update::Event;
@@ -88,7 +86,7 @@ impl<P: Fn(&Path, &[u8]) -> Result<Bytes, String>> Follower<P> {
         }
         self.handle.may_have_events();
         loop {
-            let watch = Watch::new(&self.directory());
+            let watch = DirectoryWatch::new(&self.directory());
             // Read after the watch stands, so that no rename falls between.
             self.read().await;
             match watch {
@@ -102,7 +100,7 @@ impl<P: Fn(&Path, &[u8]) -> Result<Bytes, String>> Follower<P> {
     }
 
     /// Until the watch is of no use any more.
-    async fn follow(&mut self, mut watch: Watch) {
+    async fn follow(&mut self, mut watch: DirectoryWatch) {
         loop {
             if self.listen_for(watch.renamed()).await.is_err() {
                 self.listen_for(tokio::time::sleep(RETRY)).await;
@@ -209,56 +207,6 @@ fn versioned(response: Bytes) -> Result<Bytes, String> {
         ..ResponseHead::default()
     };
     Ok([response.to_vec(), head.encode_to_vec()].concat().into())
-}
-
-/// Renames into one directory.
-#[derive(Debug)]
-struct Watch(AsyncFd<OwnedFd>);
-
-impl Watch {
-    fn new(directory: &Path) -> std::io::Result<Self> {
-        let descriptor = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let signs = inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::DELETE_SELF
-            | inotify::WatchFlags::MOVE_SELF
-            | inotify::WatchFlags::ONLYDIR;
-        inotify::add_watch(&descriptor, directory, signs)?;
-        #[expect(
-            deprecated,
-            reason = "the safe way to register; an OwnedFd keeps the promise that its successor asks for"
-        )]
-        let registered = AsyncFd::new(descriptor)?;
-        Ok(Self(registered))
-    }
-
-    /// Until something is renamed into the directory; an error when the directory itself is gone.
-    async fn renamed(&mut self) -> std::io::Result<()> {
-        let mut buffer = [const { std::mem::MaybeUninit::uninit() }; 4096];
-        loop {
-            let mut ready = self.0.readable().await?;
-            let mut reader = inotify::Reader::new(self.0.get_ref(), &mut buffer);
-            let mut renamed = false;
-            loop {
-                match reader.next() {
-                    Ok(event) => {
-                        use inotify::ReadFlags;
-                        let gone = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED;
-                        if event.events().intersects(gone) {
-                            return Err(std::io::ErrorKind::NotFound.into());
-                        }
-                        // Whatever else: a rename, or so many of them that the kernel lost count.
-                        renamed = true;
-                    }
-                    Err(rustix::io::Errno::AGAIN) => break,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            if renamed {
-                return Ok(());
-            }
-            ready.clear_ready();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | what is sent when, what does a response change | [`session`] (sans-IO), one `subscription` per type, `review` |
 //! | how is it written on the wire | `sotw`, `delta`, `wire` |
-//! | who moves the bytes | [`stream`] (gRPC), [`filesystem`] (files) |
+//! | who moves the bytes | [`stream`] (gRPC), [`filesystem`] (files), [`DirectoryWatch`] (when they change) |
 //! | how is a server reached | [`connector`] |
 //! | why it is built this way | [`decisions`] |
 
@@ -19,6 +19,7 @@ mod deadlines;
 #[doc = include_str!("../DECISIONS.md")]
 pub mod decisions {}
 mod delta;
+mod directory_watch;
 pub mod filesystem;
 mod handle;
 mod reading;
@@ -34,6 +35,7 @@ mod wire;
 
 pub use back_off::BackOff;
 pub use connector::{Connector, Target};
+pub use directory_watch::DirectoryWatch;
 pub use handle::Handle;
 pub use session::{Malformed, Request, Session, Settings, Variant};
 pub use status::{RejectedResponse, ResourceState, ResourceStatus, TypeStatus};
