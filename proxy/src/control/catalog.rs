@@ -16,37 +16,15 @@ use remora_model::snapshot::{
     ClusterMark, Edit, Interner, RouteTableId, RouteTableMark, SecretMark, Snapshot,
 };
 use remora_translate::{
-    self as translate, Context, IgnoredFields, LocalFiles, Subscription, SubscriptionKind,
+    self as translate, Context, IgnoredFields, LocalFiles, Subscription, SubscriptionKind, WatchedFile,
 };
 
+use super::files::{Reader, Readers};
 use super::held::{Held, Kind};
 use super::needs::{Need, Needs, User, kind_of, need_of};
+use super::slots::{Activated, Slots, Waiting};
 use super::sources::Origin;
 use crate::tls;
-
-/// A part that waits for what it refers to.
-#[derive(Debug)]
-struct Waiting<T> {
-    part: T,
-    needs: Vec<Subscription>,
-}
-
-/// A cluster or a listener under one name.
-#[derive(Debug)]
-struct Slot<T> {
-    /// References of the version in use.
-    active: Option<Vec<Subscription>>,
-    warming: Option<Waiting<T>>,
-}
-
-impl<T> Default for Slot<T> {
-    fn default() -> Self {
-        Self {
-            active: None,
-            warming: None,
-        }
-    }
-}
 
 /// A cluster with the endpoints that it brought itself.
 #[derive(Debug)]
@@ -73,8 +51,8 @@ pub enum Effect {
 /// Everything that was told.
 #[derive(Debug)]
 pub struct Catalog {
-    clusters: HashMap<Name, Slot<NewCluster>>,
-    listeners: HashMap<Name, Slot<Listener>>,
+    clusters: Slots<NewCluster>,
+    listeners: Slots<Listener>,
     assignments: HashMap<Need, Arc<Assignment>>,
     /// What was not heard of in time.
     given_up: HashSet<Need>,
@@ -82,6 +60,8 @@ pub struct Catalog {
     pub needs: Needs,
     /// As received.
     pub held: Held,
+    /// Files that they were read from.
+    pub files: Readers,
     /// Fields that were set and have no effect, with how often.
     pub ignored: IgnoredFields,
     cluster_names: Interner<ClusterMark>,
@@ -110,12 +90,13 @@ impl Catalog {
     /// An empty world.
     pub fn new() -> Self {
         Self {
-            clusters: HashMap::new(),
-            listeners: HashMap::new(),
+            clusters: Slots::default(),
+            listeners: Slots::default(),
             assignments: HashMap::new(),
             given_up: HashSet::new(),
             needs: Needs::default(),
             held: Held::default(),
+            files: Readers::default(),
             ignored: IgnoredFields::default(),
             cluster_names: Interner::default(),
             route_table_names: Interner::default(),
@@ -138,21 +119,28 @@ impl Catalog {
         let outcome = match kind {
             Kind::Cluster => self.accept_cluster(arrived),
             Kind::Listener => self.accept_listener(arrived, admit),
-            Kind::RouteConfiguration => self.accept_route_table(arrived),
-            Kind::Endpoints => self.accept_endpoints(arrived),
+            Kind::RouteConfiguration => self.accept_route_table(arrived).map(|()| Vec::new()),
+            Kind::Endpoints => self.accept_endpoints(arrived).map(|()| Vec::new()),
             Kind::Secret => self.accept_secret(arrived),
         };
-        match &outcome {
-            Ok(()) => self.held.accept(
-                kind,
-                arrived.name,
-                arrived.version,
-                arrived.body,
-                arrived.is_static,
-            ),
-            Err(reason) => self.held.reject(kind, arrived.name, arrived.version, reason),
+        let Arrived { name, version, .. } = *arrived;
+        match outcome {
+            Ok(files) => {
+                self.files.enter(Reader {
+                    kind,
+                    name: Arc::clone(name),
+                    source: arrived.source.clone(),
+                    files,
+                });
+                self.held
+                    .accept(kind, name, version, arrived.body, arrived.is_static);
+                Ok(())
+            }
+            Err(reason) => {
+                self.held.reject(kind, name, version, &reason);
+                Err(reason)
+            }
         }
-        outcome
     }
 
     /// Takes one resource out. Route tables, endpoints and secrets that are still referred to stay (as Envoy does).
@@ -175,6 +163,7 @@ impl Catalog {
             }
         }
         self.held.remove(kind, name);
+        self.files.remove(kind, name);
     }
 
     /// A resource was not heard of in time: what needs it goes on without.
@@ -186,11 +175,9 @@ impl Catalog {
 
     /// A DNS cluster was resolved; `None`: nothing could be resolved.
     pub fn resolved(&mut self, name: &Name, assignment: Option<Assignment>) {
-        if let Some(slot) = self.clusters.get_mut(name)
-            && let Some(waiting) = &mut slot.warming
-        {
+        if let Some(part) = self.clusters.warming_mut(name) {
             let empty = || Assignment::empty(Arc::clone(name));
-            waiting.part.own = Some(Arc::new(assignment.unwrap_or_else(empty)));
+            part.own = Some(Arc::new(assignment.unwrap_or_else(empty)));
             self.warm_cluster(name);
         } else if let (Some(id), Some(assignment)) = (self.cluster_names.known(name), assignment) {
             self.edit.set_endpoints(id, Arc::new(assignment));
@@ -209,13 +196,13 @@ impl Catalog {
         let mut warming: Vec<(Name, String)> = match kind {
             Kind::Cluster => self
                 .clusters
-                .iter()
-                .filter_map(|(name, slot)| Some((Arc::clone(name), why(&slot.warming.as_ref()?.needs))))
+                .warming()
+                .map(|(name, waiting)| (Arc::clone(name), why(&waiting.needs)))
                 .collect(),
             Kind::Listener => self
                 .listeners
-                .iter()
-                .filter_map(|(name, slot)| Some((Arc::clone(name), why(&slot.warming.as_ref()?.needs))))
+                .warming()
+                .map(|(name, waiting)| (Arc::clone(name), why(&waiting.needs)))
                 .collect(),
             _ => Vec::new(),
         };
@@ -226,16 +213,8 @@ impl Catalog {
     /// How many clusters (or listeners) are warming.
     pub fn warming_count(&self, kind: Kind) -> usize {
         match kind {
-            Kind::Cluster => self
-                .clusters
-                .values()
-                .filter(|slot| slot.warming.is_some())
-                .count(),
-            Kind::Listener => self
-                .listeners
-                .values()
-                .filter(|slot| slot.warming.is_some())
-                .count(),
+            Kind::Cluster => self.clusters.warming_count(),
+            Kind::Listener => self.listeners.warming_count(),
             _ => 0,
         }
     }
@@ -247,9 +226,9 @@ impl Catalog {
 
     /// Addresses of listeners that are not active yet: their sockets are bound and wait.
     pub fn warming_addresses(&self) -> HashSet<ListenAddress> {
-        let warming = self.listeners.values().filter_map(|slot| slot.warming.as_ref());
-        warming
-            .flat_map(|waiting| waiting.part.addresses.iter().cloned())
+        self.listeners
+            .warming()
+            .flat_map(|(_, waiting)| waiting.part.addresses.iter().cloned())
             .collect()
     }
 
@@ -285,7 +264,7 @@ impl Catalog {
         translate(&mut context).map_err(|rejection| rejection.reason())
     }
 
-    fn accept_cluster(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
+    fn accept_cluster(&mut self, arrived: &Arrived<'_>) -> Result<Vec<WatchedFile>, String> {
         let new = self.translated(|context| translate::cluster(arrived.body, context))?;
         let name = Arc::clone(&new.config.name);
         let user = User::Cluster(Arc::clone(&name));
@@ -303,18 +282,15 @@ impl Catalog {
             config: new.config,
             own: new.assignment,
         };
-        let slot = self.clusters.entry(Arc::clone(&name)).or_default();
-        let before = slot.warming.replace(Waiting {
+        let waiting = Waiting {
             part,
-            needs: new.subscriptions.clone(),
-        });
-        let active = slot.active.clone().unwrap_or_default();
-        if let Some(before) = before {
-            let kept: Vec<_> = active.into_iter().chain(new.subscriptions).collect();
-            self.release(&user, &before.needs, &kept);
+            needs: new.subscriptions,
+        };
+        if let Some(superseded) = self.clusters.warm(&name, waiting) {
+            self.release(&user, &superseded.dropped, &superseded.kept);
         }
         self.warm_cluster(&name);
-        Ok(())
+        Ok(new.files)
     }
 
     /// Activates a warming cluster whose needs are met.
@@ -344,13 +320,9 @@ impl Catalog {
         {
             return;
         }
-        let Some(slot) = self.clusters.get_mut(name) else {
+        let Some(Activated { part, needs, before }) = self.clusters.activate(name) else {
             return;
         };
-        let Some(Waiting { part, needs }) = slot.warming.take() else {
-            return;
-        };
-        let before = slot.active.replace(needs.clone());
         let id = part.config.id;
         self.edit.set_cluster(Arc::clone(&part.config));
         let by_eds = needs
@@ -360,15 +332,11 @@ impl Catalog {
         if let Some(assignment) = part.own.or(by_eds) {
             self.edit.set_endpoints(id, assignment);
         }
-        self.release(
-            &User::Cluster(Arc::clone(name)),
-            &before.unwrap_or_default(),
-            &needs,
-        );
+        self.release(&User::Cluster(Arc::clone(name)), &before, &needs);
     }
 
     fn remove_cluster(&mut self, name: &Name) {
-        let Some(slot) = self.clusters.remove(name) else {
+        let Some(needs) = self.clusters.remove(name) else {
             return;
         };
         if let Some(id) = self.cluster_names.known(name) {
@@ -377,21 +345,14 @@ impl Catalog {
         self.effects.push(Effect::StopResolving(Arc::clone(name)));
         self.effects.push(Effect::ClusterGone);
         let user = User::Cluster(Arc::clone(name));
-        let warming = slot.warming.map(|waiting| waiting.needs).unwrap_or_default();
-        let all: Vec<_> = slot
-            .active
-            .unwrap_or_default()
-            .into_iter()
-            .chain(warming)
-            .collect();
-        self.release(&user, &all, &[]);
+        self.release(&user, &needs, &[]);
     }
 
     fn accept_listener(
         &mut self,
         arrived: &Arrived<'_>,
         admit: &mut dyn FnMut(&Listener) -> Result<(), String>,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<WatchedFile>, String> {
         let new = self.translated(|context| translate::listener(arrived.body, context))?;
         let mut listener = new.listener;
         if listener.name.is_empty() {
@@ -409,18 +370,15 @@ impl Catalog {
         let name = Arc::clone(&listener.name);
         let user = User::Listener(Arc::clone(&name));
         self.needs.add(&user, &new.subscriptions);
-        let slot = self.listeners.entry(Arc::clone(&name)).or_default();
-        let before = slot.warming.replace(Waiting {
+        let waiting = Waiting {
             part: listener,
-            needs: new.subscriptions.clone(),
-        });
-        let active = slot.active.clone().unwrap_or_default();
-        if let Some(before) = before {
-            let kept: Vec<_> = active.into_iter().chain(new.subscriptions).collect();
-            self.release(&user, &before.needs, &kept);
+            needs: new.subscriptions,
+        };
+        if let Some(superseded) = self.listeners.warm(&name, waiting) {
+            self.release(&user, &superseded.dropped, &superseded.kept);
         }
         self.warm_listener(&name);
-        Ok(())
+        Ok(new.files)
     }
 
     fn warm_listener(&mut self, name: &Name) {
@@ -434,37 +392,25 @@ impl Catalog {
                     .iter()
                     .all(|need| self.is_satisfied(&Need::from(need)))
             });
-        let Some(slot) = self.listeners.get_mut(name).filter(|_| ready) else {
+        if !ready {
+            return;
+        }
+        let Some(Activated { part, needs, before }) = self.listeners.activate(name) else {
             return;
         };
-        let Some(Waiting { part, needs }) = slot.warming.take() else {
-            return;
-        };
-        let before = slot.active.replace(needs.clone());
         self.edit.set_listener(part);
         self.effects.push(Effect::ListenerActive(Arc::clone(name)));
-        self.release(
-            &User::Listener(Arc::clone(name)),
-            &before.unwrap_or_default(),
-            &needs,
-        );
+        self.release(&User::Listener(Arc::clone(name)), &before, &needs);
     }
 
     fn remove_listener(&mut self, name: &Name) {
-        let Some(slot) = self.listeners.remove(name) else {
+        let Some(needs) = self.listeners.remove(name) else {
             return;
         };
         self.edit.remove_listener(name);
         self.effects.push(Effect::ListenerGone);
         let user = User::Listener(Arc::clone(name));
-        let warming = slot.warming.map(|waiting| waiting.needs).unwrap_or_default();
-        let all: Vec<_> = slot
-            .active
-            .unwrap_or_default()
-            .into_iter()
-            .chain(warming)
-            .collect();
-        self.release(&user, &all, &[]);
+        self.release(&user, &needs, &[]);
     }
 
     fn accept_route_table(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
@@ -489,13 +435,13 @@ impl Catalog {
         Ok(())
     }
 
-    fn accept_secret(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
+    fn accept_secret(&mut self, arrived: &Arrived<'_>) -> Result<Vec<WatchedFile>, String> {
         let translated = self.translated(|context| translate::secret(arrived.body, context))?;
         tls::check(&translated.secret)?;
         let id = self.secret_names.id(&translated.secret.name);
         self.edit.set_secret(id, translated.secret);
         self.heard(Kind::Secret, arrived);
-        Ok(())
+        Ok(translated.files)
     }
 
     /// A referenced resource is there (again).
@@ -561,6 +507,7 @@ impl Catalog {
             }
         }
         self.held.remove(kind, &need.name);
+        self.files.remove(kind, &need.name);
     }
 }
 

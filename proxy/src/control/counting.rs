@@ -35,6 +35,8 @@ impl Control {
                 Update::Rejected => metrics.count("cluster_manager.eds.update_rejected", 1),
                 Update::Failure => metrics.count("cluster_manager.eds.update_failure", 1),
                 Update::InitFetchTimeout => metrics.count("cluster_manager.eds.init_fetch_timeout", 1),
+                // An assignment is read from no file.
+                Update::FilesRefused => {}
             },
         }
     }

@@ -116,6 +116,13 @@ impl Held {
         held.rejected = Some(rejected);
     }
 
+    /// Keeps the note of a rejected version beside the one that was just accepted (again).
+    pub fn reject_again(&mut self, kind: Kind, name: &str, rejected: Option<RejectedVersion>) {
+        if let Some(held) = self.0.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name)) {
+            held.rejected = rejected;
+        }
+    }
+
     /// Forgets a resource.
     pub fn remove(&mut self, kind: Kind, name: &str) {
         if let Some(of_kind) = self.0.get_mut(&kind) {

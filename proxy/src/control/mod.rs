@@ -12,12 +12,14 @@ mod connector;
 mod counting;
 mod dns;
 mod drain;
+mod files;
 mod held;
 mod ignored;
 mod needs;
 mod operator;
 mod readiness;
 mod run;
+mod slots;
 mod sockets;
 mod sources;
 mod validate;
@@ -61,6 +63,7 @@ pub struct Control {
     workers: Vec<WorkerThread>,
     resolving: HashMap<Name, JoinHandle<()>>,
     resolved: mpsc::Sender<dns::Resolved>,
+    watches: files::Watches,
     phase: Phase,
     /// Types of which a first response was processed, or will not come in time.
     heard: Vec<Kind>,
@@ -296,14 +299,15 @@ impl Control {
         if gone {
             self.shared.observe.retain(&self.shared.current());
         }
-        for (source, kind, names) in self.catalog.needs.take_changes() {
+        for (source, kind, wanted) in self.catalog.needs.take_changes() {
             if let Some(source) = source {
-                let timeout = Some(std::time::Duration::from_secs(15));
-                let interest = xds::Interest::Names(names);
+                let timeout = wanted.fetch_timeout();
+                let interest = xds::Interest::Names(wanted.names);
                 self.sources
                     .want(&source, kind_of(kind).type_url(), interest, timeout);
             }
         }
+        self.watch_files();
         self.advance();
         self.tell_ignored();
         self.set_levels();
@@ -369,14 +373,14 @@ impl Control {
     fn advance(&mut self) {
         if self.phase == Phase::Clusters
             && self.heard.contains(&Kind::Cluster)
-            && self.catalog.warming(Kind::Cluster).is_empty()
+            && self.catalog.warming_count(Kind::Cluster) == 0
         {
             self.phase = Phase::Listeners;
             self.ask_for(Kind::Listener);
         }
         if self.phase == Phase::Listeners
             && self.heard.contains(&Kind::Listener)
-            && self.catalog.warming(Kind::Listener).is_empty()
+            && self.catalog.warming_count(Kind::Listener) == 0
         {
             self.phase = Phase::Live;
             tracing::info!(

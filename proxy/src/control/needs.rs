@@ -3,8 +3,9 @@
 //! Holds: a subscription lasts exactly as long as somebody refers to its resource; a change of what one resource needs
 //! costs only that resource's references.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use remora_model::Name;
 use remora_translate::{Subscription, SubscriptionKind};
@@ -44,11 +45,46 @@ pub enum User {
 
 type Topic = (Origin, SubscriptionKind);
 
+/// How long one reference waits for its first answer; `None`: for ever.
+type FetchTimeout = Option<Duration>;
+
+/// What is wanted of one type from one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// All names.
+    pub names: BTreeSet<Name>,
+    /// How many references wait how long.
+    timeouts: BTreeMap<Duration, usize>,
+}
+
+impl Wanted {
+    /// How long the whole type waits: as long as the least patient reference, and for ever only if all do.
+    pub fn fetch_timeout(&self) -> Option<Duration> {
+        self.timeouts.keys().next().copied()
+    }
+
+    fn enter(&mut self, timeout: FetchTimeout) {
+        if let Some(timeout) = timeout {
+            *self.timeouts.entry(timeout).or_default() += 1;
+        }
+    }
+
+    fn strike(&mut self, timeout: FetchTimeout) {
+        let Some(timeout) = timeout else { return };
+        if let Some(count) = self.timeouts.get_mut(&timeout) {
+            *count -= 1;
+            if *count == 0 {
+                self.timeouts.remove(&timeout);
+            }
+        }
+    }
+}
+
 /// All references.
 #[derive(Debug, Default)]
 pub struct Needs {
-    users: HashMap<Need, HashSet<User>>,
-    wanted: HashMap<Topic, BTreeSet<Name>>,
+    users: HashMap<Need, HashMap<User, FetchTimeout>>,
+    wanted: HashMap<Topic, Wanted>,
     changed: HashSet<Topic>,
 }
 
@@ -57,16 +93,20 @@ impl Needs {
     pub fn add(&mut self, user: &User, needs: &[Subscription]) {
         for subscription in needs {
             let need = Need::from(subscription);
+            let timeout = subscription.initial_fetch_timeout;
             let topic = (need.source.clone(), need.kind);
-            if self
-                .wanted
-                .entry(topic.clone())
-                .or_default()
-                .insert(Arc::clone(&need.name))
-            {
+            let wanted = self.wanted.entry(topic.clone()).or_default();
+            let before = wanted.fetch_timeout();
+            let mut changed = wanted.names.insert(Arc::clone(&need.name));
+            wanted.enter(timeout);
+            let users = self.users.entry(need).or_default();
+            if let Some(replaced) = users.insert(user.clone(), timeout) {
+                wanted.strike(replaced);
+            }
+            changed |= wanted.fetch_timeout() != before;
+            if changed {
                 self.changed.insert(topic);
             }
-            self.users.entry(need).or_default().insert(user.clone());
         }
     }
 
@@ -78,15 +118,22 @@ impl Needs {
             let Some(users) = self.users.get_mut(&need) else {
                 continue;
             };
-            users.remove(user);
+            let Some(timeout) = users.remove(user) else {
+                continue;
+            };
+            let topic = (need.source.clone(), need.kind);
+            let wanted = self.wanted.entry(topic.clone()).or_default();
+            let before = wanted.fetch_timeout();
+            wanted.strike(timeout);
+            let mut changed = wanted.fetch_timeout() != before;
             if users.is_empty() {
                 self.users.remove(&need);
-                let topic = (need.source.clone(), need.kind);
-                if let Some(names) = self.wanted.get_mut(&topic) {
-                    names.remove(&need.name);
-                }
-                self.changed.insert(topic);
+                wanted.names.remove(&need.name);
+                changed = true;
                 unused.push(need);
+            }
+            if changed {
+                self.changed.insert(topic);
             }
         }
         unused
@@ -94,7 +141,13 @@ impl Needs {
 
     /// Who refers to this resource.
     pub fn users(&self, need: &Need) -> Vec<User> {
-        let mut users: Vec<User> = self.users.get(need).into_iter().flatten().cloned().collect();
+        let mut users: Vec<User> = self
+            .users
+            .get(need)
+            .into_iter()
+            .flat_map(HashMap::keys)
+            .cloned()
+            .collect();
         users.sort_unstable();
         users
     }
@@ -104,13 +157,13 @@ impl Needs {
         self.users.contains_key(need)
     }
 
-    /// The complete names of every topic that changed since the last call.
-    pub fn take_changes(&mut self) -> Vec<(Origin, SubscriptionKind, BTreeSet<Name>)> {
+    /// Every topic that changed since the last call, complete.
+    pub fn take_changes(&mut self) -> Vec<(Origin, SubscriptionKind, Wanted)> {
         self.changed
             .drain()
             .map(|topic| {
-                let names = self.wanted.get(&topic).cloned().unwrap_or_default();
-                (topic.0, topic.1, names)
+                let wanted = self.wanted.get(&topic).cloned().unwrap_or_default();
+                (topic.0, topic.1, wanted)
             })
             .collect()
     }
@@ -165,6 +218,49 @@ mod tests {
         assert!(needs.take_changes().is_empty());
         assert_eq!(needs.remove(&b, &[eds("x"), eds("y")], &[eds("y")]).len(), 1);
         let changes = needs.take_changes();
-        assert_eq!(changes[0].2, BTreeSet::from([Name::from("y")]));
+        assert_eq!(changes[0].2.names, BTreeSet::from([Name::from("y")]));
+    }
+
+    #[test]
+    fn a_type_waits_as_long_as_its_least_patient_reference() {
+        let of = |timeout: Option<u64>| Subscription {
+            initial_fetch_timeout: timeout.map(Duration::from_secs),
+            ..eds("x")
+        };
+        let [a, b, c] = ["a", "b", "c"].map(|name| User::Cluster(name.into()));
+        let mut needs = Needs::default();
+        let mut timeouts = Vec::new();
+        let mut told = |needs: &mut Needs| {
+            timeouts.push(
+                needs
+                    .take_changes()
+                    .first()
+                    .map(|(_, _, wanted)| wanted.fetch_timeout().map(|timeout| timeout.as_secs())),
+            );
+        };
+        needs.add(&a, &[of(None)]);
+        told(&mut needs);
+        needs.add(&b, &[of(Some(15))]);
+        told(&mut needs);
+        needs.add(&c, &[of(Some(3))]);
+        told(&mut needs);
+        // The same reference again, in a new version of its user.
+        needs.add(&c, &[of(Some(20))]);
+        told(&mut needs);
+        needs.remove(&c, &[of(Some(20))], &[]);
+        told(&mut needs);
+        needs.remove(&b, &[of(Some(15))], &[]);
+        told(&mut needs);
+        assert_eq!(
+            timeouts,
+            [
+                Some(None),
+                Some(Some(15)),
+                Some(Some(3)),
+                Some(Some(15)),
+                None,
+                Some(None)
+            ]
+        );
     }
 }

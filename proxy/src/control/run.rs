@@ -1,7 +1,8 @@
 //! The control thread's loop, from the first static resource to the last connection.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::catalog::Catalog;
 use super::connector::Dialer;
+use super::files::Watches;
 use super::operator::Desk;
 use super::readiness::Phase;
 use super::sockets::Sockets;
@@ -42,7 +44,7 @@ pub struct Options {
     /// How long connections may live on after they were told to end.
     pub drain_time: Duration,
     /// Where the admin endpoint's bound address is written.
-    pub admin_address_path: Option<std::path::PathBuf>,
+    pub admin_address_path: Option<PathBuf>,
     /// For `/server_info`: `envoy.admin.v3.CommandLineOptions` in proto field names.
     pub command_line: serde_json::Value,
     /// For `/server_info`: the node in proto field names.
@@ -85,6 +87,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 struct Queues {
     events: mpsc::Receiver<(ClientKey, xds::Event)>,
     resolved: mpsc::Receiver<dns::Resolved>,
+    /// Directories into which something moved.
+    moved: mpsc::Receiver<PathBuf>,
     orders: mpsc::UnboundedReceiver<Order>,
 }
 
@@ -98,6 +102,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         .context("starting workers")?;
     let (events_to, events) = mpsc::channel(EVENTS);
     let (resolved_to, resolved) = mpsc::channel(EVENTS);
+    let (moved_to, moved) = mpsc::channel(EVENTS);
     let (orders_to, orders) = mpsc::unbounded_channel();
     let current = {
         let shared = Arc::clone(&shared);
@@ -120,6 +125,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         workers,
         resolving: HashMap::new(),
         resolved: resolved_to,
+        watches: Watches::new(moved_to),
         phase: Phase::Clusters,
         heard: Vec::new(),
         connected: HashMap::new(),
@@ -128,29 +134,39 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     }));
     let desk = Desk::new(Rc::clone(&control), orders_to, options.command_line, options.node);
     if let Some(address) = admin {
-        let server = AdminServer::bind(&address).await?;
-        if let Some(path) = &options.admin_address_path {
-            server.write_address(path)?;
-        }
-        let (observe, logging) = (options.observe, options.logging);
         let context = AdminContext {
             operator: Rc::new(desk),
-            observe,
-            logging,
+            observe: options.observe,
+            logging: options.logging,
         };
-        tokio::task::spawn_local(server.serve(context));
+        serve_admin(&address, options.admin_address_path.as_deref(), context).await?;
     }
     Ok((
         control,
         Queues {
             events,
             resolved,
+            moved,
             orders,
         },
     ))
 }
 
-/// Takes in what sources, DNS and operators say, until somebody says that it is over.
+/// Opens the operator's endpoint.
+async fn serve_admin(
+    address: &ListenAddress,
+    address_path: Option<&Path>,
+    context: AdminContext,
+) -> anyhow::Result<()> {
+    let server = AdminServer::bind(address).await?;
+    if let Some(path) = address_path {
+        server.write_address(path)?;
+    }
+    tokio::task::spawn_local(server.serve(context));
+    Ok(())
+}
+
+/// Takes in what sources, files, DNS and operators say, until somebody says that it is over.
 async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -169,6 +185,17 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
             Some(answer) = queues.resolved.recv() => {
                 let mut control = control.borrow_mut();
                 control.catalog.resolved(&answer.cluster, answer.assignment);
+                control.settle();
+            }
+            Some(directory) = queues.moved.recv() => {
+                let mut directories = BTreeSet::from([directory]);
+                while let Ok(directory) = queues.moved.try_recv() {
+                    directories.insert(directory);
+                }
+                let mut control = control.borrow_mut();
+                for directory in directories {
+                    control.reread(&directory);
+                }
                 control.settle();
             }
             Some(order) = queues.orders.recv() => match order {

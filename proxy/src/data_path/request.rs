@@ -99,6 +99,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         self.flush().await;
         self.record.ended = Some(self.record.started.elapsed());
         if self.context.keeps_headers(self.manager) {
+            self.record
+                .note_sent(head.scheme.take(), head.authority.take(), &head.path);
             self.record.request_headers = Some(std::mem::take(&mut head.headers));
         }
         self.context.request_ended(self.manager, &self.record);

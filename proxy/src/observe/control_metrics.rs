@@ -99,6 +99,8 @@ pub enum Update<'a> {
     Failure,
     /// `initial_fetch_timeout` ran out: `init_fetch_timeout`.
     InitFetchTimeout,
+    /// Files that the resource names changed and were of no use: `key_rotation_failed`.
+    FilesRefused,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,7 @@ impl ControlMetrics {
             Update::Rejected => "update_rejected",
             Update::Failure => "update_failure",
             Update::InitFetchTimeout => "init_fetch_timeout",
+            Update::FilesRefused => "key_rotation_failed",
             Update::Success { version } => {
                 // Envoy's gauge is the xxHash64 of the version, all 64 bits of it.
                 let hash = xxh64(version.as_bytes(), 0) as i64;

@@ -117,6 +117,18 @@ pub struct ExchangeRecord {
 }
 
 impl ExchangeRecord {
+    /// Enters what the head had become when it left: for access logs, which show it beside what the client sent.
+    pub fn note_sent(&mut self, scheme: Option<Scheme>, authority: Option<Authority>, path: &PathAndQuery) {
+        self.scheme = scheme;
+        // By text, as `Authority` itself compares without case.
+        if authority.as_ref().map(Authority::as_str) != self.authority.as_ref().map(Authority::as_str) {
+            self.sent_authority = authority;
+        }
+        if self.path.as_ref() != Some(path) {
+            self.sent_path = Some(path.clone());
+        }
+    }
+
     /// A record of something that starts now.
     pub fn new(connection: Rc<ConnectionRecord>, started: Instant) -> Self {
         Self {
