@@ -1,8 +1,9 @@
 //! What does the control side count? Subscriptions, listeners, clusters, the connection to the control plane.
 //!
-//! Holds: a registry of series under Envoy's names, made at their first use and removable ([`ControlMetrics::forget`]),
-//! which the `metrics` facade does not allow; one per process part, so that several can live in one test. Writers are
-//! few and rare, so plain atomics behind a lock for the map will do. Nothing here is touched by a request.
+//! Holds: series without labels live as long as the process and go through the `metrics` facade; those of one route
+//! configuration, cluster or secret end with it ([`ControlMetrics::forget`]), which the facade cannot do, and stand with
+//! what it cannot say (texts, 64 bits) in a registry of our own. One of each per process part, so that several can live
+//! in one test. Nothing here is touched by a request.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xxhash_rust::xxh64::xxh64;
 
+use super::facade::Facade;
 use super::scrape::{Number, Series};
 
 /// A counter or a gauge of the control side.
@@ -113,6 +115,8 @@ struct Entry {
 /// All series of the control side.
 #[derive(Debug, Default)]
 pub struct ControlMetrics {
+    /// What lives as long as the process.
+    pub(super) facade: Facade,
     series: Mutex<BTreeMap<String, Entry>>,
 }
 
@@ -126,7 +130,7 @@ impl ControlMetrics {
             "update_failure",
             "init_fetch_timeout",
         ] {
-            self.of_subscription(subscription, word, counter);
+            self.count_word(subscription, word, 0);
         }
         self.of_subscription(subscription, "version", gauge);
     }
@@ -148,7 +152,7 @@ impl ControlMetrics {
                 "update_success"
             }
         };
-        self.of_subscription(subscription, word, counter).add(1);
+        self.count_word(subscription, word, 1);
     }
 
     /// Removes every series of a subscription that ended.
@@ -159,25 +163,27 @@ impl ControlMetrics {
 
     /// Adds to a counter without labels, by its name in `/stats` (`cluster_manager.cluster_added`).
     pub fn count(&self, name: &str, n: u64) {
-        self.plain(name, counter).add(n);
+        self.facade.count(name, n);
     }
 
     /// Sets a gauge without labels, by its name in `/stats` (`control_plane.connected_state`).
     pub fn set(&self, name: &str, value: i64) {
-        self.plain(name, gauge).set(value);
+        self.facade.set(name, value as f64);
     }
 
     /// The value of a counter or gauge, by its name in `/stats`; `None` if it was never used.
     pub fn value(&self, name: &str) -> Option<i64> {
-        match &*self.locked().get(name)?.cell {
-            ControlCell::Counter(value) => i64::try_from(value.load(Ordering::Relaxed)).ok(),
-            ControlCell::Gauge(value) => Some(value.load(Ordering::Relaxed)),
-            ControlCell::Text(_) => None,
+        let series = self.series().into_iter().find(|series| series.name == name)?;
+        match series.number {
+            Number::Counter(value) | Number::Unsigned(value) => i64::try_from(value).ok(),
+            Number::Gauge(value) => Some(value),
+            Number::Fraction(_) | Number::Histogram(..) | Number::Text(_) => None,
         }
     }
 
     /// Every counter starts from zero again.
     pub fn reset_counters(&self) {
+        self.facade.reset_counters();
         for entry in self.locked().values() {
             if let ControlCell::Counter(value) = &*entry.cell {
                 value.store(0, Ordering::Relaxed);
@@ -202,8 +208,22 @@ impl ControlMetrics {
                     Number::Text(text.lock().unwrap_or_else(PoisonError::into_inner).clone())
                 }
             },
+            line: None,
         };
-        self.locked().iter().map(of).collect()
+        let mut series: Vec<Series> = self.locked().iter().map(of).collect();
+        series.extend(self.facade.series());
+        series.sort_by(|a, b| a.name.cmp(&b.name));
+        series
+    }
+
+    fn count_word(&self, of: Subscription<'_>, word: &str, n: u64) {
+        match of {
+            // There is one of each, for as long as the process lives.
+            Subscription::Clusters | Subscription::Listeners => self.facade.count(&(of.prefix() + word), n),
+            Subscription::Routes { .. } | Subscription::Endpoints { .. } | Subscription::Secret { .. } => {
+                self.of_subscription(of, word, counter).add(n);
+            }
+        }
     }
 
     fn of_subscription(
@@ -219,20 +239,6 @@ impl ControlMetrics {
         }
         let (family, labels) = of.family();
         insert(&mut series, name, format!("{family}{word}"), labels, make)
-    }
-
-    fn plain(&self, name: &str, make: fn() -> ControlCell) -> Arc<ControlCell> {
-        let mut series = self.locked();
-        if let Some(entry) = series.get(name) {
-            return Arc::clone(&entry.cell);
-        }
-        insert(
-            &mut series,
-            name.to_owned(),
-            super::scrape::family_name(name),
-            Vec::new(),
-            make,
-        )
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {

@@ -2,13 +2,14 @@
 //!
 //! Holds: the data path fills one [`ExchangeRecord`] and hands it over once, at the end ([`Observe::log`]). Cells of a
 //! listener, manager, TCP proxy or cluster exist per worker from their first use and die with the thing they count;
-//! the control side counts into [`ControlMetrics`]. A [`Scrape`] reads both and writes Envoy's names.
+//! the control side counts into [`ControlMetrics`], most of it through the `metrics` facade. A [`Scrape`] reads both and writes Envoy's names.
 //! Decides nothing about traffic.
 
 pub mod access_log;
 pub mod cells;
 pub mod control_metrics;
 mod exchange_record;
+mod facade;
 mod handshakes;
 pub mod log_sinks;
 pub mod logging;

@@ -53,6 +53,8 @@ pub struct Series {
     pub labels: Vec<(&'static str, String)>,
     /// What it says.
     pub number: Number,
+    /// Its line in Prometheus, where the exporter of the `metrics` facade wrote it.
+    pub line: Option<String>,
 }
 
 /// What only the server itself knows.
@@ -94,11 +96,12 @@ impl Scrape {
             tables::listener_workers(observe, snapshot),
             tables::tcp_proxies(observe, snapshot),
         ];
-        // What is asked of the system now goes before a level of the same name that the control side set.
-        let mut singles = server_series(observe, snapshot, server);
-        singles.extend(observe.control.series());
+        let process = ProcessFacts::now();
+        ask_server(observe, snapshot, server);
+        ask_process(observe, process, server.uptime);
+        let mut singles = observe.control.series();
+        singles.push(processor_time(process));
         singles.sort_by(|a, b| a.name.cmp(&b.name));
-        singles.dedup_by(|a, b| a.name == b.name);
         Self { tables, singles }
     }
 
@@ -124,75 +127,29 @@ pub fn reset_counters(observe: &Observe) {
     observe.control.reset_counters();
 }
 
-/// A series without labels; its family follows from its name.
-fn plain(name: &str, number: Number) -> Series {
-    Series {
-        name: name.into(),
-        family: family_name(name),
-        labels: Vec::new(),
-        number,
-    }
-}
-
-fn level(value: u64) -> Number {
-    Number::Gauge(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-/// What is asked of the server and the system at each scrape.
-fn server_series(observe: &Observe, snapshot: &Snapshot, server: ServerFacts) -> Vec<Series> {
-    let process = ProcessFacts::now();
-    let mut series: Vec<Series> = [
-        ("server.state", Number::Gauge(server.state)),
-        ("server.live", Number::Gauge(i64::from(server.healthy))),
-        ("server.uptime", level(server.uptime.as_secs())),
-        ("server.concurrency", level(server.concurrency.into())),
+/// What is asked of the server at each scrape.
+fn ask_server(observe: &Observe, snapshot: &Snapshot, server: ServerFacts) {
+    let levels = [
+        ("server.state", server.state as f64),
+        ("server.live", f64::from(u8::from(server.healthy))),
+        ("server.uptime", server.uptime.as_secs() as f64),
+        ("server.concurrency", f64::from(server.concurrency)),
         (
             "server.total_connections",
-            Number::Gauge(tables::open_connections(observe)),
+            tables::open_connections(observe) as f64,
         ),
-        ("server.parent_connections", Number::Gauge(0)),
-        ("server.hot_restart_epoch", Number::Gauge(0)),
-        ("server.memory_allocated", level(process.resident)),
-        ("server.memory_physical_size", level(process.resident)),
-        ("server.memory_heap_size", level(process.data)),
+        ("server.parent_connections", 0.0),
+        ("server.hot_restart_epoch", 0.0),
         (
             "listener_manager.total_listeners_active",
-            level(snapshot.listeners.len() as u64),
+            snapshot.listeners.len() as f64,
         ),
-        (
-            "cluster_manager.active_clusters",
-            level(snapshot.clusters.len() as u64),
-        ),
-        ("remora.config_generation", level(snapshot.generation)),
-    ]
-    .map(|(name, number)| plain(name, number))
-    .into();
-    series.extend(process_series(process, server.uptime));
-    series.extend(sink_series(observe));
-    series
-}
-
-/// The process, under the names that Prometheus' own client libraries give it.
-fn process_series(process: ProcessFacts, uptime: Duration) -> impl Iterator<Item = Series> {
-    let started = SystemTime::now().checked_sub(uptime).unwrap_or(UNIX_EPOCH);
-    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let facts = [
-        ("resident_memory_bytes", level(process.resident)),
-        ("open_fds", level(process.descriptors)),
-        ("threads", level(process.threads)),
-        ("cpu_seconds_total", Number::Fraction(process.cpu_seconds)),
-        ("start_time_seconds", Number::Fraction(started.as_secs_f64())),
+        ("cluster_manager.active_clusters", snapshot.clusters.len() as f64),
+        ("remora.config_generation", snapshot.generation as f64),
     ];
-    facts.into_iter().map(|(name, number)| Series {
-        name: format!("process.{name}"),
-        family: format!("process_{name}"),
-        labels: Vec::new(),
-        number,
-    })
-}
-
-/// What happened to access log lines.
-fn sink_series(observe: &Observe) -> impl Iterator<Item = Series> {
+    for (name, value) in levels {
+        observe.control.facade.set(name, value);
+    }
     let counts = observe.sinks.counts();
     let counters = [
         ("filesystem.write_buffered", &counts.write_buffered),
@@ -202,9 +159,43 @@ fn sink_series(observe: &Observe) -> impl Iterator<Item = Series> {
         ("filesystem.reopen_failed", &counts.reopen_failed),
         ("filesystem.lines_dropped", &counts.lines_dropped),
     ];
-    counters
-        .into_iter()
-        .map(|(name, count)| plain(name, Number::Counter(count.load(Ordering::Relaxed))))
+    for (name, count) in counters {
+        let count = count.load(Ordering::Relaxed);
+        observe.control.facade.count_up_to(name, count);
+    }
+}
+
+/// The process, under Envoy's names and under those that Prometheus' own client libraries give it.
+fn ask_process(observe: &Observe, process: ProcessFacts, uptime: Duration) {
+    let facade = &observe.control.facade;
+    for (name, value) in [
+        ("server.memory_allocated", process.resident),
+        ("server.memory_physical_size", process.resident),
+        ("server.memory_heap_size", process.data),
+    ] {
+        facade.set(name, value as f64);
+    }
+    let started = SystemTime::now().checked_sub(uptime).unwrap_or(UNIX_EPOCH);
+    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    for (name, value) in [
+        ("resident_memory_bytes", process.resident as f64),
+        ("open_fds", process.descriptors as f64),
+        ("threads", process.threads as f64),
+        ("start_time_seconds", started.as_secs_f64()),
+    ] {
+        facade.set_family(&format!("process.{name}"), &format!("process_{name}"), value);
+    }
+}
+
+/// A counter with a fraction, which the facade does not have.
+fn processor_time(process: ProcessFacts) -> Series {
+    Series {
+        name: "process.cpu_seconds_total".into(),
+        family: "process_cpu_seconds_total".into(),
+        labels: Vec::new(),
+        number: Number::Fraction(process.cpu_seconds),
+        line: None,
+    }
 }
 
 /// The value below which `quantile` (0 to 1) of a distribution lies, linear within its bucket; `None` without values.

@@ -62,7 +62,13 @@ pub(super) fn pieces(
             match source {
                 Source::Single(index) => {
                     let series = &singles[index];
-                    if wanted(&query, kind, &series.number, true, || series.name.clone()) {
+                    if !wanted(&query, kind, &series.number, true, || series.name.clone()) {
+                        continue;
+                    }
+                    if let Some(line) = &series.line {
+                        out.push_str(line);
+                        out.push('\n');
+                    } else {
                         let labels = series.labels.iter().map(|(name, value)| (*name, value.as_str()));
                         sample(&family, &label_text(labels), &series.number, &mut out);
                     }

@@ -88,9 +88,14 @@ fn parse(text: &str) -> Vec<Sample> {
             current = family.into();
             continue;
         }
-        let (name, rest) = line
-            .split_once('{')
-            .unwrap_or_else(|| panic!("no labels in {line}"));
+        let (name, rest) = match line.split_once('{') {
+            Some((name, rest)) => (name, rest.to_owned()),
+            // As the exporter of the facade writes a series without labels.
+            None => {
+                let (name, value) = line.split_once(' ').unwrap();
+                (name, format!("}} {value}"))
+            }
+        };
         assert!(
             name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
             "{line}"
@@ -162,7 +167,7 @@ fn prometheus_reads_the_sums_of_all_workers_under_envoys_names() {
         "envoy_http_downstream_rq_xx{envoy_response_code_class=\"2\",envoy_http_conn_manager_prefix=\"ingress_http\"} 3\n",
         "envoy_listener_downstream_cx_total{envoy_listener_address=\"127.0.0.1_19080\"} 3\n",
         "envoy_listener_worker_downstream_cx_total{envoy_worker_id=\"1\",envoy_listener_address=\"127.0.0.1_19080\"} 2\n",
-        "envoy_cluster_manager_cds_update_success{} 1\n",
+        "envoy_cluster_manager_cds_update_success 1\n",
         "envoy_http_rds_update_rejected{envoy_rds_route_config=\"rc\",envoy_http_conn_manager_prefix=\"ingress_http\"} 1\n",
         "# TYPE envoy_cluster_upstream_rq_time histogram\n",
         "envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"up\",le=\"0.5\"} 0\n",
@@ -171,8 +176,8 @@ fn prometheus_reads_the_sums_of_all_workers_under_envoys_names() {
         "envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"up\",le=\"+Inf\"} 3\n",
         "envoy_cluster_upstream_rq_time_sum{envoy_cluster_name=\"up\"} 410\n",
         "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"up\"} 3\n",
-        "envoy_server_live{} 1\n",
-        "envoy_server_concurrency{} 2\n",
+        "envoy_server_live 1\n",
+        "envoy_server_concurrency 2\n",
     ] {
         assert!(text.contains(line), "no {line}");
     }
