@@ -268,7 +268,7 @@ impl Timer {
             Self::Response(_) => Said::new(
                 S::GATEWAY_TIMEOUT,
                 "UT",
-                "upstream_response_timeout",
+                "response_timeout",
                 "upstream request timeout",
             ),
             Self::StreamIdle(_) => {

@@ -139,7 +139,6 @@ impl UpstreamExchange {
                 self.worker.pools.put_back(pool, pooled, now);
             } else {
                 self.active.cells.traffic.upstream_cx_destroy_local.one();
-                pool.closed(pooled);
             }
         }
     }
@@ -193,16 +192,6 @@ impl UpstreamExchange {
         let traffic = &self.active.cells.traffic;
         traffic.upstream_cx_tx_bytes_total.add(record.received);
         traffic.upstream_cx_rx_bytes_total.add(record.sent);
-    }
-}
-
-impl Drop for UpstreamExchange {
-    fn drop(&mut self) {
-        if let Side::Http1(slot, pool) = &mut self.side
-            && let Some(pooled) = slot.take()
-        {
-            pool.closed(pooled);
-        }
     }
 }
 

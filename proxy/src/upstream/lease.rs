@@ -1,6 +1,9 @@
-//! A connection in somebody's hands, and the counts that hang on its being open.
+//! A connection in somebody's hands, the counts that hang on its being open, and who waits for one.
+//!
+//! Holds: when a connection of a pool closes, however it comes, the first who still waits there hears of it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,11 +11,81 @@ use std::time::Instant;
 
 use remora_model::cluster::ClusterLive;
 use remora_model::endpoint::Endpoint;
+use tokio::sync::oneshot;
 
 use super::pool::Pool;
+use crate::failure::ConnectFailure;
 use crate::http1;
 use crate::http2;
 use crate::observe::{ClusterCells, UpstreamRecord};
+
+/// What a waiting request hears: here is a connection, or try again, or why there will be none.
+type Word = Result<Option<Box<PooledHttp1>>, ConnectFailure>;
+
+/// The connections that a pool has open, and the requests that wait for one.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// Connections, idle, leased or being opened.
+    open: Cell<u32>,
+    waiting: RefCell<VecDeque<oneshot::Sender<Word>>>,
+}
+
+impl Places {
+    /// How many connections are open.
+    pub fn open(&self) -> u32 {
+        self.open.get()
+    }
+
+    /// Whether nobody waits.
+    pub fn nobody_waits(&self) -> bool {
+        self.waiting.borrow().is_empty()
+    }
+
+    /// Waits in line.
+    pub fn wait(&self) -> oneshot::Receiver<Word> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.borrow_mut().push_back(sender);
+        receiver
+    }
+
+    /// Gives an idle connection to the first who still waits; gives it back if nobody does.
+    pub fn hand_on(&self, mut pooled: Box<PooledHttp1>) -> Option<Box<PooledHttp1>> {
+        while let Some(waiting) = self.next() {
+            match waiting.send(Ok(Some(pooled))) {
+                Err(Ok(Some(back))) => pooled = back,
+                _ => return None,
+            }
+        }
+        Some(pooled)
+    }
+
+    /// Tells everybody who waits to try again.
+    pub fn wake_all(&self) {
+        while let Some(waiting) = self.next() {
+            let _ = waiting.send(Ok(None));
+        }
+    }
+
+    /// Tells everybody who waits that there will be no connection.
+    pub fn fail_all(&self, failure: &ConnectFailure) {
+        while let Some(waiting) = self.next() {
+            let _ = waiting.send(Err(failure.clone()));
+        }
+    }
+
+    fn next(&self) -> Option<oneshot::Sender<Word>> {
+        self.waiting.borrow_mut().pop_front()
+    }
+
+    /// There is room for one more: the first who still waits may use it.
+    fn wake_one(&self) {
+        while let Some(waiting) = self.next() {
+            if waiting.send(Ok(None)).is_ok() {
+                return;
+            }
+        }
+    }
+}
 
 /// Counts of one open upstream connection; closing it (dropping this) takes them back.
 #[derive(Debug)]
@@ -20,7 +93,7 @@ pub struct OpenConnection {
     cluster: Arc<ClusterLive>,
     endpoint: Arc<Endpoint>,
     cells: Arc<ClusterCells>,
-    of_pool: Rc<Cell<u32>>,
+    of_pool: Rc<Places>,
     opened: Instant,
 }
 
@@ -30,9 +103,9 @@ impl OpenConnection {
         cluster: &Arc<ClusterLive>,
         endpoint: &Arc<Endpoint>,
         cells: &Arc<ClusterCells>,
-        of_pool: &Rc<Cell<u32>>,
+        of_pool: &Rc<Places>,
     ) -> Self {
-        of_pool.set(of_pool.get() + 1);
+        of_pool.open.set(of_pool.open.get() + 1);
         cluster.connections.fetch_add(1, Ordering::Relaxed);
         endpoint.live.connections.fetch_add(1, Ordering::Relaxed);
         endpoint.live.connections_total.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +128,7 @@ impl OpenConnection {
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.of_pool.set(self.of_pool.get().saturating_sub(1));
+        self.of_pool.open.set(self.of_pool.open.get().saturating_sub(1));
         self.cluster.connections.fetch_sub(1, Ordering::Relaxed);
         self.endpoint.live.connections.fetch_sub(1, Ordering::Relaxed);
         self.cells.traffic.upstream_cx_active.add(-1);
@@ -64,6 +137,7 @@ impl Drop for OpenConnection {
             .traffic
             .upstream_cx_length_ms
             .record(self.opened.elapsed());
+        self.of_pool.wake_one();
     }
 }
 

@@ -15,10 +15,9 @@ use std::time::Instant;
 
 use remora_model::cluster::{Cluster, TransportSocket, UpstreamProtocol};
 use remora_model::endpoint::Endpoint;
-use tokio::sync::oneshot;
 
 use super::connect::{Connected, Wish, connect};
-use super::lease::{Lease, OpenConnection, PooledHttp1, SharedHttp2};
+use super::lease::{Lease, OpenConnection, Places, PooledHttp1, SharedHttp2};
 use crate::failure::{ConnectFailure, Failure, Limit};
 use crate::http1;
 use crate::http2;
@@ -98,8 +97,6 @@ pub struct Pools {
     sweeper: RefCell<Option<Waker>>,
 }
 
-type Waiting = oneshot::Sender<Result<Option<Box<PooledHttp1>>, ConnectFailure>>;
-
 /// The connections of one key.
 #[derive(Debug)]
 pub struct Pool {
@@ -112,9 +109,7 @@ pub struct Pool {
     cells: Arc<ClusterCells>,
     idle: RefCell<VecDeque<Box<PooledHttp1>>>,
     shared: RefCell<Vec<Rc<SharedHttp2>>>,
-    waiting: RefCell<VecDeque<Waiting>>,
-    /// Connections of this pool, idle, leased or being opened.
-    open: Rc<Cell<u32>>,
+    places: Rc<Places>,
     connecting: Cell<bool>,
     retired: Cell<bool>,
 }
@@ -153,8 +148,7 @@ impl Pools {
             cells: worker.counters.cluster(config),
             idle: RefCell::default(),
             shared: RefCell::default(),
-            waiting: RefCell::default(),
-            open: Rc::default(),
+            places: Rc::default(),
             connecting: Cell::new(false),
             retired: Cell::new(false),
         });
@@ -180,16 +174,14 @@ impl Pools {
                 cluster.live.connections.load(Ordering::Relaxed)
                     >= cluster.config.thresholds[0].max_connections
             };
-            if full && pool.open.get() > 0 {
+            if full && pool.places.open() > 0 {
                 pool.cells.traffic.upstream_cx_overflow.one();
             } else if pool.protocol == Protocol::Http1 {
                 return pool.open_http1(worker).await;
             } else if !pool.connecting.replace(true) {
                 spawn(Rc::clone(&pool).open_shared(worker.world()));
             }
-            let (sender, receiver) = oneshot::channel();
-            pool.waiting.borrow_mut().push_back(sender);
-            match receiver.await {
+            match pool.places.wait().await {
                 Ok(Ok(Some(pooled))) => return Ok(Lease::Http1(pooled, pool)),
                 Ok(Err(failure)) => return Err(Failure::Connect(failure)),
                 Ok(Ok(None)) | Err(_) => {}
@@ -204,18 +196,13 @@ impl Pools {
     pub fn put_back(&self, pool: &Rc<Pool>, mut pooled: Box<PooledHttp1>, now: Instant) {
         let limit = pool.cluster.borrow().config.http.max_requests_per_connection;
         if pool.retired.get() || (limit > 0 && pooled.requests >= limit) {
-            pool.closed(pooled);
             return;
         }
         pooled.record.reused = true;
         pooled.idle_since = now;
-        while let Some(waiting) = pool.waiting.borrow_mut().pop_front() {
-            match waiting.send(Ok(Some(pooled))) {
-                Ok(()) => return,
-                Err(Ok(Some(back))) => pooled = back,
-                Err(_) => return,
-            }
-        }
+        let Some(pooled) = pool.places.hand_on(pooled) else {
+            return;
+        };
         pool.idle.borrow_mut().push_back(pooled);
         if !self.touched.replace(true)
             && let Some(waker) = self.sweeper.borrow_mut().take()
@@ -304,7 +291,6 @@ impl Pool {
             let dead = poll_fn(|cx| Poll::Ready(pooled.connection.poll_idle(cx).is_ready())).await;
             if dead {
                 self.cells.traffic.upstream_cx_destroy_remote.one();
-                self.closed(pooled);
                 continue;
             }
             pooled.requests += 1;
@@ -338,12 +324,7 @@ impl Pool {
     async fn open_shared(self: Rc<Self>, world: Rc<World>) {
         let outcome = self.open(world).await;
         match outcome {
-            Err(failure) => {
-                self.connecting.set(false);
-                for waiting in self.waiting.borrow_mut().drain(..) {
-                    let _ = waiting.send(Err(failure.clone()));
-                }
-            }
+            Err(_) => self.connecting.set(false),
             Ok((connected, open)) if self.speaks_http2(&connected) => self.run_http2(connected, open).await,
             Ok((connected, open)) => {
                 self.connecting.set(false);
@@ -351,7 +332,7 @@ impl Pool {
                 let mut pooled = self.pooled(connected, open);
                 pooled.requests = 0;
                 self.idle.borrow_mut().push_back(pooled);
-                self.wake_all();
+                self.places.wake_all();
             }
         }
     }
@@ -388,21 +369,19 @@ impl Pool {
                 });
                 let known = Rc::downgrade(&shared);
                 self.shared.borrow_mut().push(shared);
-                self.wake_all();
+                self.places.wake_all();
                 let ended = connection.await;
                 tracing::debug!(endpoint = ?self.endpoint.spec.address, ?ended, "HTTP/2 connection ended");
                 self.shared
                     .borrow_mut()
                     .retain(|candidate| !std::ptr::eq(Rc::as_ptr(candidate), known.as_ptr()));
                 drop(open);
-                self.wake_all();
+                self.places.wake_all();
             }
             Ok(Err(_)) | Err(_) => {
-                drop(open);
                 let failure = ConnectFailure::Refused("HTTP/2 handshake failed".into());
-                for waiting in self.waiting.borrow_mut().drain(..) {
-                    let _ = waiting.send(Err(failure.clone()));
-                }
+                self.places.fail_all(&failure);
+                drop(open);
             }
         }
     }
@@ -410,7 +389,7 @@ impl Pool {
     /// Opens a connection and counts it.
     async fn open(&self, world: Rc<World>) -> Result<(Connected, OpenConnection), ConnectFailure> {
         let cluster = Arc::clone(&self.cluster.borrow());
-        let open = OpenConnection::begin(&cluster.live, &self.endpoint, &self.cells, &self.open);
+        let open = OpenConnection::begin(&cluster.live, &self.endpoint, &self.cells, &self.places);
         let wish = Wish {
             server_name: self.server_name.as_deref(),
             alpn: self.alpn.as_deref().unwrap_or_else(|| self.protocol.offers()),
@@ -442,6 +421,8 @@ impl Pool {
                 if matches!(failure, ConnectFailure::TimedOut(_)) {
                     self.cells.traffic.upstream_cx_connect_timeout.one();
                 }
+                // Whoever waits for this endpoint fails with it, as in Envoy: trying again is a matter of retries.
+                self.places.fail_all(&failure);
                 Err(failure)
             }
         }
@@ -466,20 +447,6 @@ impl Pool {
             requests: 1,
             idle_since: Instant::now(),
         })
-    }
-
-    /// A connection of this pool is closed for good; somebody who waits may open another.
-    pub fn closed(&self, pooled: Box<PooledHttp1>) {
-        drop(pooled);
-        if let Some(waiting) = self.waiting.borrow_mut().pop_front() {
-            let _ = waiting.send(Ok(None));
-        }
-    }
-
-    fn wake_all(&self) {
-        for waiting in self.waiting.borrow_mut().drain(..) {
-            let _ = waiting.send(Ok(None));
-        }
     }
 
     fn is_current(&self, key: &Key, world: &World) -> bool {
@@ -508,7 +475,7 @@ impl Pool {
             .upstream_cx_destroy_local
             .add(idle.len() as u64);
         self.shared.borrow_mut().clear();
-        self.wake_all();
+        self.places.wake_all();
     }
 
     fn sweep(&self, now: Instant, cx: &mut Context<'_>) -> Option<Instant> {
@@ -538,6 +505,6 @@ impl Pool {
 
     /// Nothing is open or waiting, and only the table knows this pool.
     fn is_abandoned(self: &Rc<Self>) -> bool {
-        self.open.get() == 0 && self.waiting.borrow().is_empty() && Rc::strong_count(self) <= 2
+        self.places.open() == 0 && self.places.nobody_waits() && Rc::strong_count(self) <= 2
     }
 }
