@@ -23,6 +23,9 @@ use harness::peers;
 use peer::{Certificates, Peer};
 use report::Run;
 
+/// What was needed only to start is given back, or not, within this time.
+const REST: Duration = Duration::from_secs(3);
+
 /// Which work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
@@ -220,8 +223,7 @@ async fn once(
 ) -> Result<Run> {
     let (backing, address) = peer::start_backend(scenario, cores.load)?;
     let running = peer.start(scenario, address, certificates, cores.proxy).await?;
-    // What was needed only to start is given back, or not, within this time.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(REST).await;
     let rest = accounting::read(&running.pids)?;
     let is_http2 = scenario == Scenario::Http2;
     generator::run(is_http2, running.address, 1, cores.load)?;
