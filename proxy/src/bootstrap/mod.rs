@@ -31,11 +31,24 @@ pub struct Read {
     pub node: serde_json::Value,
 }
 
-/// Reads the bootstrap that the arguments name.
+/// Reads the bootstrap that the arguments name, on a thread of its own: what the allocator keeps at hand for a thread
+/// (with jemalloc 5 MB of the 12 that the descriptors took) is given back when the thread ends.
 ///
 /// # Errors
 /// Every problem of file and inline text, a line each.
 pub fn read(arguments: &Arguments) -> anyhow::Result<Read> {
+    std::thread::scope(|scope| {
+        let reader = std::thread::Builder::new()
+            .name("bootstrap".into())
+            .spawn_scoped(scope, || read_here(arguments))
+            .context("starting the reader of the bootstrap")?;
+        reader
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the reader of the bootstrap broke off")))
+    })
+}
+
+fn read_here(arguments: &Arguments) -> anyhow::Result<Read> {
     let file = match &arguments.config_path {
         None => None,
         Some(path) => {
