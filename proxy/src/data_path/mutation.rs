@@ -3,7 +3,6 @@
 //!
 //! Holds: Envoy's order: mutations, then host, then path, then what the router says about itself.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{HeaderName, SET_COOKIE};
@@ -11,7 +10,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue};
 use remora_model::endpoint::Endpoint;
 use remora_model::log::Format;
-use remora_model::route::{Forward, HashPolicy, HashSource, HostRewrite, Render, request_hash};
+use remora_model::route::{Forward, HostRewrite, Render, request_hash};
 
 use super::request::facts;
 use super::target::Chosen;
@@ -165,23 +164,4 @@ pub fn set_cookie(headers: &mut HeaderMap, cookie: &Option<HeaderValue>) {
     if let Some(cookie) = cookie {
         headers.append(SET_COOKIE, cookie.clone());
     }
-}
-
-/// The hash of a client's address, for tunnels.
-pub fn address_hash(address: IpAddr) -> Option<u64> {
-    let by_address = [HashPolicy {
-        source: HashSource::SourceAddress,
-        terminal: true,
-    }];
-    let head = HeaderMap::new();
-    let facts = remora_model::route::RequestFacts {
-        method: &http::Method::CONNECT,
-        scheme: "",
-        authority: "",
-        path_and_query: "",
-        headers: &head,
-        downstream_tls: false,
-        internal: false,
-    };
-    request_hash(&by_address, &facts, Some(address), || 0).hash
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use remora_model::cluster::Cluster;
 use remora_model::listener::TcpProxy;
-use remora_model::route::ClusterChoice;
+use remora_model::route::{ClusterChoice, source_hash};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::deadlines::LazyTimer;
@@ -74,11 +74,7 @@ async fn steps(
     };
     record.cluster = Some(Arc::clone(&cluster.config));
     let cluster_cells = worker.counters.cluster(&cluster.config);
-    let hash = if proxy.hash_source_address {
-        super::mutation::address_hash(record.client.ip())
-    } else {
-        None
-    };
+    let hash = proxy.hash_source_address.then(|| source_hash(record.client.ip()));
     let (connected, open) = dial(
         worker,
         &cluster,

@@ -9,7 +9,6 @@ use remora_model::listener::{
     ClientCertificateDetails, Codec, ForwardClientCertificate, HttpLimits, HttpManager, HttpTimeouts, Routes,
     ServerHeader, StripPort, Underscores,
 };
-use remora_model::route::HeaderMutations;
 
 use crate::access_log::access_logs;
 use crate::context::Work;
@@ -93,7 +92,6 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
         ),
         access_logs: access_logs(work, &said.access_log),
         proxy_100_continue: said.proxy_100_continue,
-        response_headers: HeaderMutations::default(),
     }))
 }
 

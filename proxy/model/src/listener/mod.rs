@@ -22,7 +22,7 @@ use crate::Name;
 use crate::filter::{HttpFilter, NetworkFilter};
 use crate::identity::ServerTls;
 use crate::log::AccessLog;
-use crate::route::{HeaderMutations, RouteTable};
+use crate::route::RouteTable;
 use crate::snapshot::RouteTableId;
 
 /// Where a listener or the admin port is bound.
@@ -235,8 +235,6 @@ pub struct HttpManager {
     pub access_logs: Vec<AccessLog>,
     /// `100 Continue` is the upstream's to send, not ours.
     pub proxy_100_continue: bool,
-    /// Header mutations that hold for every response of this manager (none in Envoy's API; kept for local replies).
-    pub response_headers: HeaderMutations,
 }
 
 /// `forward_client_cert_details` and `set_current_client_cert_details`.
