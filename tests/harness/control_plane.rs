@@ -12,7 +12,7 @@ mod session;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -116,6 +116,8 @@ struct Shared {
     requests: watch::Sender<Vec<Recorded>>,
     streams: AtomicU64,
     open: Mutex<u64>,
+    /// State of the world: what may be left out because it did not change is left out.
+    only_changes: AtomicBool,
 }
 
 impl Resource {
@@ -179,6 +181,7 @@ impl ControlPlane {
             requests: watch::Sender::new(Vec::new()),
             streams: AtomicU64::new(0),
             open: Mutex::new(0),
+            only_changes: AtomicBool::new(false),
         });
         let server = services::router(&shared);
         let task = tokio::spawn(async move {
@@ -215,6 +218,12 @@ impl ControlPlane {
     /// Removes one resource.
     pub fn remove(&self, type_url: &str, name: &str) -> u64 {
         self.push(|world| world.remove(type_url, name))
+    }
+
+    /// From now on a state-of-the-world response holds only what changed, where the protocol allows it (routes,
+    /// endpoints, secrets), as a control plane of a large mesh answers.
+    pub fn send_only_changes(&self) {
+        self.shared.only_changes.store(true, Ordering::Relaxed);
     }
 
     /// Ends every open stream, as a restart of the server would.

@@ -9,6 +9,7 @@
 mod accounting;
 mod backend;
 mod generator;
+mod mesh;
 mod peer;
 mod report;
 
@@ -79,6 +80,8 @@ enum Command {
     /// Serves as the backend; used by the command itself.
     #[command(hide = true)]
     Backend { kind: Backend },
+    /// A mesh of ten thousand services: what it costs to load, to hold, to follow and to scrape, beside Envoy.
+    Mesh(mesh::Arguments),
 }
 
 /// The cores, if there are enough to keep the proxy apart.
@@ -125,8 +128,10 @@ impl std::fmt::Display for Peer {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Command::Backend { kind }) = arguments.command {
-        return backend::serve(kind).await;
+    match &arguments.command {
+        Some(Command::Backend { kind }) => return backend::serve(*kind).await,
+        Some(Command::Mesh(arguments)) => return mesh::run(arguments).await,
+        None => {}
     }
     let count = std::thread::available_parallelism()?.get();
     let apart =

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
@@ -239,11 +240,12 @@ impl SotwSession {
         if current == subscription.sent && !(first && subscription.wildcard) {
             return None;
         }
-        subscription.sent = current;
+        let before = std::mem::replace(&mut subscription.sent, current);
         subscription.nonce.clone_from(&nonce);
-        let of_type = world
-            .of_type(type_url)
-            .filter(|(name, _)| subscription.wants(name));
+        let sparse = !has_wildcard(type_url) && self.stream.shared.only_changes.load(Ordering::Relaxed);
+        let of_type = world.of_type(type_url).filter(|(name, resource)| {
+            subscription.wants(name) && !(sparse && before.get(*name) == Some(&resource.version))
+        });
         Some(DiscoveryResponse {
             version_info: world.version.to_string(),
             resources: of_type.map(|(_, resource)| resource.body.clone()).collect(),
