@@ -34,6 +34,7 @@ pub(crate) fn read(response: Bytes, type_url: &str, version: &Arc<str>) -> Resul
         .map(Into::into)
         .collect();
     reading.removed = removed.into_iter().collect();
+    reading.push_errors(body.resource_errors);
     Ok(reading)
 }
 

@@ -77,13 +77,8 @@ struct Follower<P> {
 
 impl<P: Fn(&Path, &[u8]) -> Result<Bytes, String>> Follower<P> {
     async fn run(mut self) {
-        {
-            let mut session = self.handle.session();
-            session.on_stream_open();
-            session.report(Event::Connected {
-                server: self.config.path.to_string_lossy().into(),
-            });
-        }
+        let name = self.config.path.to_string_lossy().into();
+        self.handle.session().connected(name, now());
         self.handle.may_have_events();
         loop {
             let watch = DirectoryWatch::new(&self.directory());

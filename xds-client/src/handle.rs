@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
 use crate::session::Session;
-use crate::status::TypeStatus;
+use crate::status::{StreamStatus, TypeStatus};
 use crate::update::{Event, Interest, Rejection, ResponseToken};
 
 /// Events on their way to the caller, before the driver waits for it.
@@ -59,6 +59,18 @@ impl Handle {
     #[must_use]
     pub fn statuses(&self) -> Vec<TypeStatus> {
         self.session().statuses()
+    }
+
+    /// See [`Session::overview`].
+    #[must_use]
+    pub fn overview(&self) -> Vec<TypeStatus> {
+        self.session().overview()
+    }
+
+    /// See [`Session::stream_status`].
+    #[must_use]
+    pub fn stream_status(&self) -> StreamStatus {
+        self.session().stream_status().clone()
     }
 
     /// Whether a stream is open now (`control_plane.connected_state`).

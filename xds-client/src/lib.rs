@@ -38,6 +38,9 @@ pub use connector::{Connector, Target};
 pub use directory_watch::DirectoryWatch;
 pub use handle::Handle;
 pub use session::{Malformed, Request, Session, Settings, Variant};
-pub use status::{RejectedResponse, ResourceState, ResourceStatus, TypeStatus};
+pub use status::{
+    ClientStatus, RejectedResource, RejectedResponse, ResourceCounts, ResourceError, ResourceState,
+    ResourceStatus, StreamEnd, StreamStatus, TypeStatus,
+};
 pub use stream::{ClientConfig, ConfigError, Scope, Server, spawn};
 pub use update::{Event, Interest, Rejection, Resource, ResponseToken, Update};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::update::Rejection;
-use crate::wire::{Any, Named, ResourceWrapper};
+use crate::wire::{Any, Named, ResourceError, ResourceWrapper, Status};
 
 /// A response, read but not judged.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub(crate) struct Reading {
     /// An unreadable resource has no known name, so absence of a name proves nothing.
     pub(crate) nameless: bool,
     pub(crate) removed: Vec<Arc<str>>,
+    /// Resources that the server says it cannot give, and why.
+    pub(crate) errors: Vec<(Arc<str>, Status)>,
 }
 
 /// One resource of a response.
@@ -41,6 +43,18 @@ impl Reading {
                 self.unreadable.push(Rejection { name, reason });
             }
         }
+    }
+
+    /// `resource_errors`; an entry that says nothing about a resource is nobody's loss.
+    pub(crate) fn push_errors(&mut self, errors: Vec<Bytes>) {
+        let errors = errors
+            .into_iter()
+            .filter_map(|error| ResourceError::decode(error).ok());
+        let errors = errors.filter_map(|error| {
+            let name = error.resource_name.filter(|named| !named.name.is_empty())?.name;
+            Some((name.into(), error.error_detail.unwrap_or_default()))
+        });
+        self.errors.extend(errors);
     }
 
     /// A name that stands twice in the response (xDS protocol, "Duplicate Resource Names"), removals included.

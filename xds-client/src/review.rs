@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use crate::reading::{Entry, Reading};
 use crate::resource_type::absence_is_removal;
 use crate::session::Variant;
-use crate::status::RejectedResponse;
-use crate::subscription::{Answer, Received, Subscription, WILDCARD};
+use crate::status::{RejectedResource, RejectedResponse, ResourceError};
+use crate::subscription::{Absence, Answer, Received, Subscription, WILDCARD};
 use crate::update::{Event, Rejection, Resource, ResponseToken, Update};
+use crate::wire::Status;
 use crate::{delta, sotw};
 
 /// A NACK stays well below the 4 MiB that a server receives by default.
@@ -79,15 +80,18 @@ impl Review {
 
 impl Subscription {
     /// Takes the next waiting response into review, unless one is there.
-    pub(crate) fn review_next(&mut self, variant: Variant, serial: u64, now: Instant) -> Option<Event> {
+    pub(crate) fn review_next(&mut self, variant: Variant, serial: u64, now: Instant) -> Vec<Event> {
         if self.review.is_some() {
-            return None;
+            return Vec::new();
         }
-        let Received {
+        let Some(Received {
             nonce,
             version,
             content,
-        } = self.waiting.pop_front()?;
+        }) = self.waiting.pop_front()
+        else {
+            return Vec::new();
+        };
         self.heard = true;
         self.awaited.clear(&WILDCARD.into());
         let reading = content.and_then(|response| match variant {
@@ -96,19 +100,48 @@ impl Subscription {
         });
         let duplicate = |name: &Arc<str>| format!("{name}: expected once in a response, found twice");
         match reading.and_then(|reading| reading.duplicate().map(duplicate).map_or(Ok(reading), Err)) {
-            Ok(reading) => Some(Event::Update(
-                self.begin_review(reading, nonce, version, variant, serial),
-            )),
+            Ok(reading) => {
+                let refused = self.note_errors(&reading.errors, now);
+                let update = self.begin_review(reading, nonce, version, variant, serial);
+                refused.into_iter().chain([Event::Update(update)]).collect()
+            }
             Err(reason) => {
                 let rejections = vec![Rejection::new("response", reason.clone())];
                 self.answer(nonce, &version, Err((reason.clone(), rejections)), now);
-                Some(Event::Refused {
+                vec![Event::Refused {
                     type_url: self.type_url.clone(),
                     version,
                     reason,
-                })
+                }]
             }
         }
+    }
+
+    /// Remembers what the server cannot give. What is held stays in use; what it says not to have for us is not waited
+    /// for (gRFC A88: NOT_FOUND and PERMISSION_DENIED are about the resource, everything else may pass).
+    fn note_errors(&mut self, errors: &[(Arc<str>, Status)], now: Instant) -> Option<Event> {
+        let mut given_up = Vec::new();
+        for (name, Status { code, message }) in errors {
+            if !self.is_wanted(name) {
+                continue;
+            }
+            let error = ResourceError {
+                code: *code,
+                message: message.clone(),
+                at: now,
+            };
+            let known = self.held.contains_key(name) || self.missing.contains_key(name);
+            if error.is_data_error() && !known {
+                self.awaited.clear(name);
+                self.missing.insert(name.clone(), Absence::Told);
+                given_up.push(name.clone());
+            }
+            self.errors.insert(name.clone(), error);
+        }
+        (!given_up.is_empty()).then(|| Event::Missing {
+            type_url: self.type_url.clone(),
+            names: given_up,
+        })
     }
 
     fn begin_review(
@@ -133,6 +166,7 @@ impl Subscription {
                 continue;
             }
             self.awaited.clear(&name);
+            self.errors.remove(&name);
             let held = self.held.get(&name);
             let fingerprint = body.as_deref().map(Fingerprint::of);
             if let Some(body) = body.filter(|_| held.map(|held| held.fingerprint) != fingerprint) {
@@ -190,15 +224,17 @@ impl Subscription {
                 .collect(),
             Variant::StateOfTheWorld if absence_is_removal(&self.type_url) && !reading.nameless => {
                 let readable = reading.entries.iter().map(|entry| &entry.name);
+                // What is in error is not gone.
                 let present: HashSet<_> = readable
                     .chain(reading.unreadable.iter().map(|bad| &bad.name))
+                    .chain(reading.errors.iter().map(|(name, _)| name))
                     .collect();
                 let asked = self
                     .told
                     .iter()
                     .flatten()
                     .filter(|name| self.wanted.contains(*name));
-                let asked = asked.filter(|name| &***name != WILDCARD && !self.missing.contains(*name));
+                let asked = asked.filter(|name| &***name != WILDCARD && !self.missing.contains_key(*name));
                 let known: BTreeSet<_> = self
                     .held
                     .keys()
@@ -231,8 +267,14 @@ impl Subscription {
             match bad.get(&*candidate.name) {
                 None => self.accept(candidate, now),
                 Some(&rejection) => {
-                    self.rejected
-                        .insert(candidate.name, (rejection.clone(), candidate.version));
+                    self.rejected.insert(
+                        candidate.name,
+                        RejectedResource {
+                            version: candidate.version,
+                            reason: rejection.reason.clone(),
+                            at: now,
+                        },
+                    );
                 }
             }
         }
@@ -240,8 +282,9 @@ impl Subscription {
             self.held.remove(name);
             self.expiries.clear(name);
             self.rejected.remove(name);
+            self.errors.remove(name);
             if self.wanted.contains(name) {
-                self.missing.insert(name.clone());
+                self.missing.insert(name.clone(), Absence::Told);
             }
         }
         let outcome = if all.is_empty() {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message;
 
-use crate::status::TypeStatus;
+use crate::status::{Detail, StreamEnd, StreamStatus, TypeStatus};
 use crate::subscription::{Received, Subscription};
 use crate::update::{Event, Interest, Rejection, ResponseToken};
 use crate::wire::ResponseHead;
@@ -83,6 +83,7 @@ pub struct Malformed(#[from] prost::DecodeError);
 pub struct Session {
     settings: Settings,
     fetch_timeouts: HashMap<Arc<str>, Option<Duration>>,
+    stream: StreamStatus,
     open: bool,
     /// The node was sent on this stream.
     introduced: bool,
@@ -100,6 +101,7 @@ impl Session {
         Self {
             settings,
             fetch_timeouts: HashMap::new(),
+            stream: StreamStatus::default(),
             open: false,
             introduced: false,
             subscriptions: Vec::new(),
@@ -167,6 +169,7 @@ impl Session {
     /// # Errors
     /// It is no response; the driver should end the stream.
     pub fn on_message(&mut self, message: Bytes, now: Instant) -> Result<(), Malformed> {
+        self.stream.last_message = Some(now);
         let ResponseHead {
             version,
             mut type_url,
@@ -187,11 +190,17 @@ impl Session {
             .subscription(&type_url)
             .filter(|subscription| subscription.told.is_some())
         {
-            Some(subscription) => subscription.receive(Received {
-                nonce,
-                version: version.into(),
-                content,
-            }),
+            Some(subscription) => {
+                let version = version.into();
+                subscription.receive(
+                    Received {
+                        nonce,
+                        version,
+                        content,
+                    },
+                    now,
+                );
+            }
             None => tracing::debug!(type_url, "ignored a response for a type that was not asked for"),
         }
         self.review(&type_url, now);
@@ -279,13 +288,30 @@ impl Session {
         self.subscriptions
             .iter()
             .find(|subscription| &*subscription.type_url == type_url)
-            .map(TypeStatus::of)
+            .map(|subscription| TypeStatus::of(subscription, Detail::Resources))
     }
 
     /// What is known of every type, in the order first used.
     #[must_use]
     pub fn statuses(&self) -> Vec<TypeStatus> {
-        self.subscriptions.iter().map(TypeStatus::of).collect()
+        self.statuses_with(Detail::Resources)
+    }
+
+    /// The same without the list of resources, for metrics.
+    #[must_use]
+    pub fn overview(&self) -> Vec<TypeStatus> {
+        self.statuses_with(Detail::CountsOnly)
+    }
+
+    fn statuses_with(&self, detail: Detail) -> Vec<TypeStatus> {
+        let of = |subscription| TypeStatus::of(subscription, detail);
+        self.subscriptions.iter().map(of).collect()
+    }
+
+    /// What is known of the stream.
+    #[must_use]
+    pub fn stream_status(&self) -> &StreamStatus {
+        &self.stream
     }
 
     /// Whether a stream stands.
@@ -294,9 +320,28 @@ impl Session {
         self.open
     }
 
-    /// Lets the driver tell the caller something, in order with the rest.
-    pub(crate) fn report(&mut self, event: Event) {
-        self.events.push_back(event);
+    /// The driver has a stream to `server`.
+    pub(crate) fn connected(&mut self, server: Arc<str>, now: Instant) {
+        self.on_stream_open();
+        self.stream.connected_to = Some(server.clone());
+        self.stream.since = Some(now);
+        self.stream.opened += 1;
+        self.events.push_back(Event::Connected { server });
+    }
+
+    /// The stream ended, or could not be opened.
+    pub(crate) fn disconnected(&mut self, end: StreamEnd, retry_in: Duration) {
+        self.on_stream_end();
+        self.events.push_back(Event::Disconnected {
+            server: end.server.clone(),
+            reason: end.reason.clone(),
+            had_response: end.had_response,
+            retry_in,
+        });
+        self.stream.connected_to = None;
+        self.stream.since = Some(end.at);
+        self.stream.failures += u64::from(!end.had_response);
+        self.stream.last_end = Some(end);
     }
 
     /// Whether an interest in the type was ever stated.
@@ -325,14 +370,15 @@ impl Session {
         let variant = self.settings.variant;
         loop {
             let serial = self.serial + 1;
-            let Some(event) = self
+            let events = self
                 .subscription(type_url)
-                .and_then(|it| it.review_next(variant, serial, now))
-            else {
+                .map(|it| it.review_next(variant, serial, now))
+                .unwrap_or_default();
+            if events.is_empty() {
                 return;
-            };
+            }
             self.serial = serial;
-            self.events.push_back(event);
+            self.events.extend(events);
         }
     }
 }

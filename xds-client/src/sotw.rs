@@ -33,6 +33,7 @@ pub(crate) fn read(response: Bytes, type_url: &str, version: &Arc<str>) -> Resul
         });
         reading.push(index, entry);
     }
+    reading.push_errors(body.resource_errors);
     Ok(reading)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::subscription::{Subscription, WILDCARD};
+use crate::subscription::{Absence, Subscription, WILDCARD};
 use crate::update::{Interest, Rejection};
 
 /// One subscribed type.
@@ -23,11 +23,15 @@ pub struct TypeStatus {
     pub rejected: u64,
     /// Names, or wildcards, that nothing was heard of in time (`init_fetch_timeout`).
     pub fetch_timeouts: u64,
+    /// When a response last arrived, whatever became of it.
+    pub last_received: Option<Instant>,
     /// When a response was last accepted whole (`update_time`).
     pub last_accepted: Option<Instant>,
     /// The last response that was not.
     pub last_rejected: Option<RejectedResponse>,
-    /// Every resource that is held, wanted by name or rejected, by name.
+    /// How many resources are in which state.
+    pub counts: ResourceCounts,
+    /// Every resource that is held, wanted by name, rejected or in error, by name. Empty in an overview.
     pub resources: Vec<ResourceStatus>,
 }
 
@@ -49,17 +53,51 @@ pub struct ResourceStatus {
     pub name: Arc<str>,
     /// Where it stands.
     pub state: ResourceState,
-    /// The version in a later response that was rejected, and why.
-    pub rejected: Option<(Arc<str>, Rejection)>,
+    /// What was rejected since: the last one, until one is accepted.
+    pub rejected: Option<RejectedResource>,
+    /// What the server said instead of sending it, until it arrives.
+    pub error: Option<ResourceError>,
 }
 
-/// `envoy.admin.v3.ClientResourceStatus`, as far as the protocol knows.
+/// A resource that the caller rejected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedResource {
+    /// The version of what was rejected.
+    pub version: Arc<str>,
+    /// The caller's reason.
+    pub reason: String,
+    /// When.
+    pub at: Instant,
+}
+
+/// `envoy.service.discovery.v3.ResourceError` (xRFC TP3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceError {
+    /// A gRPC status code.
+    pub code: i32,
+    /// The server's words.
+    pub message: String,
+    /// When.
+    pub at: Instant,
+}
+
+impl ResourceError {
+    /// NOT_FOUND and PERMISSION_DENIED: about the resource itself. Everything else may pass (gRFC A88).
+    #[must_use]
+    pub fn is_data_error(&self) -> bool {
+        matches!(self.code, 5 | 7)
+    }
+}
+
+/// What is in use of a resource, or why nothing is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResourceState {
     /// Asked for, nothing heard.
     Requested,
-    /// The server said so, or the fetch timeout passed.
+    /// The server said so.
     DoesNotExist,
+    /// The fetch timeout passed; it may still come.
+    TimedOut,
     /// In use.
     Accepted {
         /// Its version.
@@ -69,37 +107,104 @@ pub enum ResourceState {
     },
 }
 
-impl TypeStatus {
-    pub(crate) fn of(subscription: &Subscription) -> Self {
-        let Subscription {
-            held,
-            missing,
-            rejected,
-            wanted,
-            facts,
-            ..
-        } = subscription;
-        let wildcard = wanted.contains(WILDCARD);
-        let mut names: Vec<&Arc<str>> = held.keys().chain(rejected.keys()).chain(wanted).collect();
-        names.sort_unstable();
-        names.dedup();
-        let resource = |name: &Arc<str>| ResourceStatus {
-            name: name.clone(),
-            state: match held.get(name) {
-                Some(held) => ResourceState::Accepted {
-                    version: held.version.clone(),
-                    at: held.accepted,
-                },
-                None if missing.contains(name) => ResourceState::DoesNotExist,
-                None => ResourceState::Requested,
+/// `envoy.admin.v3.ClientResourceStatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientStatus {
+    /// `REQUESTED`
+    Requested,
+    /// `DOES_NOT_EXIST`
+    DoesNotExist,
+    /// `ACKED`
+    Acked,
+    /// `NACKED`: the newest version was rejected; an older one may be in use.
+    Nacked,
+    /// `RECEIVED_ERROR`: the server sent an error in its place; an older version may be in use.
+    ReceivedError,
+    /// `TIMEOUT`
+    Timeout,
+}
+
+impl ResourceStatus {
+    /// The one word for it.
+    #[must_use]
+    pub fn client_status(&self) -> ClientStatus {
+        match self {
+            Self { error: Some(_), .. } => ClientStatus::ReceivedError,
+            Self {
+                rejected: Some(_), ..
+            } => ClientStatus::Nacked,
+            Self { state, .. } => match state {
+                ResourceState::Requested => ClientStatus::Requested,
+                ResourceState::DoesNotExist => ClientStatus::DoesNotExist,
+                ResourceState::TimedOut => ClientStatus::Timeout,
+                ResourceState::Accepted { .. } => ClientStatus::Acked,
             },
-            rejected: rejected
-                .get(name)
-                .map(|(rejection, version)| (version.clone(), rejection.clone())),
+        }
+    }
+}
+
+/// Resources of one type by state. One that is in use and has a newer rejected version counts twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceCounts {
+    /// In use.
+    pub accepted: usize,
+    /// Asked for by name, nothing heard.
+    pub requested: usize,
+    /// Said not to exist, or not heard of in time.
+    pub missing: usize,
+    /// Their newest version was rejected.
+    pub rejected: usize,
+    /// The server sent an error in their place.
+    pub errors: usize,
+}
+
+/// The stream of a client: one at a time.
+#[derive(Clone, Debug, Default)]
+pub struct StreamStatus {
+    /// Whose stream stands (`control_plane.connected_state`); nobody's between two streams.
+    pub connected_to: Option<Arc<str>>,
+    /// When it was opened, or when the last one ended.
+    pub since: Option<Instant>,
+    /// When a message last arrived, on this stream or an earlier one.
+    pub last_message: Option<Instant>,
+    /// Streams that were opened.
+    pub opened: u64,
+    /// Attempts that could not connect and streams that ended without a response (`update_failure`).
+    pub failures: u64,
+    /// How the last stream or attempt ended.
+    pub last_end: Option<StreamEnd>,
+}
+
+/// The end of a stream, or of an attempt to open one.
+#[derive(Clone, Debug)]
+pub struct StreamEnd {
+    /// The server's name from the configuration.
+    pub server: Arc<str>,
+    /// Why, in words.
+    pub reason: String,
+    /// Whether it had a response.
+    pub had_response: bool,
+    /// When.
+    pub at: Instant,
+}
+
+/// With every resource, or without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    Resources,
+    CountsOnly,
+}
+
+impl TypeStatus {
+    pub(crate) fn of(subscription: &Subscription, detail: Detail) -> Self {
+        let Subscription { wanted, facts, .. } = subscription;
+        let resources = match detail {
+            Detail::Resources => resources(subscription),
+            Detail::CountsOnly => Vec::new(),
         };
         Self {
             type_url: subscription.type_url.clone(),
-            interest: if wildcard {
+            interest: if wanted.len() == 1 && wanted.contains(WILDCARD) {
                 Interest::Wildcard
             } else {
                 Interest::Names(wanted.clone())
@@ -109,13 +214,67 @@ impl TypeStatus {
             accepted: facts.accepted,
             rejected: facts.rejected,
             fetch_timeouts: facts.fetch_timeouts,
+            last_received: facts.last_received,
             last_accepted: facts.last_accepted,
             last_rejected: facts.last_rejected.clone(),
-            resources: names
-                .into_iter()
-                .filter(|name| &***name != WILDCARD)
-                .map(resource)
-                .collect(),
+            counts: counts(subscription),
+            resources,
         }
     }
+}
+
+fn counts(subscription: &Subscription) -> ResourceCounts {
+    let Subscription {
+        held,
+        missing,
+        rejected,
+        errors,
+        wanted,
+        ..
+    } = subscription;
+    let heard = |name: &Arc<str>| {
+        held.contains_key(name) || missing.contains_key(name) || rejected.contains_key(name)
+    };
+    let unheard = |name: &&Arc<str>| &***name != WILDCARD && !heard(name);
+    ResourceCounts {
+        accepted: held.len(),
+        requested: wanted.iter().filter(unheard).count(),
+        missing: missing.len(),
+        rejected: rejected.len(),
+        errors: errors.len(),
+    }
+}
+
+fn resources(subscription: &Subscription) -> Vec<ResourceStatus> {
+    let Subscription {
+        held,
+        missing,
+        rejected,
+        errors,
+        wanted,
+        ..
+    } = subscription;
+    let known = held.keys().chain(rejected.keys()).chain(errors.keys());
+    let mut names: Vec<&Arc<str>> = known.chain(wanted).collect();
+    names.sort_unstable();
+    names.dedup();
+    let state = |name: &Arc<str>| match (held.get(name), missing.get(name)) {
+        (Some(held), _) => ResourceState::Accepted {
+            version: held.version.clone(),
+            at: held.accepted,
+        },
+        (None, Some(Absence::Told)) => ResourceState::DoesNotExist,
+        (None, Some(Absence::TimedOut)) => ResourceState::TimedOut,
+        (None, None) => ResourceState::Requested,
+    };
+    names
+        .into_iter()
+        .filter(|name| &***name != WILDCARD)
+        .map(|name| ResourceStatus {
+            name: name.clone(),
+            state: state(name),
+            rejected: rejected.get(name).cloned(),
+            error: errors.get(name).cloned(),
+        })
+        .collect()
 }

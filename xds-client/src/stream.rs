@@ -24,6 +24,7 @@ use crate::connector::{ConnectTo, Connector, Target};
 use crate::handle::{Attendant, Handle, now};
 use crate::resource_type::{aggregated_path, own_path};
 use crate::session::{Session, Settings, Variant};
+use crate::status::StreamEnd;
 use crate::update::Event;
 
 /// Requests between the session and the connection; more wait in the session, merged.
@@ -261,13 +262,13 @@ impl Driver {
             );
             {
                 let mut session = self.attendant.handle.session();
-                session.on_stream_end();
-                session.report(Event::Disconnected {
+                let end = StreamEnd {
                     server: server.name.clone(),
                     reason,
                     had_response,
-                    retry_in,
-                });
+                    at: now(),
+                };
+                session.disconnected(end, retry_in);
             }
             if self
                 .attendant
@@ -322,13 +323,7 @@ impl Driver {
     async fn converse(&self, mut grpc: Grpc<Channel>, server: &Peer) -> End {
         let handle = &self.attendant.handle;
         let (requests, outbound) = mpsc::channel::<Bytes>(REQUEST_QUEUE);
-        {
-            let mut session = handle.session();
-            session.on_stream_open();
-            session.report(Event::Connected {
-                server: server.name.clone(),
-            });
-        }
+        handle.session().connected(server.name.clone(), now());
         handle.may_have_events();
         let outbound = ReceiverStream::new(outbound);
         let request =

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use crate::deadlines::Deadlines;
 use crate::review::{Held, Review};
 use crate::session::Variant;
-use crate::status::RejectedResponse;
-use crate::update::{Event, Interest, Rejection};
+use crate::status::{RejectedResource, RejectedResponse, ResourceError};
+use crate::update::{Event, Interest};
 
 /// Stands for all resources among the names, as on the wire.
 pub(crate) const WILDCARD: &str = "*";
@@ -32,10 +32,12 @@ pub(crate) struct Subscription {
     pub(crate) awaited: Deadlines,
     pub(crate) expiries: Deadlines,
     /// Known or presumed not to exist.
-    pub(crate) missing: BTreeSet<Arc<str>>,
+    pub(crate) missing: BTreeMap<Arc<str>, Absence>,
+    /// What the server said instead of sending the resource, until the resource arrives.
+    pub(crate) errors: BTreeMap<Arc<str>, ResourceError>,
     /// A wildcard needs no fetch timer (any more).
     pub(crate) heard: bool,
-    pub(crate) rejected: BTreeMap<Arc<str>, (Rejection, Arc<str>)>,
+    pub(crate) rejected: BTreeMap<Arc<str>, RejectedResource>,
 
     pub(crate) waiting: VecDeque<Received>,
     pub(crate) review: Option<Review>,
@@ -78,9 +80,19 @@ impl Repetition {
     }
 }
 
+/// Why a resource is taken not to exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absence {
+    /// The server said so.
+    Told,
+    /// The fetch timeout passed.
+    TimedOut,
+}
+
 /// For `TypeStatus`.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
+    pub(crate) last_received: Option<Instant>,
     pub(crate) received: u64,
     pub(crate) accepted: u64,
     pub(crate) rejected: u64,
@@ -117,7 +129,8 @@ impl Subscription {
             fetch_timeout,
             awaited: Deadlines::default(),
             expiries: Deadlines::default(),
-            missing: BTreeSet::new(),
+            missing: BTreeMap::new(),
+            errors: BTreeMap::new(),
             heard: false,
             rejected: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -183,6 +196,7 @@ impl Subscription {
         self.held.remove(name);
         self.expiries.clear(name);
         self.missing.remove(name);
+        self.errors.remove(name);
         self.rejected.remove(name);
         if let Some(review) = &mut self.review {
             review.forget(name);
@@ -252,7 +266,7 @@ impl Subscription {
     pub(crate) fn tell(&mut self, target: BTreeSet<Arc<str>>, now: Instant) {
         if let Some(deadline) = self.fetch_timeout.map(|timeout| now + timeout) {
             for name in &target {
-                let known = self.held.contains_key(name) || self.missing.contains(name);
+                let known = self.held.contains_key(name) || self.missing.contains_key(name);
                 let known = if &**name == WILDCARD { self.heard } else { known };
                 if !known && !self.awaited.contains(name) {
                     self.awaited.set(name, deadline);
@@ -269,8 +283,9 @@ impl Subscription {
         self.waiting.len()
     }
 
-    pub(crate) fn receive(&mut self, received: Received) {
+    pub(crate) fn receive(&mut self, received: Received, now: Instant) {
         self.facts.received += 1;
+        self.facts.last_received = Some(now);
         self.hurry();
         self.nonce.clone_from(&received.nonce);
         self.waiting.push_back(received);
@@ -299,7 +314,8 @@ impl Subscription {
         let all = overdue.iter().any(|name| &**name == WILDCARD);
         self.heard |= all;
         let names: Vec<_> = overdue.into_iter().filter(|name| &**name != WILDCARD).collect();
-        self.missing.extend(names.iter().cloned());
+        self.missing
+            .extend(names.iter().map(|name| (name.clone(), Absence::TimedOut)));
         let type_url = || self.type_url.clone();
         [
             (!expired.is_empty()).then(|| Event::Expired {

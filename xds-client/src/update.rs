@@ -11,7 +11,7 @@ use bytes::Bytes;
 pub enum Interest {
     /// Whatever the server has for this client. Made for listeners and clusters.
     Wildcard,
-    /// Exactly these; the empty set ends the subscription.
+    /// Exactly these; the empty set ends the subscription. `*` among them stands for whatever the server has besides.
     Names(BTreeSet<Arc<str>>),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What holds: field numbers and wire types are those of `discovery.proto` (tests read every request back with the
 //! generated types). Three fields are kept as raw bytes on purpose: `node` passes through verbatim; resources are
-//! decoded one by one, so that one broken entry condemns itself and not the whole response; bodies are slices of the
+//! decoded one by one, as are their errors, so that a broken entry condemns itself and not the response; bodies are slices of the
 //! received buffer, not copies. Fields that nothing here uses are skipped by the decoder.
 
 use std::collections::BTreeMap;
@@ -69,6 +69,8 @@ pub(crate) struct ResponseHead {
 pub(crate) struct ResponseBody {
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub(crate) resources: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub(crate) resource_errors: Vec<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -79,6 +81,17 @@ pub(crate) struct DeltaBody {
     pub(crate) removed_resources: Vec<String>,
     #[prost(message, repeated, tag = "8")]
     pub(crate) removed_resource_names: Vec<Named>,
+    #[prost(bytes = "bytes", repeated, tag = "9")]
+    pub(crate) resource_errors: Vec<Bytes>,
+}
+
+/// `envoy.service.discovery.v3.ResourceError`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ResourceError {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) resource_name: Option<Named>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) error_detail: Option<Status>,
 }
 
 /// `envoy.service.discovery.v3.Resource`.

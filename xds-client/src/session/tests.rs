@@ -21,6 +21,7 @@ mod convergence;
 mod delta;
 mod sotw;
 mod sotw_answers;
+mod status;
 
 const NODE: &str = "sidecar~10.0.0.1~web~cluster.local";
 

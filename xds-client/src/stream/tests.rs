@@ -122,6 +122,17 @@ async fn state_of_the_world_asks_answers_and_asks_again_after_the_end_of_a_strea
     assert_eq!((&*reason, had_response), ("the server ended the stream", true));
     assert!(retry_in <= Duration::from_millis(500));
     assert!(!handle.is_connected());
+    let status = handle.stream_status();
+    let end = status.last_end.unwrap();
+    assert_eq!(
+        (status.connected_to, status.opened, status.failures),
+        (None, 1, 0)
+    );
+    assert_eq!(
+        (&*end.server, end.reason, end.had_response),
+        ("one", reason, true)
+    );
+    assert!(status.last_message.unwrap() <= end.at);
     let mut stream = running.sotw.recv().await.unwrap();
     let (clusters, endpoints) = (stream.request().await, stream.request().await);
     assert_eq!((&*clusters.version_info, &*clusters.response_nonce), ("c1", ""));

@@ -100,7 +100,7 @@ fn a3_the_good_resources_of_a_rejected_response_count_as_held() {
     assert_eq!((status.received, status.accepted, status.rejected), (2, 0, 2));
     let bad = &status.resources[0];
     assert_eq!((&*bad.name, &bad.state), ("bad", &ResourceState::Requested));
-    assert_eq!(bad.rejected.as_ref().unwrap().1.reason, "still no");
+    assert_eq!(bad.rejected.as_ref().unwrap().reason, "still no");
 }
 
 #[test]
