@@ -15,6 +15,9 @@ pub mod type_url;
 mod validate;
 
 pub use envoy_types::pb;
-pub use json::{Document, Position, Problem, Problems, ReadOptions, Redaction, UnknownFields, WriteOptions};
+pub use json::{
+    Branch, Document, Position, Problem, Problems, ReadOptions, Redaction, Tree, UnknownFields, UnknownTypes,
+    WriteOptions,
+};
 pub use pool::{Pool, PoolError};
 pub use type_url::{TypeUrl, encode_any};

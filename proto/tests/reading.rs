@@ -189,6 +189,7 @@ fn a_text_laid_over_another_merges_as_protobuf_does() {
 fn unknown_fields_are_warnings_when_asked_for() {
     let options = ReadOptions {
         unknown_fields: UnknownFields::Warn,
+        ..ReadOptions::default()
     };
     let read = Pool::load()
         .unwrap()
@@ -362,5 +363,32 @@ fn an_unknown_message_name_is_refused() {
         problems("envoy.Nothing", "{}")[0]
             .to_string()
             .contains("expected the type URL of a known message")
+    );
+}
+
+#[test]
+fn an_unknown_type_is_refused_or_kept_as_it_came() {
+    use remora_proto::UnknownTypes;
+    use remora_proto::extra::unwrap_typed_struct;
+    use remora_proto::pb::google::protobuf::Any;
+    let pool = Pool::load().unwrap();
+    let read = |text: &str, unknown_types| {
+        let options = ReadOptions {
+            unknown_types,
+            ..ReadOptions::default()
+        };
+        pool.read(text, "google.protobuf.Any", options)
+    };
+    let free = r#"{"@type": "type.googleapis.com/example.Mine", "level": 3}"#;
+    assert!(read(free, UnknownTypes::Refuse).is_err());
+    let kept: Any = read(free, UnknownTypes::Keep).unwrap().decode().unwrap();
+    let (type_url, inside) = unwrap_typed_struct(&kept).unwrap();
+    assert_eq!(type_url, "type.googleapis.com/example.Mine");
+    assert!(inside.fields.contains_key("level"));
+    let raw = r#"{"@type": "type.googleapis.com/example.Mine", "value": "AQI="}"#;
+    let kept: Any = read(raw, UnknownTypes::Keep).unwrap().decode().unwrap();
+    assert_eq!(
+        (kept.type_url.as_str(), kept.value.as_slice()),
+        ("type.googleapis.com/example.Mine", &[1, 2][..])
     );
 }

@@ -5,7 +5,8 @@
 //! (the life of a connection, a request, a tunnel) over `http1` and `http2` (two codecs, one `exchange` shape) ->
 //! `upstream` (connect, pools). Decisions are pure functions in the `remora-model` crate.
 //! `bootstrap` says what we will do, `control` follows the control plane and publishes snapshots, `worker` runs the
-//! data path, `observe` counts and logs, `admin` answers operators, `redirect` lays interception rules.
+//! data path, `observe` counts and logs, `admin` answers operators, `redirect` lays interception rules, `preview` says
+//! what a configuration would do.
 
 pub mod accept;
 pub mod admin;
@@ -20,6 +21,7 @@ pub mod http1;
 pub mod http2;
 pub mod io;
 pub mod observe;
+pub mod preview;
 pub mod redirect;
 pub mod sniff;
 pub mod tls;

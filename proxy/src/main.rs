@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser};
 use remora::bootstrap::{self, Arguments, Mode};
 use remora::observe::Observe;
 use remora::observe::logging::Logging;
-use remora::{control, redirect};
+use remora::{control, preview, redirect};
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
@@ -29,6 +29,8 @@ struct CommandLine {
 enum Command {
     /// Lay, remove or print the rules that send this network namespace's connections through the proxy
     Redirect(redirect::Arguments),
+    /// Say what of some configuration is rejected and what is ignored, and why
+    Check(preview::CheckArguments),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     let outcome = match command_line.command {
         Some(Command::Redirect(arguments)) => redirect::run(arguments).map_err(anyhow::Error::from),
+        Some(Command::Check(arguments)) => return preview::check(&arguments),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "remora", &mut script);

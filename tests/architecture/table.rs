@@ -262,6 +262,13 @@ pub(crate) const MODULES: &[Module] = &[
         ],
     },
     Module {
+        name: "preview",
+        may_name: &[edge(
+            "tls",
+            "can a secret be used? The question that control asks",
+        )],
+    },
+    Module {
         name: "bootstrap",
         may_name: &[
             edge("control", "what was said becomes what control will do"),
@@ -278,7 +285,7 @@ pub(crate) const NEVER_MEET: &[(&str, &str)] = &[("data_path", "control"), ("sni
 pub(crate) const PACKAGES: &[(&str, &[&str], &str)] = &[
     (
         "remora_translate",
-        &["main", "bootstrap", "control", "admin"],
+        &["main", "bootstrap", "control", "admin", "preview"],
         "configuration is read, and shown, at the edge",
     ),
     (
@@ -332,7 +339,11 @@ pub(crate) const PACKAGES: &[(&str, &[&str], &str)] = &[
         "every metric is defined in one place",
     ),
     ("tracing_subscriber", &["observe"], "the log's writer"),
-    ("clap", &["main", "bootstrap", "redirect"], "command lines"),
+    (
+        "clap",
+        &["main", "bootstrap", "redirect", "preview"],
+        "command lines",
+    ),
     ("clap_complete", &["main"], "command lines"),
     (
         "anyhow",

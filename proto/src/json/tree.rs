@@ -83,7 +83,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Box<Problem>> {
 }
 
 /// The tree of a JSON value, without positions.
-fn from_json(value: serde_json::Value) -> Node {
+pub(super) fn from_json(value: serde_json::Value) -> Node {
     use serde_json::Value as Json;
     let value = match value {
         Json::Null => Value::Null,

@@ -110,6 +110,7 @@ impl std::error::Error for Refused {}
 pub fn load(pool: &Pool, input: &Input<'_>) -> Result<Loaded, Refused> {
     let options = ReadOptions {
         unknown_fields: input.unknown_fields,
+        ..ReadOptions::default()
     };
     let file = input
         .file

@@ -72,9 +72,45 @@ impl Files for LocalFiles {
 
 /// How often each field was set although it is not honoured, by its name (`Cluster.outlier_detection`).
 #[derive(Debug, Clone, Default)]
-pub struct IgnoredFields(BTreeMap<&'static str, u64>);
+pub struct IgnoredFields {
+    counts: BTreeMap<&'static str, u64>,
+    /// Where each one stood, if that is to be noted.
+    places: Option<Vec<IgnoredAt>>,
+}
+
+/// A field that was set and is not honoured, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IgnoredAt {
+    /// Its name in the reviewed lists.
+    pub field: &'static str,
+    /// Path of the message that holds it, inside its resource.
+    pub path: String,
+}
 
 impl IgnoredFields {
+    /// Notes places too; without a bound, so for previews and not for serving.
+    pub fn with_places() -> Self {
+        Self {
+            places: Some(Vec::new()),
+            ..Self::default()
+        }
+    }
+
+    /// The places noted since the last call.
+    pub fn take_places(&mut self) -> Vec<IgnoredAt> {
+        self.places.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn note(&mut self, field: &'static str, path: &str) {
+        self.count(field);
+        if let Some(places) = &mut self.places {
+            places.push(IgnoredAt {
+                field,
+                path: path.to_owned(),
+            });
+        }
+    }
+
     /// Counts one resource that sets this field.
     pub fn count(&mut self, field: &'static str) {
         debug_assert!(
@@ -83,12 +119,12 @@ impl IgnoredFields {
                 .any(|(name, _)| *name == field),
             "{field} is ignored without a reason"
         );
-        *self.0.entry(field).or_default() += 1;
+        *self.counts.entry(field).or_default() += 1;
     }
 
     /// All fields ever seen, with their counts, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.0.iter().map(|(field, count)| (*field, *count))
+        self.counts.iter().map(|(field, count)| (*field, *count))
     }
 }
 
@@ -174,7 +210,7 @@ impl<'c, 'a> Work<'c, 'a> {
     }
 
     pub(crate) fn ignored(&mut self, field: &'static str) {
-        self.context.ignored.count(field);
+        self.context.ignored.note(field, &self.path);
     }
 
     /// Reads a file, notes it and its contents.

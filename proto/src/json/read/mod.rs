@@ -32,11 +32,24 @@ pub enum UnknownFields {
     Warn,
 }
 
+/// What an `Any` means whose type is not described here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownTypes {
+    /// A problem.
+    #[default]
+    Refuse,
+    /// It is kept as it came: free JSON as a `TypedStruct` of that type, `value` in base64 as its bytes. For resources
+    /// of which each is judged by its own translation.
+    Keep,
+}
+
 /// How strictly a text is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadOptions {
     /// What unknown fields mean.
     pub unknown_fields: UnknownFields,
+    /// What unknown types mean.
+    pub unknown_types: UnknownTypes,
 }
 
 /// A message that was read.
@@ -145,7 +158,7 @@ impl Pool {
         self.read_tree(&tree::from_struct(value), message_name, path, options)
     }
 
-    fn read_tree(
+    pub(super) fn read_tree(
         &self,
         node: &Node,
         name: &str,
@@ -162,7 +175,10 @@ impl Pool {
             problems: Vec::new(),
             document: Document::default(),
         };
-        reader.document.bytes = reader.message(&descriptor, node);
+        reader.document.bytes = match reader.well_known(&descriptor, node) {
+            Some(bytes) => bytes,
+            None => reader.fields(&descriptor, node, Some("@type")),
+        };
         if reader.problems.is_empty() {
             Ok(reader.document)
         } else {

@@ -5,11 +5,15 @@
 //! durations are `"1.5s"`, timestamps RFC 3339, field masks comma-separated paths. Durations, timestamps and wrappers
 //! may also be written as the objects that they are.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use prost_reflect::{Kind, MessageDescriptor};
 
-use super::{Encoded, Reader};
+use super::{Encoded, Reader, UnknownTypes};
+use crate::extra::TYPED_STRUCT_NAMES;
 use crate::json::problem::Problem;
 use crate::json::tree::{Entry, Node, Value};
+use crate::type_url::PREFIX;
 
 /// Seconds of ten thousand years, the bound of `google/protobuf/duration.proto`.
 const DURATION_LIMIT: i64 = 315_576_000_000;
@@ -96,6 +100,9 @@ impl Reader<'_> {
             return Vec::new();
         }
         let Some(inner) = self.pool.message(type_url) else {
+            if self.options.unknown_types == UnknownTypes::Keep {
+                return self.kept(type_url, entries);
+            }
             let problem = self
                 .pool
                 .unknown_type(&self.path, type_url)
@@ -110,6 +117,41 @@ impl Reader<'_> {
         };
         let mut out = Vec::new();
         Encoded::Bytes(type_url.clone().into_bytes()).write(1, &mut out);
+        if !value.is_empty() {
+            Encoded::Bytes(value).write(2, &mut out);
+        }
+        out
+    }
+
+    /// An `Any` of a type that is not described, as it came.
+    fn kept(&mut self, type_url: &str, entries: &[Entry]) -> Vec<u8> {
+        let rest: Vec<Entry> = entries
+            .iter()
+            .filter(|entry| entry.key != "@type")
+            .cloned()
+            .collect();
+        let raw = match rest.as_slice() {
+            [Entry { key, node, .. }] if key == "value" => match &node.value {
+                Value::String(text) => STANDARD.decode(text).ok(),
+                _ => None,
+            },
+            _ => None,
+        };
+        let (type_url, value) = match raw {
+            Some(raw) => (type_url.to_owned(), raw),
+            None => {
+                let free = self.structure(&Node {
+                    value: Value::Map(rest),
+                    at: None,
+                });
+                let mut wrapped = Vec::new();
+                Encoded::Bytes(type_url.as_bytes().to_vec()).write(1, &mut wrapped);
+                Encoded::Bytes(free).write(2, &mut wrapped);
+                (format!("{PREFIX}{}", TYPED_STRUCT_NAMES[0]), wrapped)
+            }
+        };
+        let mut out = Vec::new();
+        Encoded::Bytes(type_url.into_bytes()).write(1, &mut out);
         if !value.is_empty() {
             Encoded::Bytes(value).write(2, &mut out);
         }

@@ -75,6 +75,7 @@ pub(crate) fn bootstrap(
     POOL.with(|pool| {
         let options = ReadOptions {
             unknown_fields: remora_proto::UnknownFields::Warn,
+            ..ReadOptions::default()
         };
         let document = pool
             .read(text, "envoy.config.bootstrap.v3.Bootstrap", options)
