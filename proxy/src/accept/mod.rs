@@ -1,8 +1,8 @@
 //! A connection comes in here: bound sockets, the accept loop of a worker, the original destination.
 //!
 //! Holds: each worker accepts on a socket of its own (`SO_REUSEPORT`), so a connection never changes threads; sockets
-//! are not listeners, so an update of a listener touches no socket; a full descriptor table makes the loop wait, not
-//! spin.
+//! are not listeners, so an update of a listener touches no socket; a bound socket refuses until its listener is ready;
+//! a full descriptor table makes the loop wait, not spin.
 
 pub mod original_destination;
 
@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use remora_model::listener::ListenAddress;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::data_path::{Accepted, serve_connection};
@@ -27,22 +27,25 @@ const BACKLOG: u32 = 4096;
 /// How long a worker waits when it may open no more descriptors.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
-/// A bound and listening socket, on its way to a worker.
+/// A bound socket, on its way to a worker.
 #[derive(Debug)]
-pub enum BoundSocket {
-    /// TCP.
-    Tcp(std::net::TcpListener),
-    /// Unix-domain.
-    Unix(std::os::unix::net::UnixListener),
+pub struct BoundSocket {
+    socket: Socket,
+    backlog: i32,
 }
 
 impl BoundSocket {
-    /// The address that the system gave.
+    /// The address that the system gave; a Unix-domain socket has none.
     pub fn local(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(_) => None,
-        }
+        self.socket.local_addr().ok()?.as_socket()
+    }
+
+    /// From now on the kernel takes connections; until then it refuses them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen(&self) -> io::Result<()> {
+        self.socket.listen(self.backlog)
     }
 }
 
@@ -53,22 +56,25 @@ impl BoundSocket {
 pub fn bind(address: &ListenAddress, workers: usize, backlog: Option<u32>) -> io::Result<Vec<BoundSocket>> {
     let backlog = i32::try_from(backlog.unwrap_or(BACKLOG)).unwrap_or(i32::MAX);
     match address {
-        ListenAddress::Pipe(path) => Ok(vec![bind_unix(path)?]),
+        ListenAddress::Pipe(path) => Ok(vec![BoundSocket {
+            socket: bind_unix(path)?,
+            backlog,
+        }]),
         ListenAddress::Socket(wanted) => {
             let mut sockets = Vec::with_capacity(workers);
             let mut address = *wanted;
             for _ in 0..workers {
-                let socket = bind_tcp(address, backlog)?;
+                let socket = bind_tcp(address)?;
                 // Port 0: the other workers share what the first one got.
-                address = socket.local_addr()?;
-                sockets.push(BoundSocket::Tcp(socket));
+                address = socket.local_addr()?.as_socket().unwrap_or(address);
+                sockets.push(BoundSocket { socket, backlog });
             }
             Ok(sockets)
         }
     }
 }
 
-fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
@@ -77,25 +83,26 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListen
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
-fn bind_unix(path: &str) -> io::Result<BoundSocket> {
+fn bind_unix(path: &str) -> io::Result<Socket> {
     // A socket that an earlier process left behind; anything else at this path is not ours to remove.
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         std::fs::remove_file(Path::new(path))?;
     }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    Ok(BoundSocket::Unix(listener))
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
-/// Accepts connections on one socket until told to stop; what waits in the kernel's queue then is still taken.
+/// Accepts connections on one listening socket until told to stop; what waits in the kernel's queue then is still taken.
 pub async fn accept_loop(worker: Rc<Worker>, bound: ListenAddress, socket: BoundSocket, stop: Rc<StopSign>) {
-    let listening = match socket {
-        BoundSocket::Tcp(listener) => TcpListener::from_std(listener).map(Listening::Tcp),
-        BoundSocket::Unix(listener) => UnixListener::from_std(listener).map(Listening::Unix),
+    let listening = if socket.local().is_some() {
+        TcpListener::from_std(socket.socket.into()).map(Listening::Tcp)
+    } else {
+        UnixListener::from_std(socket.socket.into()).map(Listening::Unix)
     };
     let listening = match listening {
         Ok(listening) => listening,

@@ -61,7 +61,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// Gives the sockets of a listener that is ready to the workers.
+    /// Gives the sockets of a listener that is ready to the workers. They listen from here on: before, a connection
+    /// is refused instead of waiting for a listener that may never be ready.
     pub fn start(&mut self, listener: &Listener, workers: &[WorkerThread]) {
         if !listener.bind_to_port {
             return;
@@ -72,6 +73,9 @@ impl Sockets {
             };
             if let Held::Waiting(sockets) = std::mem::replace(held, Held::Accepting) {
                 for (worker, socket) in workers.iter().zip(sockets) {
+                    if let Err(error) = socket.listen() {
+                        tracing::error!(%error, %address, "cannot listen");
+                    }
                     worker.tell(Command::Listen(address.clone(), socket));
                 }
             }
