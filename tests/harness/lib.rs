@@ -12,6 +12,7 @@ pub mod http1;
 pub mod namespaces;
 pub mod peers;
 pub mod process;
+pub mod scripted;
 pub mod tls;
 pub mod traffic;
 pub mod upstream;
