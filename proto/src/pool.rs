@@ -40,6 +40,24 @@ impl Pool {
         self.message(type_url).is_some()
     }
 
+    /// Whether a `google.protobuf.FieldMask` of this path (field names with dots between) may be used on the message
+    /// `name` (a full name or a type URL): each field is there, and none but the last is repeated or a scalar.
+    #[must_use]
+    pub fn has_path(&self, name: &str, path: &str) -> bool {
+        let mut inside = self.message(name);
+        path.split('.').all(|segment| {
+            let field = inside
+                .take()
+                .and_then(|message| message.get_field_by_name(segment));
+            field.is_some_and(|field| {
+                if !field.is_list() && !field.is_map() {
+                    inside = field.kind().as_message().cloned();
+                }
+                true
+            })
+        })
+    }
+
     /// The descriptor of a message, by type URL or full name.
     pub(crate) fn message(&self, type_url: &str) -> Option<MessageDescriptor> {
         self.descriptors.get_message_by_name(message_name(type_url))
@@ -54,5 +72,29 @@ impl Pool {
 
     pub(crate) fn descriptors(&self) -> &DescriptorPool {
         &self.descriptors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_through_single_messages_only() {
+        let pool = Pool::load().unwrap();
+        let cluster = crate::TypeUrl::CLUSTER.as_str();
+        for (path, there) in [
+            ("name", true),
+            ("load_assignment.endpoints", true),
+            ("connect_timeout.seconds", true),
+            ("metadata.filter_metadata", true),
+            ("load_assignment.endpoints.locality", false),
+            ("name.first", false),
+            ("nope", false),
+            ("", false),
+        ] {
+            assert_eq!(pool.has_path(cluster, path), there, "{path}");
+        }
+        assert!(!pool.has_path("no.Such", "name"));
     }
 }

@@ -18,4 +18,4 @@ pub use read::{Document, ReadOptions, UnknownFields, UnknownTypes};
 pub use write::{Redaction, WriteError, WriteOptions};
 
 pub(crate) use read::is_wrapper;
-pub(crate) use write::{duration_text, map_key_text, seconds_and_nanos};
+pub(crate) use write::{REDACTED, SECRET_NAMES, duration_text, map_key_text, seconds_and_nanos};

@@ -21,9 +21,9 @@ use crate::Pool;
 use crate::extra::TYPED_STRUCT_NAMES;
 
 /// What stands in place of a secret text; for bytes its base64, so that the field's type still holds.
-const REDACTED: &str = "[redacted]";
+pub(crate) const REDACTED: &str = "[redacted]";
 /// Names under which free JSON (the inside of a `TypedStruct`) may carry a secret.
-const SECRET_NAMES: [&str; 9] = [
+pub(crate) const SECRET_NAMES: [&str; 9] = [
     "private_key",
     "privateKey",
     "password",

@@ -2,15 +2,21 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, SERVER};
 use http::{HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame};
+use tokio::sync::mpsc;
 
 /// A body of texts that are made when the connection has room for them.
-pub(super) struct Pieces(Box<dyn Iterator<Item = String>>);
+pub(super) enum Pieces {
+    /// Made here.
+    Here(Box<dyn Iterator<Item = String>>),
+    /// Made on another thread, which waits until they are taken.
+    Elsewhere(mpsc::Receiver<String>),
+}
 
 /// An answer.
 pub(super) type Answer = Response<Pieces>;
@@ -24,10 +30,13 @@ impl Body for Pieces {
     type Error = Infallible;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.0.find(|piece| !piece.is_empty());
+        let next = match self.get_mut() {
+            Self::Here(pieces) => pieces.find(|piece| !piece.is_empty()),
+            Self::Elsewhere(pieces) => ready!(pieces.poll_recv(cx)),
+        };
         Poll::Ready(next.map(|piece| Ok(Frame::data(Bytes::from(piece)))))
     }
 }
@@ -37,7 +46,11 @@ fn answer(
     content_type: HeaderValue,
     pieces: impl Iterator<Item = String> + 'static,
 ) -> Answer {
-    let mut answer = Response::new(Pieces(Box::new(pieces)));
+    with_pieces(status, content_type, Pieces::Here(Box::new(pieces)))
+}
+
+fn with_pieces(status: StatusCode, content_type: HeaderValue, pieces: Pieces) -> Answer {
+    let mut answer = Response::new(pieces);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
@@ -68,6 +81,11 @@ pub(super) fn html(text: String) -> Answer {
 /// JSON in pieces.
 pub(super) fn json_pieces(pieces: impl Iterator<Item = String> + 'static) -> Answer {
     answer(StatusCode::OK, JSON, pieces)
+}
+
+/// JSON in pieces that another thread makes.
+pub(super) fn json_from(pieces: mpsc::Receiver<String>) -> Answer {
+    with_pieces(StatusCode::OK, JSON, Pieces::Elsewhere(pieces))
 }
 
 /// A JSON value, indented.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{Answer, json_pieces, text, text_pieces};
 use super::query::Query;
-use super::{AdminContext, ResourceKind, ResourceState};
+use super::AdminContext;
 
 /// Clusters in the order of their names, each with whether the control plane sent it.
 type Listed = Vec<(Arc<Cluster>, bool)>;
@@ -54,17 +54,11 @@ pub(super) fn clusters(context: &AdminContext, query: &Query) -> Answer {
 }
 
 fn listed(context: &AdminContext, snapshot: &Snapshot) -> Listed {
-    let added: std::collections::HashSet<String> = context
-        .operator
-        .resources(ResourceKind::Cluster)
-        .into_iter()
-        .filter(|resource| resource.state != ResourceState::Static)
-        .map(|resource| resource.name)
-        .collect();
+    let of_bootstrap = context.operator.static_clusters();
     let mut listed: Listed = snapshot
         .clusters
         .iter()
-        .map(|(_, cluster)| (Arc::clone(cluster), added.contains(&*cluster.config.name)))
+        .map(|(_, cluster)| (Arc::clone(cluster), !of_bootstrap.contains(&cluster.config.name)))
         .collect();
     listed.sort_by(|(a, _), (b, _)| a.config.name.cmp(&b.config.name));
     listed

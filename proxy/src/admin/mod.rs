@@ -22,10 +22,11 @@ mod stats;
 mod tests;
 
 pub use remora_translate::config_dump::{
-    BootstrapView, ResourceKind, ResourceState, ResourceView, UpdateFailure,
+    AcceptedVersion, BootstrapView, ClientStatus, ResourceKind, ResourceState, ResourceView, UpdateFailure,
 };
 pub use server::{AdminError, AdminServer};
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -131,8 +132,10 @@ pub trait Operator {
     fn readiness(&self) -> Readiness;
     /// The newest version of the world.
     fn snapshot(&self) -> Arc<Snapshot>;
-    /// Every resource of a kind, static and dynamic, accepted and refused.
+    /// Every resource of a kind, static and dynamic, accepted, refused and only asked for.
     fn resources(&self, kind: ResourceKind) -> Vec<ResourceView>;
+    /// The names of the clusters that the bootstrap brought.
+    fn static_clusters(&self) -> HashSet<Name>;
     /// `version_info` of the newest accepted response of a kind; `None` before the first and with delta.
     fn version(&self, kind: ResourceKind) -> Option<String>;
     /// The bootstrap as it was read.

@@ -57,13 +57,19 @@ impl Operator for StandIn {
         vec![ResourceView {
             kind,
             name: "up".into(),
-            version: "v7".into(),
-            last_updated: SystemTime::UNIX_EPOCH,
-            type_url: "type.googleapis.com/envoy.config.cluster.v3.Cluster".into(),
-            body,
+            accepted: Some(AcceptedVersion {
+                version: "v7".into(),
+                updated: SystemTime::UNIX_EPOCH,
+                body,
+            }),
+            serving: None,
             error: None,
             state: ResourceState::Active,
+            status: ClientStatus::Acked,
         }]
+    }
+    fn static_clusters(&self) -> HashSet<Name> {
+        HashSet::from(["dead".into()])
     }
     fn version(&self, _: ResourceKind) -> Option<String> {
         Some("v7".into())
@@ -371,6 +377,10 @@ fn a_dump_shows_what_the_control_plane_sent() {
             (unknown.status, unknown.body.as_str()),
             (StatusCode::NOT_FOUND, "nope not found in config dump")
         );
+        let endpoints = get(&address, "/config_dump?include_eds&resource=static_endpoint_configs").await.json();
+        let assignment = &endpoints["configs"][0]["endpoint_config"];
+        assert_eq!(assignment["cluster_name"], "dead");
+        assert_eq!(assignment["endpoints"][0]["lb_endpoints"][0]["health_status"], "HEALTHY");
     });
 }
 
@@ -381,6 +391,18 @@ fn a_wrong_query_is_refused_with_its_reason() {
             ("/stats?filter=(", "Invalid re2 regex"),
             ("/stats?type=bogus", "invalid &type= param"),
             ("/stats?format=bogus", "usage: /stats?format="),
+            (
+                "/config_dump?name_regex=(",
+                "INVALID_ARGUMENT: Error while parsing name_regex from (: ",
+            ),
+            (
+                "/config_dump?resource=version_info",
+                "version_info is not a repeated field. Use ?mask=version_info to get only this field",
+            ),
+            (
+                "/config_dump?mask=nope",
+                "FieldMask nope could not be successfully applied to any configs.",
+            ),
         ] {
             let reply = get(&address, path).await;
             assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{path}");

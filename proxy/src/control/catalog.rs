@@ -20,9 +20,9 @@ use remora_translate::{
 };
 
 use super::files::{Reader, Readers};
-use super::held::{Held, Kind};
+use super::held::{Held, HeldResource, Kind};
 use super::needs::{Need, Needs, User, kind_of, need_of};
-use super::slots::{Activated, Slots, Waiting};
+use super::slots::{Activated, Slot, Slots, Waiting};
 use super::sources::Origin;
 use crate::tls;
 
@@ -60,6 +60,8 @@ pub struct Catalog {
     pub needs: Needs,
     /// As received.
     pub held: Held,
+    /// Versions of clusters and listeners that serve while the one that is held warms.
+    pub serving: HashMap<(Kind, Name), HeldResource>,
     /// Files that they were read from.
     pub files: Readers,
     /// Fields that were set and have no effect, with how often.
@@ -96,6 +98,7 @@ impl Catalog {
             given_up: HashSet::new(),
             needs: Needs::default(),
             held: Held::default(),
+            serving: HashMap::new(),
             files: Readers::default(),
             ignored: IgnoredFields::default(),
             cluster_names: Interner::default(),
@@ -132,6 +135,7 @@ impl Catalog {
                     source: arrived.source.clone(),
                     files,
                 });
+                self.keep_serving(kind, name);
                 self.held
                     .accept(kind, name, version, arrived.body, arrived.is_static);
                 Ok(())
@@ -140,6 +144,19 @@ impl Catalog {
                 self.held.reject(kind, name, version, &reason);
                 Err(reason)
             }
+        }
+    }
+
+    /// Keeps what a version that warms will replace, for config dumps.
+    fn keep_serving(&mut self, kind: Kind, name: &Name) {
+        let replaces = match kind {
+            Kind::Cluster => self.clusters.get(name).is_some_and(Slot::replaces),
+            Kind::Listener => self.listeners.get(name).is_some_and(Slot::replaces),
+            _ => false,
+        };
+        if let (true, Some(held)) = (replaces, self.held.at(kind, name)) {
+            let key = (kind, Arc::clone(name));
+            self.serving.entry(key).or_insert_with(|| held.clone());
         }
     }
 
@@ -163,6 +180,7 @@ impl Catalog {
             }
         }
         self.held.remove(kind, name);
+        self.serving.remove(&(kind, Arc::clone(name)));
         self.files.remove(kind, name);
     }
 
@@ -323,6 +341,7 @@ impl Catalog {
         let Some(Activated { part, needs, before }) = self.clusters.activate(name) else {
             return;
         };
+        self.serving.remove(&(Kind::Cluster, Arc::clone(name)));
         let id = part.config.id;
         self.edit.set_cluster(Arc::clone(&part.config));
         let by_eds = needs
@@ -398,6 +417,7 @@ impl Catalog {
         let Some(Activated { part, needs, before }) = self.listeners.activate(name) else {
             return;
         };
+        self.serving.remove(&(Kind::Listener, Arc::clone(name)));
         self.edit.set_listener(part);
         self.effects.push(Effect::ListenerActive(Arc::clone(name)));
         self.release(&User::Listener(Arc::clone(name)), &before, &needs);

@@ -13,6 +13,7 @@ mod counting;
 mod dns;
 mod drain;
 mod files;
+mod freshness;
 mod held;
 mod ignored;
 mod needs;

@@ -1,20 +1,23 @@
 //! What the admin endpoint may ask of the control thread, and order of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
+use remora_model::Name;
 use remora_model::listener::ListenAddress;
 use remora_model::snapshot::Snapshot;
 use tokio::sync::mpsc;
 
 use super::SharedControl;
-use super::held::{HeldResource, Kind};
+use super::freshness::kind_of;
+use super::held::Kind;
 use super::readiness::Phase;
 use super::run::Order;
 use crate::admin::{
-    BootstrapView, BoundListener, Command, Operator, Readiness, ResourceKind, ResourceState, ResourceView,
-    ServerState, ServerView, UpdateFailure,
+    BootstrapView, BoundListener, Command, Operator, Readiness, ResourceKind, ResourceView, ServerState,
+    ServerView,
 };
 
 /// The control thread as the admin endpoint sees it.
@@ -86,20 +89,13 @@ impl Operator for Desk {
     }
 
     fn resources(&self, kind: ResourceKind) -> Vec<ResourceView> {
+        self.control.borrow().resource_views(kind)
+    }
+
+    fn static_clusters(&self) -> HashSet<Name> {
         let control = self.control.borrow();
-        let held = kind_of(kind);
-        let warming = control.catalog.warming(held);
-        control
-            .catalog
-            .held
-            .of(held)
-            .map(|(name, resource)| {
-                let warms = warming
-                    .binary_search_by(|(candidate, _)| candidate.cmp(name))
-                    .is_ok();
-                view(kind, name, resource, warms)
-            })
-            .collect()
+        let clusters = control.bootstrap.clusters.iter();
+        clusters.map(|cluster| Arc::clone(&cluster.name)).collect()
     }
 
     fn version(&self, kind: ResourceKind) -> Option<String> {
@@ -156,36 +152,5 @@ impl Operator for Desk {
             Command::HealthcheckFail => self.control.borrow_mut().failed_health_check = true,
             Command::HealthcheckOk => self.control.borrow_mut().failed_health_check = false,
         }
-    }
-}
-
-fn kind_of(kind: ResourceKind) -> Kind {
-    match kind {
-        ResourceKind::Cluster => Kind::Cluster,
-        ResourceKind::Endpoints => Kind::Endpoints,
-        ResourceKind::Listener => Kind::Listener,
-        ResourceKind::Routes => Kind::RouteConfiguration,
-        ResourceKind::Secret => Kind::Secret,
-    }
-}
-
-fn view(kind: ResourceKind, name: &str, held: &HeldResource, warming: bool) -> ResourceView {
-    ResourceView {
-        kind,
-        name: name.to_owned(),
-        version: held.version.to_string(),
-        last_updated: held.updated,
-        type_url: kind_of(kind).type_url().to_owned(),
-        body: held.body.clone(),
-        error: held.rejected.as_ref().map(|rejected| UpdateFailure {
-            details: rejected.reason.clone(),
-            version: rejected.version.to_string(),
-            last_attempt: rejected.at,
-        }),
-        state: match (held.is_static, warming) {
-            (true, _) => ResourceState::Static,
-            (false, true) => ResourceState::Warming,
-            (false, false) => ResourceState::Active,
-        },
     }
 }

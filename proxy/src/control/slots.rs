@@ -26,6 +26,13 @@ pub struct Slot<T> {
     pub warming: Option<Waiting<T>>,
 }
 
+impl<T> Slot<T> {
+    /// Whether one version serves while another warms.
+    pub fn replaces(&self) -> bool {
+        self.active.is_some() && self.warming.is_some()
+    }
+}
+
 /// A part that became active.
 #[derive(Debug)]
 pub struct Activated<T> {

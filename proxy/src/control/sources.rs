@@ -95,6 +95,11 @@ impl Sources {
         }
     }
 
+    /// All clients.
+    pub fn clients(&self) -> impl Iterator<Item = (&ClientKey, &xds::Handle)> {
+        self.clients.iter()
+    }
+
     fn client(&mut self, key: &ClientKey, fetch_timeout: Option<Duration>) -> Option<&xds::Handle> {
         if !self.clients.contains_key(key) {
             match self.start(key, fetch_timeout) {

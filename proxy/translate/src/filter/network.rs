@@ -11,7 +11,7 @@ use crate::pb::envoy::config::listener::v3::{Filter, filter::ConfigType};
 use crate::{http_manager, tcp_proxy};
 
 const FAMILY: &str = "envoy.extensions.filters.network.";
-const HTTP_MANAGER: &str =
+pub(crate) const HTTP_MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
