@@ -21,7 +21,10 @@ impl Pool {
         let sensitive = self
             .descriptors()
             .get_extension_by_name("udpa.annotations.sensitive")?;
-        let redactor = Redactor { pool: self, sensitive };
+        let redactor = Redactor {
+            pool: self,
+            sensitive,
+        };
         Some(if redactor.opened(&mut message, type_url, false) {
             message.encode_to_vec()
         } else {
@@ -139,7 +142,12 @@ fn in_value(value: &mut Value) -> bool {
             .fold(false, |changed, item| in_value(item) | changed),
         Value::Map(entries) => entries.iter_mut().fold(false, |changed, (key, value)| {
             let telling = matches!(key, MapKey::String(name) if SECRET_NAMES.contains(&name.as_str()));
-            changed | if telling { all_texts(value) } else { in_value(value) }
+            changed
+                | if telling {
+                    all_texts(value)
+                } else {
+                    in_value(value)
+                }
         }),
         _ => false,
     }

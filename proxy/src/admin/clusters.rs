@@ -10,9 +10,9 @@ use remora_model::endpoint::{Endpoint, EndpointAddress, Health};
 use remora_model::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
 
+use super::AdminContext;
 use super::body::{Answer, json_pieces, text, text_pieces};
 use super::query::Query;
-use super::AdminContext;
 
 /// Clusters in the order of their names, each with whether the control plane sent it.
 type Listed = Vec<(Arc<Cluster>, bool)>;

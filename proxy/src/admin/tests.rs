@@ -377,10 +377,18 @@ fn a_dump_shows_what_the_control_plane_sent() {
             (unknown.status, unknown.body.as_str()),
             (StatusCode::NOT_FOUND, "nope not found in config dump")
         );
-        let endpoints = get(&address, "/config_dump?include_eds&resource=static_endpoint_configs").await.json();
+        let endpoints = get(
+            &address,
+            "/config_dump?include_eds&resource=static_endpoint_configs",
+        )
+        .await
+        .json();
         let assignment = &endpoints["configs"][0]["endpoint_config"];
         assert_eq!(assignment["cluster_name"], "dead");
-        assert_eq!(assignment["endpoints"][0]["lb_endpoints"][0]["health_status"], "HEALTHY");
+        assert_eq!(
+            assignment["endpoints"][0]["lb_endpoints"][0]["health_status"],
+            "HEALTHY"
+        );
     });
 }
 

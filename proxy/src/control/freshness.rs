@@ -12,9 +12,7 @@ use remora_xds_client as xds;
 
 use super::Control;
 use super::held::{HeldResource, Kind};
-use crate::admin::{
-    AcceptedVersion, ClientStatus, ResourceKind, ResourceState, ResourceView, UpdateFailure,
-};
+use crate::admin::{AcceptedVersion, ClientStatus, ResourceKind, ResourceState, ResourceView, UpdateFailure};
 
 /// The kind of resource behind the admin endpoint's.
 pub(super) fn kind_of(kind: ResourceKind) -> Kind {
@@ -31,7 +29,12 @@ impl Control {
     /// Every resource of a kind by name: static and dynamic, accepted, refused and only asked for.
     pub(super) fn resource_views(&self, kind: ResourceKind) -> Vec<ResourceView> {
         let held = kind_of(kind);
-        let warming: HashSet<Name> = self.catalog.warming(held).into_iter().map(|(name, _)| name).collect();
+        let warming: HashSet<Name> = self
+            .catalog
+            .warming(held)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         let mut unheard = self.unheard(held);
         let mut views = Vec::new();
         for (name, resource) in self.catalog.held.of(held) {

@@ -23,7 +23,10 @@ fn of_version(version: &AcceptedVersion) -> Vec<ResourceView> {
     let Ok(listener) = Listener::decode(&*version.body) else {
         return Vec::new();
     };
-    let chains = listener.filter_chains.iter().chain(&listener.default_filter_chain);
+    let chains = listener
+        .filter_chains
+        .iter()
+        .chain(&listener.default_filter_chain);
     let managers = chains
         .flat_map(|chain| &chain.filters)
         .filter_map(|filter| match &filter.config_type {
@@ -54,4 +57,3 @@ fn of_version(version: &AcceptedVersion) -> Vec<ResourceView> {
 fn is_manager(url: &str) -> bool {
     type_url::message_name(url) == network::HTTP_MANAGER
 }
-

@@ -67,7 +67,12 @@ pub(super) fn sections(
     let inline = inline_routes::of(&input.resources);
     input.resources.extend(inline);
     let mut all = empty_sections(input.bootstrap.is_some(), options.include_eds);
-    let wanted = |name: &str| options.name_regex.as_ref().is_none_or(|regex| regex.is_match(name));
+    let wanted = |name: &str| {
+        options
+            .name_regex
+            .as_ref()
+            .is_none_or(|regex| regex.is_match(name))
+    };
     for (index, view) in input.resources.iter().enumerate() {
         if wanted(&view.name) {
             for (field, element) in places(view, index) {
@@ -175,7 +180,11 @@ fn empty_sections(with_bootstrap: bool, with_endpoints: bool) -> Vec<Section> {
     all.push(section("ClustersConfigDump", &clusters));
     if with_endpoints {
         let endpoints = [
-            ("static_endpoint_configs", "StaticEndpointConfig", "endpoint_config"),
+            (
+                "static_endpoint_configs",
+                "StaticEndpointConfig",
+                "endpoint_config",
+            ),
             (
                 "dynamic_endpoint_configs",
                 "DynamicEndpointConfig",

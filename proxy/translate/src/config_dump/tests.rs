@@ -155,10 +155,7 @@ fn what_warms_stands_beside_what_serves_meanwhile() {
     let active = clusters["dynamic_active_clusters"].as_array().unwrap();
     assert_eq!((active.len(), &active[0]["version_info"]), (1, &json!("v6")));
     let warming = clusters["dynamic_warming_clusters"].as_array().unwrap();
-    assert_eq!(
-        (warming.len(), &warming[0]["version_info"]),
-        (2, &json!("v7"))
-    );
+    assert_eq!((warming.len(), &warming[0]["version_info"]), (2, &json!("v7")));
     let listener = &dump["configs"][2]["dynamic_listeners"][0];
     assert_eq!(listener["active_state"]["listener"]["name"], "l");
     assert_eq!(listener["warming_state"]["version_info"], "v7");
@@ -310,10 +307,7 @@ fn a_wrong_request_is_refused_in_envoys_words() {
             "FieldMask paths: \"cluster.load_assignment.endpoints.locality\"\n could not be successfully used.",
         ),
     ] {
-        let refused = try_dump(
-            vec![cluster("a", ResourceState::Static)],
-            query(resource, mask),
-        );
+        let refused = try_dump(vec![cluster("a", ResourceState::Static)], query(resource, mask));
         assert_eq!(refused.unwrap_err(), words, "{resource} {mask}");
     }
 }
