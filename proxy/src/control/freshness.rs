@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use remora_model::Name;
 use remora_xds_client as xds;
@@ -41,41 +42,71 @@ impl Control {
             let mut view = view(kind, name, resource, warming.contains(name));
             let serving = self.catalog.serving.get(&(held, Arc::clone(name)));
             view.serving = serving.and_then(accepted);
-            let said = unheard.remove(name);
-            if let (Some(said), None) = (said, &view.error) {
-                view.status = said;
+            if let (Some(said), None) = (unheard.remove(name), &view.error) {
+                view.status = status_of(&said);
+                view.error = failure_of(&said);
             }
             views.push(view);
         }
-        views.extend(unheard.into_iter().map(|(name, status)| ResourceView {
+        views.extend(unheard.into_values().map(|said| ResourceView {
             kind,
-            name,
+            name: Arc::clone(&said.name),
             accepted: None,
             serving: None,
-            error: None,
+            error: failure_of(&said),
             state: ResourceState::Warming,
-            status,
+            status: status_of(&said),
         }));
         views
     }
 
-    /// What the clients asked for and did not get.
-    fn unheard(&self, kind: Kind) -> BTreeMap<Name, ClientStatus> {
+    /// What the clients asked for and did not get as it should be.
+    fn unheard(&self, kind: Kind) -> BTreeMap<Name, xds::ResourceStatus> {
         let clients = self.sources.clients();
         let statuses = clients.filter_map(|(_, handle)| handle.status(kind.type_url()));
-        let not_there = |resource: xds::ResourceStatus| {
-            let status = match resource.state {
-                xds::ResourceState::Requested => ClientStatus::Requested,
-                xds::ResourceState::DoesNotExist => ClientStatus::DoesNotExist,
-                xds::ResourceState::Accepted { .. } => return None,
-            };
-            Some((resource.name, status))
-        };
         statuses
             .flat_map(|status| status.resources)
-            .filter_map(not_there)
+            .filter(|resource| resource.client_status() != xds::ClientStatus::Acked)
+            .map(|resource| (Arc::clone(&resource.name), resource))
             .collect()
     }
+}
+
+fn status_of(said: &xds::ResourceStatus) -> ClientStatus {
+    match said.client_status() {
+        xds::ClientStatus::Requested => ClientStatus::Requested,
+        xds::ClientStatus::DoesNotExist => ClientStatus::DoesNotExist,
+        xds::ClientStatus::Acked => ClientStatus::Acked,
+        xds::ClientStatus::Nacked => ClientStatus::Nacked,
+        xds::ClientStatus::ReceivedError => ClientStatus::ReceivedError,
+        xds::ClientStatus::Timeout => ClientStatus::Timeout,
+    }
+}
+
+/// What the client knows of a refusal that never came to us, or of an error that the server sent.
+fn failure_of(said: &xds::ResourceStatus) -> Option<UpdateFailure> {
+    if let Some(error) = &said.error {
+        return Some(UpdateFailure {
+            details: format!(
+                "the server sent an error: {} (gRPC status {})",
+                error.message, error.code
+            )
+            .into(),
+            version: Arc::from(""),
+            last_attempt: calendar(error.at),
+        });
+    }
+    said.rejected.as_ref().map(|rejected| UpdateFailure {
+        details: rejected.reason.as_str().into(),
+        version: Arc::clone(&rejected.version),
+        last_attempt: calendar(rejected.at),
+    })
+}
+
+/// When an instant was, by the calendar.
+pub(super) fn calendar(at: Instant) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(at.elapsed()).unwrap_or(now)
 }
 
 fn view(kind: ResourceKind, name: &Name, held: &HeldResource, warming: bool) -> ResourceView {

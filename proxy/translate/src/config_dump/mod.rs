@@ -41,15 +41,6 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
-    /// All of them, in the order in which they are applied.
-    pub const ALL: [Self; 5] = [
-        Self::Cluster,
-        Self::Endpoints,
-        Self::Secret,
-        Self::Listener,
-        Self::Routes,
-    ];
-
     /// The type URL of its resources.
     pub fn type_url(self) -> &'static str {
         self.url().as_str()
