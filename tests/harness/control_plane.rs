@@ -268,6 +268,18 @@ impl ControlPlane {
         }
     }
 
+    /// Waits until `enough` holds of all requests since they were last forgotten, in the order of their arrival.
+    ///
+    /// # Errors
+    /// When it does not within `within`; the message lists what came.
+    pub async fn wait_until(&self, within: Duration, enough: impl Fn(&[Recorded]) -> bool) -> Result<()> {
+        let mut requests = self.shared.requests.subscribe();
+        match tokio::time::timeout(within, requests.wait_for(|all| enough(all))).await {
+            Ok(_) => Ok(()),
+            Err(_) => anyhow::bail!("not within {within:?} by these requests: {:#?}", self.requests()),
+        }
+    }
+
     /// Waits until a response for `type_url` was taken.
     pub async fn wait_ack(&self, type_url: &str) -> Result<Recorded> {
         let within = Duration::from_secs(20);

@@ -304,14 +304,30 @@ impl ProxyProcess {
     /// # Errors
     /// When it is not within `within`; the message says what it is.
     pub async fn wait_metric(&self, name: &str, labels: &str, least: f64, within: Duration) -> Result<()> {
+        self.wait_metric_for(name, labels, within, |now| now >= least)
+            .await
+            .with_context(|| format!("not {least}"))
+    }
+
+    /// Waits until `enough` holds of [`Self::metric`].
+    ///
+    /// # Errors
+    /// When it does not within `within`; the message says what it is.
+    pub async fn wait_metric_for(
+        &self,
+        name: &str,
+        labels: &str,
+        within: Duration,
+        enough: impl Fn(f64) -> bool,
+    ) -> Result<()> {
         let deadline = Instant::now() + within;
         loop {
             let now = self.metric(name, labels).await?;
-            if now.is_some_and(|now| now >= least) {
+            if now.is_some_and(&enough) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("{name}{{{labels}}} is {now:?} after {within:?}, not {least}");
+                bail!("{name}{{{labels}}} is {now:?} after {within:?}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

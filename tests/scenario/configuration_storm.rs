@@ -4,6 +4,9 @@
 //! and TLS traffic and beside 100 long streams that speak all the time. No request may fail, no stream may close, and
 //! memory must stay where it was. `REMORA_STORM_RATE` sets the requests per second (2,000).
 
+#[path = "configuration_storm/swaps.rs"]
+mod swaps;
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 // A control plane on go-control-plane's own snapshot cache and server.
 //
 // It serves one node: a listener whose routes come by RDS, the two clusters "a" and "b" (by EDS) that the routes share
-// by weight, and a secret. Commands come as JSON lines on standard input, everything that the client says comes out as
-// JSON lines on standard output. The first line out names the port.
+// by weight, and a secret; or whatever resources it is given. Commands come as JSON lines on standard input, everything
+// that the client says comes out as JSON lines on standard output. The first line out names the port.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/service/cluster/v3"
@@ -29,11 +30,14 @@ import (
 
 // command is one line of standard input.
 type command struct {
-	// Op is "set" (the state becomes State) or "storm" (Count pushes, PerSecond of them each second).
-	Op        string `json:"op"`
-	State     state  `json:"state"`
-	Count     int    `json:"count"`
-	PerSecond int    `json:"per_second"`
+	// Op is "set" (the state becomes State), "storm" (Count pushes, PerSecond of them each second), "resources" (the
+	// snapshot becomes Resources) or "churn" (Resources with Count clusters beside them that change PerSecond times
+	// each second, until the process ends).
+	Op        string    `json:"op"`
+	State     state     `json:"state"`
+	Resources resources `json:"resources"`
+	Count     int       `json:"count"`
+	PerSecond int       `json:"per_second"`
 }
 
 // out writes one JSON line at a time.
@@ -55,12 +59,19 @@ func (o *out) line(value map[string]any) {
 type plane struct {
 	cache   cache.SnapshotCache
 	node    string
-	version int
+	run     string
+	version atomic.Int64
 }
 
-func (p *plane) set(s state) error {
-	p.version++
-	snapshot, err := s.snapshot(fmt.Sprint(p.version))
+// source makes a snapshot of the given version.
+type source interface {
+	snapshot(version string) (*cache.Snapshot, error)
+}
+
+func (p *plane) set(s source) error {
+	version := p.version.Add(1)
+	// Versions of one process are not those of the next, as with a control plane that counts from its start.
+	snapshot, err := s.snapshot(fmt.Sprintf("%s-%d", p.run, version))
 	if err != nil {
 		return err
 	}
@@ -89,10 +100,31 @@ func (p *plane) storm(s state, count, perSecond int) error {
 	return p.set(s)
 }
 
-func (p *plane) run(c command) error {
+// churn changes clusters that nobody uses, until the process ends.
+func (p *plane) churn(r resources, count, perSecond int) error {
+	if err := p.set(r.beside(count, 0)); err != nil {
+		return err
+	}
+	go func() {
+		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
+		for turn := 1; ; turn++ {
+			<-ticker.C
+			if err := p.set(r.beside(count, turn)); err != nil {
+				panic(err)
+			}
+		}
+	}()
+	return nil
+}
+
+func (p *plane) carryOut(c command) error {
 	switch c.Op {
 	case "set":
 		return p.set(c.State)
+	case "resources":
+		return p.set(c.Resources)
+	case "churn":
+		return p.churn(c.Resources, c.Count, c.PerSecond)
 	case "storm":
 		return p.storm(c.State, c.Count, c.PerSecond)
 	default:
@@ -103,6 +135,7 @@ func (p *plane) run(c command) error {
 func main() {
 	ads := flag.Bool("ads", true, "hold back responses until every name is known, as ADS wants it")
 	node := flag.String("node", "test", "the node that is served")
+	listen := flag.String("listen", "127.0.0.1:0", "the address to serve at")
 	flag.Parse()
 	output := &out{}
 	snapshots := cache.NewSnapshotCache(*ads, cache.IDHash{}, nil)
@@ -114,7 +147,7 @@ func main() {
 	route.RegisterRouteDiscoveryServiceServer(grpcServer, xds)
 	listener.RegisterListenerDiscoveryServiceServer(grpcServer, xds)
 	secret.RegisterSecretDiscoveryServiceServer(grpcServer, xds)
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	socket, err := net.Listen("tcp", *listen)
 	if err != nil {
 		panic(err)
 	}
@@ -124,19 +157,19 @@ func main() {
 		}
 	}()
 	output.line(map[string]any{"event": "listening", "port": socket.Addr().(*net.TCPAddr).Port})
-	p := &plane{cache: snapshots, node: *node}
+	p := &plane{cache: snapshots, node: *node, run: fmt.Sprint(os.Getpid())}
 	lines := bufio.NewScanner(os.Stdin)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
 		var c command
 		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
 			output.line(map[string]any{"event": "error", "error": err.Error()})
 			continue
 		}
-		if err := p.run(c); err != nil {
+		if err := p.carryOut(c); err != nil {
 			output.line(map[string]any{"event": "error", "error": err.Error()})
 			continue
 		}
-		output.line(map[string]any{"event": "done", "op": c.Op, "version": fmt.Sprint(p.version)})
+		output.line(map[string]any{"event": "done", "op": c.Op, "version": fmt.Sprint(p.version.Load())})
 	}
 }
