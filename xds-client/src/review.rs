@@ -163,6 +163,7 @@ impl Subscription {
         } in reading.entries
         {
             if !self.is_wanted(&name) {
+                self.dropped |= self.told.as_ref().is_some_and(|told| !told.contains(&name));
                 continue;
             }
             self.awaited.clear(&name);

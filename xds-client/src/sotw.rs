@@ -56,13 +56,18 @@ pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: In
     };
     let Answer {
         nonce,
-        version,
+        mut version,
         rejected,
     } = answer.unwrap_or_else(|| Answer {
         nonce: subscription.nonce.clone(),
         version: subscription.version.clone(),
         rejected: None,
     });
+    let told = subscription.told.as_ref();
+    if subscription.dropped && told.is_some_and(|told| !target.is_subset(told)) {
+        subscription.dropped = false;
+        version = "".into();
+    }
     if nonce == subscription.nonce {
         // With any other nonce the server drops the request as stale.
         subscription.withdrawals_are_heard();

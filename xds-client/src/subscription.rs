@@ -46,6 +46,9 @@ pub(crate) struct Subscription {
     pub(crate) told: Option<BTreeSet<Arc<str>>>,
     /// State-of-the-world: an explicit name was sent on this stream, so that an empty list no longer means all.
     pub(crate) named: bool,
+    /// State-of-the-world: a response on this stream brought what nobody wanted. The server may think that we have it
+    /// (go-control-plane answers an empty list of names by everything), so what is asked for next claims no version.
+    pub(crate) dropped: bool,
     /// The newest on this stream, or empty.
     pub(crate) nonce: String,
     pub(crate) answers: VecDeque<Answer>,
@@ -137,6 +140,7 @@ impl Subscription {
             review: None,
             told: None,
             named: false,
+            dropped: false,
             nonce: String::new(),
             answers: VecDeque::new(),
             delayed: None,
@@ -212,6 +216,7 @@ impl Subscription {
     pub(crate) fn on_stream_end(&mut self) {
         self.told = None;
         self.named = false;
+        self.dropped = false;
         self.nonce.clear();
         self.again.clear();
         self.answers.clear();

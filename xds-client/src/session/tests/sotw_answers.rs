@@ -352,3 +352,32 @@ fn a9_a_change_of_interest_takes_a_delayed_answer_along() {
     );
     assert_eq!(reason(&requests[0]), "a: no");
 }
+
+#[test]
+fn what_came_unasked_is_asked_for_as_if_nothing_had_come() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ROUTES, &["r1"]);
+    client.sotw();
+    client.receive(response(ROUTES, "1", "n1", vec![routes("r1")]));
+    client.accept();
+    client.sotw();
+    client.want(ROUTES, &[]);
+    assert_eq!(said(&client.sotw()[0]), ("RouteConfiguration", vec![], "1", "n1"));
+    // go-control-plane answers an empty list by everything, and then thinks that we have it.
+    client.receive(response(ROUTES, "2", "n2", vec![routes("r2")]));
+    client.accept();
+    assert_eq!(said(&client.sotw()[0]), ("RouteConfiguration", vec![], "2", "n2"));
+    client.want(ROUTES, &["r2"]);
+    assert_eq!(
+        said(&client.sotw()[0]),
+        ("RouteConfiguration", vec!["r2"], "", "n2")
+    );
+    client.receive(response(ROUTES, "2", "n3", vec![routes("r2")]));
+    assert_eq!(client.accept().names(), ["r2"]);
+    client.want(ROUTES, &["r1", "r2"]);
+    assert_eq!(
+        said(&client.sotw()[0]),
+        ("RouteConfiguration", vec!["r1", "r2"], "2", "n3")
+    );
+}
