@@ -42,6 +42,8 @@ pub enum Effect {
     ListenerGone,
     /// A cluster is gone.
     ClusterGone,
+    /// A route configuration, an assignment or a secret is referred to by nobody any more.
+    Forgotten(Kind, Name),
     /// A DNS cluster is to be resolved from now on.
     Resolve(Name, Discovery),
     /// A cluster needs no resolving any more.
@@ -157,6 +159,16 @@ impl Catalog {
         if let (true, Some(held)) = (replaces, self.held.at(kind, name)) {
             let key = (kind, Arc::clone(name));
             self.serving.entry(key).or_insert_with(|| held.clone());
+        }
+    }
+
+    /// Whether a resource is of use: what is asked for by name is only as long as somebody refers to it.
+    pub fn is_wanted(&self, kind: Kind, source: &Origin, name: &Name) -> bool {
+        match kind {
+            Kind::Cluster | Kind::Listener => true,
+            Kind::RouteConfiguration | Kind::Endpoints | Kind::Secret => {
+                self.needs.is_used(&need_of(kind, source, name))
+            }
         }
     }
 
@@ -508,6 +520,7 @@ impl Catalog {
     fn forget(&mut self, need: &Need) {
         self.given_up.remove(need);
         let kind = kind_of(need.kind);
+        self.effects.push(Effect::Forgotten(kind, Arc::clone(&need.name)));
         if self.held.at(kind, &need.name).is_some_and(|held| held.is_static) {
             return;
         }

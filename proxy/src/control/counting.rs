@@ -5,6 +5,7 @@
 
 use remora_model::listener::{HttpManager, Routes, Terminal};
 use remora_model::snapshot::RouteTableId;
+use remora_xds_client as xds;
 
 use super::Control;
 use super::held::Kind;
@@ -38,6 +39,44 @@ impl Control {
                 // An assignment is read from no file.
                 Update::FilesRefused => {}
             },
+        }
+    }
+
+    /// Counts a response: once for types that are asked for as a whole, else for each resource in it.
+    pub(super) fn count_update(&self, kind: Kind, update: &xds::Update, rejections: &[xds::Rejection]) {
+        let count = |name: &str, version: &str, is_good: bool| {
+            self.count(kind, name, Update::Attempt);
+            let outcome = if is_good {
+                Update::Success { version }
+            } else {
+                Update::Rejected
+            };
+            self.count(kind, name, outcome);
+        };
+        match kind {
+            Kind::Cluster | Kind::Listener | Kind::Endpoints => {
+                count(
+                    "",
+                    &update.version,
+                    rejections.is_empty() && update.unreadable.is_empty(),
+                );
+            }
+            Kind::RouteConfiguration | Kind::Secret => {
+                for resource in &update.resources {
+                    let is_good = rejections.iter().all(|rejection| rejection.name != resource.name);
+                    count(&resource.name, &resource.version, is_good);
+                }
+            }
+        }
+    }
+
+    /// Nobody refers to a resource any more: its series end.
+    pub(super) fn count_no_more(&self, kind: Kind, name: &str) {
+        let metrics = &self.shared.observe.control;
+        match kind {
+            Kind::RouteConfiguration => metrics.forget_routes(name),
+            Kind::Secret => metrics.forget(Subscription::Secret { name }),
+            Kind::Cluster | Kind::Listener | Kind::Endpoints => {}
         }
     }
 

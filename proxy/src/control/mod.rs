@@ -48,7 +48,7 @@ use self::held::Kind;
 use self::needs::kind_of;
 use self::readiness::Phase;
 use self::sockets::Sockets;
-use self::sources::{ClientKey, Sources};
+use self::sources::{ClientKey, Origin, Sources};
 use crate::observe::control_metrics::Update;
 use crate::worker::{Command, Shared, WorkerThread};
 
@@ -196,13 +196,21 @@ impl Control {
         }
     }
 
-    fn take_update(&mut self, key: &ClientKey, update: xds::Update) {
+    fn take_update(&mut self, key: &ClientKey, mut update: xds::Update) {
         let Some(kind) = Kind::of(&update.type_url) else {
             self.sources.verdict(key, update.response, Vec::new());
             return;
         };
         let origin = key.origin();
+        // An update that was under way when its last reference went must leave nothing behind.
+        update
+            .resources
+            .retain(|resource| self.catalog.is_wanted(kind, &origin, &resource.name));
         let mut rejections = Vec::new();
+        // An address may pass from a listener that goes to one that comes.
+        if kind == Kind::Listener {
+            self.take_removed(kind, &origin, &update.removed);
+        }
         for resource in &update.resources {
             let arrived = Arrived {
                 source: &origin,
@@ -216,37 +224,14 @@ impl Control {
                 rejections.push(xds::Rejection::new(Arc::clone(&resource.name), reason));
             }
         }
-        for name in &update.removed {
-            self.catalog.remove(kind, &origin, name);
+        if kind != Kind::Listener {
+            self.take_removed(kind, &origin, &update.removed);
         }
         let bad = rejections.len() + update.unreadable.len();
-        self.count(kind, "", Update::Attempt);
         if bad == 0 {
             self.versions.insert(kind, Arc::clone(&update.version));
         }
-        let outcome = if bad == 0 {
-            Update::Success {
-                version: &update.version,
-            }
-        } else {
-            Update::Rejected
-        };
-        match kind {
-            Kind::Cluster | Kind::Listener | Kind::Endpoints => self.count(kind, "", outcome),
-            Kind::RouteConfiguration | Kind::Secret => {
-                for resource in &update.resources {
-                    let rejected = rejections.iter().any(|rejection| rejection.name == resource.name);
-                    let outcome = if rejected {
-                        Update::Rejected
-                    } else {
-                        Update::Success {
-                            version: &resource.version,
-                        }
-                    };
-                    self.count(kind, &resource.name, outcome);
-                }
-            }
-        }
+        self.count_update(kind, &update, &rejections);
         tracing::debug!(
             ?kind,
             version = %update.version,
@@ -257,6 +242,12 @@ impl Control {
         );
         self.sources.verdict(key, update.response, rejections);
         self.note_heard(kind);
+    }
+
+    fn take_removed(&mut self, kind: Kind, origin: &Origin, removed: &[Arc<str>]) {
+        for name in removed {
+            self.catalog.remove(kind, origin, name);
+        }
     }
 
     fn take_missing(&mut self, key: &ClientKey, type_url: &str, names: &[Arc<str>]) {
@@ -341,6 +332,7 @@ impl Control {
                 }
             }
             Effect::ListenerGone | Effect::ClusterGone => {}
+            Effect::Forgotten(kind, name) => self.count_no_more(kind, &name),
             Effect::Resolve(name, discovery) => self.resolve(name, discovery),
             Effect::StopResolving(name) => {
                 if let Some(task) = self.resolving.remove(&name) {

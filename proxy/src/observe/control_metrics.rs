@@ -51,6 +51,9 @@ pub enum Subscription<'a> {
     },
 }
 
+/// The label that names the route configuration of a series.
+const ROUTE_LABEL: &str = "envoy_rds_route_config";
+
 /// One label of a series.
 type Label = (&'static str, String);
 
@@ -73,7 +76,7 @@ impl Subscription<'_> {
             Self::Routes { manager, name } => (
                 "envoy_http_rds_",
                 vec![
-                    ("envoy_rds_route_config", (*name).into()),
+                    (ROUTE_LABEL, (*name).into()),
                     ("envoy_http_conn_manager_prefix", (*manager).into()),
                 ],
             ),
@@ -159,6 +162,12 @@ impl ControlMetrics {
     pub fn forget(&self, subscription: Subscription<'_>) {
         let prefix = subscription.prefix();
         self.locked().retain(|name, _| !name.starts_with(&prefix));
+    }
+
+    /// Removes every series of a route configuration that nobody refers to any more, whichever manager used it.
+    pub fn forget_routes(&self, name: &str) {
+        let of = |(label, value): &Label| *label == ROUTE_LABEL && value == name;
+        self.locked().retain(|_, entry| !entry.labels.iter().any(of));
     }
 
     /// Adds to a counter without labels, by its name in `/stats` (`cluster_manager.cluster_added`).
@@ -329,7 +338,20 @@ mod tests {
             success.labels[0],
             ("envoy_rds_route_config", "local.route".to_owned())
         );
-        metrics.forget(routes);
+        let other = Subscription::Routes {
+            manager: "egress",
+            name: "local.route.2",
+        };
+        metrics.update(other, Update::Attempt);
+        let secret = Subscription::Secret { name: "own" };
+        metrics.update(secret, Update::Attempt);
+        metrics.forget_routes("local.route");
+        metrics.forget(secret);
+        assert_eq!(
+            metrics.value("http.egress.rds.local.route.2.update_attempt"),
+            Some(1)
+        );
+        metrics.forget_routes("local.route.2");
         assert_eq!(metrics.series().len(), 1);
         assert_eq!(metrics.value("cluster_manager.cds.update_attempt"), Some(1));
     }
