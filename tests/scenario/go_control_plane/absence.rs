@@ -119,6 +119,21 @@ async fn converged(scene: &Scene, process: &ProxyProcess) -> Result<()> {
     }
 }
 
+/// `kill -9`, while clusters change and the proxy keeps up.
+async fn kill_while_it_pushes(mut go: GoControlPlane, scene: &Scene) -> Result<()> {
+    let acks = |events: &[Value]| {
+        let ack = |event: &&Value| {
+            event["event"] == "ack" && event["type"].as_str().unwrap_or("").ends_with(".Cluster")
+        };
+        events.iter().filter(ack).count()
+    };
+    let before = acks(&go.events());
+    go.command(&json!({"op": "churn", "count": UNUSED, "per_second": 100, "resources": scene.before()}))
+        .await?;
+    go.wait(|events| acks(events) > before + 5).await?;
+    go.kill()
+}
+
 async fn drive(proxy: Proxy, way: Way) -> Result<Option<peers::Missing>> {
     let binary = match plane::binary().await? {
         Ok(binary) => binary,
@@ -136,18 +151,8 @@ async fn drive(proxy: Proxy, way: Way) -> Result<Option<peers::Missing>> {
         one.wait(WITHIN, |tally| tally.answered > 10).await?;
     }
 
-    let acks = |events: &[Value]| {
-        let ack = |event: &&Value| {
-            event["event"] == "ack" && event["type"].as_str().unwrap_or("").ends_with(".Cluster")
-        };
-        events.iter().filter(ack).count()
-    };
-    let before = acks(&go.events());
-    go.command(&json!({"op": "churn", "count": UNUSED, "per_second": 100, "resources": scene.before()}))
-        .await?;
-    go.wait(|events| acks(events) > before + 5).await?;
     let address = go.address;
-    go.kill()?;
+    kill_while_it_pushes(go, &scene).await?;
 
     let (absence, allowed) = form();
     let away = Instant::now();
