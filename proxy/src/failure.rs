@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::exchange::{HeadError, StreamError};
 
@@ -42,6 +42,25 @@ pub enum Failure {
     UpgradeRefused,
     /// This process is shutting down.
     Draining,
+    /// A filter refused the request.
+    Denied(Box<Denial>),
+}
+
+/// A filter's answer in the upstream's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Status.
+    pub status: StatusCode,
+    /// What a gRPC client reads, where it does not follow from the status.
+    pub grpc: Option<u16>,
+    /// Envoy's response flag.
+    pub flag: &'static str,
+    /// Envoy's `response_code_details`.
+    pub details: Cow<'static, str>,
+    /// What the client reads.
+    pub body: Cow<'static, str>,
+    /// Headers of the answer.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Which limit of a cluster was reached.
@@ -153,6 +172,12 @@ impl Failure {
             Self::ClientProtocol(details) => Said::new(S::BAD_REQUEST, "DPE", *details, "Bad Request"),
             Self::UpgradeRefused => Said::new(S::FORBIDDEN, "-", "upgrade_failed", ""),
             Self::Draining => Said::new(S::SERVICE_UNAVAILABLE, "DR", "draining", "shutting down"),
+            Self::Denied(denial) => Said::new(
+                denial.status,
+                denial.flag,
+                denial.details.clone(),
+                denial.body.clone(),
+            ),
         }
     }
 
@@ -184,6 +209,7 @@ impl Failure {
             }
             Self::UpgradeRefused => "this upgrade is not enabled here".into(),
             Self::Draining => "this process is shutting down".into(),
+            Self::Denied(denial) => format!("a filter refused the request: {}", denial.details),
         }
     }
 

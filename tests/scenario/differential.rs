@@ -6,6 +6,8 @@
 
 #[path = "differential/config.rs"]
 mod config;
+#[path = "differential/filters.rs"]
+mod filters;
 #[path = "differential/headers.rs"]
 mod headers;
 #[path = "differential/http2.rs"]
@@ -48,6 +50,7 @@ fn rows() -> Vec<&'static Row> {
         protocol::FAILURES,
         protocol::REFUSALS,
         http2::ROWS,
+        filters::ROWS,
     ];
     parts.into_iter().flatten().collect()
 }

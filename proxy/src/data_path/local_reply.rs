@@ -33,12 +33,24 @@ impl Reply {
                 HeaderValue::from_static("true"),
             );
         }
+        let mut as_grpc = None;
+        if let Failure::Denied(denial) = failure {
+            as_grpc = denial.grpc;
+            headers.extend(denial.headers.iter().cloned());
+        }
         let reply = Self {
             status: said.status,
             headers,
             body: Bytes::from(said.body.into_owned()),
         };
-        if grpc { reply.for_grpc() } else { reply }
+        if !grpc {
+            return reply;
+        }
+        let mut reply = reply.for_grpc();
+        if let Some(status) = as_grpc {
+            reply.headers.insert("grpc-status", HeaderValue::from(status));
+        }
+        reply
     }
 
     /// The same reply as a gRPC client reads it: its status and body as `grpc-status` and `grpc-message` of a 200.

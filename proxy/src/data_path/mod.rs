@@ -7,6 +7,7 @@
 mod client_certificate;
 mod connection;
 mod deadlines;
+mod filters;
 mod forward;
 mod forwarded_for;
 mod http;

@@ -25,10 +25,13 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
 /// Prints the formats of header values over what is known of the exchange so far.
-struct Printer<'a> {
-    record: &'a ExchangeRecord,
-    request: Option<&'a HeaderMap>,
-    response: Option<&'a HeaderMap>,
+pub struct Printer<'a> {
+    /// What is known of the exchange.
+    pub record: &'a ExchangeRecord,
+    /// The request's headers.
+    pub request: Option<&'a HeaderMap>,
+    /// The response's headers.
+    pub response: Option<&'a HeaderMap>,
 }
 
 impl Render for Printer<'_> {

@@ -16,6 +16,7 @@ use remora_model::listener::{HttpManager, Routes};
 use remora_model::route::{Action, Asked, Forward, Outcome, RequestFacts, RouteTable};
 
 use super::deadlines::{Deadlines, LazyTimer};
+use super::filters::{self, OnResponse};
 use super::forward::{Cut, Transfer, within};
 use super::http::HttpContext;
 use super::local_reply::{Reply, is_grpc};
@@ -31,14 +32,24 @@ const REUSE_RETRIES: u32 = 3;
 
 /// One request on a connection.
 pub struct Exchange<'a, D> {
-    context: &'a Rc<HttpContext>,
-    manager: &'a HttpManager,
-    downstream: &'a mut D,
-    timer: &'a mut LazyTimer,
-    record: ExchangeRecord,
+    pub(super) context: &'a Rc<HttpContext>,
+    pub(super) manager: &'a HttpManager,
+    pub(super) downstream: &'a mut D,
+    pub(super) timer: &'a mut LazyTimer,
+    pub(super) record: ExchangeRecord,
     request_id: Option<HeaderValue>,
     /// The route, once there is one: its mutations hold for our own replies too.
-    chosen: Option<Rc<Chosen>>,
+    pub(super) chosen: Option<Rc<Chosen>>,
+    /// What filters do to the response.
+    pub(super) on_response: Vec<OnResponse>,
+}
+
+/// What the route table says of a request.
+enum Found {
+    Route(Rc<Chosen>),
+    /// The virtual host wants TLS.
+    UseTls,
+    Nothing,
 }
 
 /// What a request needs on its way to an endpoint.
@@ -86,6 +97,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             record,
             request_id: None,
             chosen: None,
+            on_response: Vec::new(),
         }
     }
 
@@ -113,17 +125,29 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             request_head::prepare(head, self.manager, &self.context.record, &mut self.record, rng)
         })?;
         self.request_id = head.headers.get(request_head::X_REQUEST_ID).cloned();
-        let world = worker.world();
+        let mut world = worker.world();
         self.record.generation = world.generation;
         let table = match &self.manager.routes {
             Routes::Inline(table) => Arc::clone(table),
             Routes::Dynamic(id) => Arc::clone(world.route_table(*id).ok_or(Failure::RoutesNotReady)?),
         };
-        let Some(chosen) = self.choose(&table, head)? else {
-            return Ok(());
+        let found = self.choose(&table, head);
+        if !self.manager.filters.is_empty() {
+            // Filters may wait; the world may not.
+            drop(world);
+            if self.filter(head).await? {
+                return Ok(());
+            }
+            world = worker.world();
+        }
+        let chosen = match found {
+            Found::Route(chosen) => chosen,
+            Found::UseTls => return self.redirect_to_tls(head),
+            Found::Nothing => {
+                self.context.cells.http.no_route.one();
+                return Err(Failure::NoRoute.into());
+            }
         };
-        let chosen = Rc::new(chosen);
-        self.chosen = Some(Rc::clone(&chosen));
         let route = Arc::clone(&chosen.route);
         let forward = match &route.action {
             Action::Forward(forward) => forward,
@@ -164,30 +188,30 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         self.forward(&cluster, forward, &chosen, head).await
     }
 
-    /// The route; `None` if the request is already answered.
-    fn choose(&mut self, table: &Arc<RouteTable>, head: &RequestHead) -> Result<Option<Chosen>, Cut> {
+    /// Looks for the route.
+    fn choose(&mut self, table: &Arc<RouteTable>, head: &RequestHead) -> Found {
         let facts = facts(head, &self.record);
         match self.context.worker.with_rng(|rng| table.decide(&facts, rng)) {
             Outcome::Taken(decision) => {
-                let chosen = Chosen::new(table, &decision);
+                let chosen = Rc::new(Chosen::new(table, &decision));
                 self.record.route = Some(Arc::clone(&chosen.route));
                 self.record.virtual_host = Some(Arc::clone(&chosen.virtual_host));
-                Ok(Some(chosen))
+                self.chosen = Some(Rc::clone(&chosen));
+                Found::Route(chosen)
             }
-            Outcome::RedirectToTls(_) => {
-                let host = facts
-                    .authority
-                    .rsplit_once(':')
-                    .map_or(facts.authority, |(host, _)| host);
-                let location = format!("https://{host}{}", facts.path_and_query);
-                self.redirect(StatusCode::MOVED_PERMANENTLY, location, head)?;
-                Ok(None)
-            }
-            Outcome::NoVirtualHost | Outcome::NoRoute(_) => {
-                self.context.cells.http.no_route.one();
-                Err(Failure::NoRoute.into())
-            }
+            Outcome::RedirectToTls(_) => Found::UseTls,
+            Outcome::NoVirtualHost | Outcome::NoRoute(_) => Found::Nothing,
         }
+    }
+
+    fn redirect_to_tls(&mut self, head: &RequestHead) -> Result<(), Cut> {
+        let facts = facts(head, &self.record);
+        let host = facts
+            .authority
+            .rsplit_once(':')
+            .map_or(facts.authority, |(host, _)| host);
+        let location = format!("https://{host}{}", facts.path_and_query);
+        self.redirect(StatusCode::MOVED_PERMANENTLY, location, head)
     }
 
     fn redirect(&mut self, status: StatusCode, location: String, head: &RequestHead) -> Result<(), Cut> {
@@ -206,10 +230,23 @@ impl<'a, D: Downstream> Exchange<'a, D> {
 
     /// Sends a reply of our own.
     fn reply(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
-        reply.complete(head.version == http::Version::HTTP_2);
+        self.record.status = Some(reply.status.as_u16());
         if let Some(chosen) = &self.chosen {
             mutation::response(&mut reply.headers, chosen, &self.record, Some(&head.headers));
         }
+        self.answer(reply, head)
+    }
+
+    /// Sends the reply of a filter, which a route does not mutate.
+    pub(super) fn answer(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
+        self.record.status = Some(reply.status.as_u16());
+        reply.complete(head.version == http::Version::HTTP_2);
+        filters::respond(
+            &self.on_response,
+            &mut reply.headers,
+            &self.record,
+            Some(&head.headers),
+        );
         response_head::finish(&mut reply.headers, self.manager, self.request_id.as_ref());
         if self.context.keeps_headers(self.manager) {
             self.record.response_headers = Some(reply.headers.clone());
@@ -290,6 +327,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             .map_err(|(error, unprocessed)| (Cut::from(Failure::UpstreamReset(error)), unprocessed))?;
         let (manager, request_id) = (self.manager, self.request_id.as_ref());
         let (chosen, cookie) = (journey.chosen, &journey.cookie);
+        let on_response = self.on_response.as_slice();
         let keep = self.context.keeps_headers(manager);
         let transfer = Transfer {
             downstream: &mut *self.downstream,
@@ -304,10 +342,12 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         };
         let outcome = transfer
             .run(head.body, head.upgrade.is_some(), |response, record| {
+                record.status = Some(response.status.as_u16());
                 let took = record.response_started.unwrap_or_default();
                 response_head::from_upstream(response, took, head.upgrade.as_deref());
                 mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
                 mutation::set_cookie(&mut response.headers, cookie);
+                filters::respond(on_response, &mut response.headers, record, Some(&head.headers));
                 response_head::finish(&mut response.headers, manager, request_id);
                 if keep {
                     record.response_headers = Some(response.headers.clone());

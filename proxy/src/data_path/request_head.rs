@@ -128,13 +128,9 @@ pub fn prepare(
         }
     }
     for filter in &manager.filters {
-        match filter {
-            HttpFilter::StripPeerMetadata => {
-                head.headers.remove("x-envoy-peer-metadata");
-                head.headers.remove("x-envoy-peer-metadata-id");
-            }
-            // Asked when a connection is chosen.
-            HttpFilter::UpstreamAlpn(_) => {}
+        if matches!(filter.filter, HttpFilter::StripPeerMetadata) {
+            head.headers.remove("x-envoy-peer-metadata");
+            head.headers.remove("x-envoy-peer-metadata-id");
         }
     }
     let tls = connection.tls.is_some();

@@ -157,9 +157,9 @@ pub fn endpoint_of(
 
 /// ALPN names that a filter puts in the place of the cluster's own.
 pub fn upstream_alpn(manager: &HttpManager, protocol: Protocol) -> Option<&[Box<[u8]>]> {
-    let names = manager.filters.iter().find_map(|filter| match filter {
-        HttpFilter::UpstreamAlpn(names) => Some(names),
-        HttpFilter::StripPeerMetadata => None,
+    let names = manager.filters.iter().find_map(|filter| match &filter.filter {
+        HttpFilter::UpstreamAlpn(names) if !filter.disabled => Some(names),
+        _ => None,
     })?;
     let names = match protocol {
         Protocol::Http1 => &names.http11,

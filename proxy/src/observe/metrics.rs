@@ -147,6 +147,28 @@ group! {
 }
 
 group! {
+    /// `http.<stat_prefix>.fault.*`
+    FaultCounters {
+        /// Requests delayed.
+        delays_injected: Counter,
+        /// Requests aborted.
+        aborts_injected: Counter,
+        /// Spared because of `max_active_faults`.
+        faults_overflow: Counter,
+    }
+}
+
+group! {
+    /// `http.<stat_prefix>.cors.*`
+    CorsCounters {
+        /// Requests of allowed origins.
+        origin_valid: Counter,
+        /// Requests of other origins.
+        origin_invalid: Counter,
+    }
+}
+
+group! {
     /// `tcp.<stat_prefix>.*`
     TcpCounters {
         /// Tunnels.

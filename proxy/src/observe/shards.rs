@@ -15,7 +15,9 @@ use remora_model::snapshot::{ClusterId, Snapshot};
 use super::cells::StatusCodes;
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
-use super::metrics::{ClusterCounters, HttpCounters, ListenerCounters, TcpCounters, TlsCounters};
+use super::metrics::{
+    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, ListenerCounters, TcpCounters, TlsCounters,
+};
 
 /// Cells of a listener.
 #[derive(Debug, Default)]
@@ -29,8 +31,12 @@ pub struct ListenerCells {
 /// Cells of a connection manager.
 #[derive(Debug, Default)]
 pub struct HttpCells {
-    /// All of them.
+    /// Connections and requests.
     pub http: HttpCounters,
+    /// Fault injection.
+    pub fault: FaultCounters,
+    /// Cross-origin requests.
+    pub cors: CorsCounters,
 }
 
 /// Cells of a TCP proxy.

@@ -71,7 +71,7 @@ fn fixed(name: &str) -> bool {
     name.starts_with(':') || name.eq_ignore_ascii_case("host")
 }
 
-fn template(work: &mut Work<'_, '_>, said: &HeaderValueOption) -> Option<HeaderTemplate> {
+pub(crate) fn template(work: &mut Work<'_, '_>, said: &HeaderValueOption) -> Option<HeaderTemplate> {
     let Some(header) = &said.header else {
         work.wrong_at("header", "expected a header, found none");
         return None;

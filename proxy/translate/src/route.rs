@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
+use remora_model::filter::{FilterSettings, RouteFilter};
 use remora_model::route::{DomainIndex, RequireTls, Route, RouteTable, VirtualHost};
 
 use crate::context::{Context, Work, undecodable};
 use crate::header_mutation::{self, header_lists};
 use crate::pb::envoy::config::route::v3::{self as api, virtual_host::TlsRequirementType};
+use crate::pb::google::protobuf::Any;
 use crate::rejection::Rejection;
 use crate::{filter, fingerprint, route_action, route_match, value};
 
@@ -55,7 +57,7 @@ pub(crate) fn table(
         }
     }
     let headers = header_mutation::pair(work, &header_lists!(said));
-    filter::per_route(work, &said.typed_per_filter_config);
+    let filters = filter::per_route(work, &said.typed_per_filter_config);
     let body_limit = said
         .max_direct_response_body_size_bytes
         .as_ref()
@@ -86,6 +88,7 @@ pub(crate) fn table(
         ignore_port: said.ignore_port_in_host_matching,
         headers,
         most_specific_wins: said.most_specific_header_mutations_wins,
+        filters,
         fingerprint: fingerprint::of((bytes, work.file_hash)),
     }))
 }
@@ -102,7 +105,7 @@ fn virtual_host(
         work.wrong_at("domains", "expected at least one domain, found none");
     }
     let headers = header_mutation::pair(work, &header_lists!(said));
-    filter::per_route(work, &said.typed_per_filter_config);
+    let filters = filter_settings(work, &said.typed_per_filter_config, said.cors.as_ref());
     let (routes, files) = work.with_files(|work| {
         work.each("routes", &said.routes, |work, said| {
             route(work, said, body_limit).map(Arc::new)
@@ -121,6 +124,7 @@ fn virtual_host(
         headers,
         include_attempt_count: said.include_request_attempt_count,
         require_tls,
+        filters,
         fingerprint: if files == 0 {
             fingerprint
         } else {
@@ -139,12 +143,33 @@ fn route(work: &mut Work<'_, '_>, said: &api::Route, body_limit: u32) -> Option<
         }
     };
     let headers = header_mutation::pair(work, &header_lists!(said));
-    filter::per_route(work, &said.typed_per_filter_config);
+    let cors = match &said.action {
+        Some(api::route::Action::Route(action)) => action.cors.as_ref(),
+        _ => None,
+    };
+    let filters = filter_settings(work, &said.typed_per_filter_config, cors);
     let action = route_action::action(work, said.action.as_ref(), body_limit);
     Some(Route {
         name: said.name.as_str().into(),
         criteria: criteria?,
         action: action?,
         headers,
+        filters,
     })
+}
+
+/// What a level says of filters; the deprecated `cors` holds where the filter is not spoken to by name.
+fn filter_settings(
+    work: &mut Work<'_, '_>,
+    said: &HashMap<String, Any>,
+    cors: Option<&api::CorsPolicy>,
+) -> FilterSettings {
+    let mut settings = filter::per_route(work, said);
+    if let Some(cors) = cors
+        && let Some(policy) = filter::cors::deprecated(work, cors)
+        && settings.of(filter::cors::NAME).is_none()
+    {
+        settings.add(filter::cors::NAME.into(), RouteFilter::Cors(policy));
+    }
+    settings
 }

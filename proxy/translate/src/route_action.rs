@@ -226,7 +226,7 @@ fn weighted_entry(
 ) -> Option<WeightedCluster> {
     use weighted_cluster::cluster_weight::HostRewriteSpecifier;
     work.review(said);
-    filter::per_route(work, &said.typed_per_filter_config);
+    let filters = filter::per_route(work, &said.typed_per_filter_config);
     let headers = header_mutation::pair(work, &header_lists!(said));
     let host_rewrite = match &said.host_rewrite_specifier {
         Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(value::header_value(
@@ -246,6 +246,7 @@ fn weighted_entry(
         weight: weight.value,
         host_rewrite,
         headers,
+        filters,
     })
 }
 

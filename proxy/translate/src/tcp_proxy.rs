@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use remora_model::filter::FilterSettings;
 use remora_model::listener::TcpProxy;
 use remora_model::route::{ClusterChoice, HeaderMutationPair, WeightedCluster, WeightedClusters};
 
@@ -80,6 +81,7 @@ fn weighted(work: &mut Work<'_, '_>, said: &tcp_proxy::WeightedCluster) -> Optio
             weight: said.weight,
             host_rewrite: None,
             headers: HeaderMutationPair::default(),
+            filters: FilterSettings::default(),
         })
     });
     let total: u64 = entries.iter().map(|entry| u64::from(entry.weight)).sum();

@@ -25,7 +25,7 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
     let routes = routes();
     let main = json!({
         "route_config": routes, "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "http_protocol_options": {"enable_trailers": true},
+        "http_protocol_options": {"enable_trailers": true}, "http_filters": super::filters::chain(),
     });
     let edge = json!({
         "route_config": routes, "use_remote_address": true, "server_name": "edge-server",
@@ -73,13 +73,13 @@ fn says(name: &str, matches: Value) -> Value {
 }
 
 /// A route to a cluster, with further fields of the action.
-fn to(cluster: &str, prefix: &str, action: Value) -> Value {
+pub(crate) fn to(cluster: &str, prefix: &str, action: Value) -> Value {
     let mut route = json!({"cluster": cluster});
     merge(&mut route, &action);
     json!({"match": {"prefix": prefix}, "route": route})
 }
 
-fn host(name: &str, domains: &[&str], routes: Vec<Value>) -> Value {
+pub(crate) fn host(name: &str, domains: &[&str], routes: Vec<Value>) -> Value {
     json!({"name": name, "domains": domains, "routes": routes})
 }
 
@@ -125,6 +125,7 @@ fn routes() -> Value {
         host("weights", &["weights.test"], weight_routes()),
         headers_host(),
     ];
+    hosts.extend(super::filters::hosts());
     hosts.push(host("all", &["*"], vec![to("a", "/", json!({}))]));
     json!({
         "name": "table", "virtual_hosts": hosts, "validate_clusters": false,

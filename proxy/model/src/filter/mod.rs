@@ -1,13 +1,37 @@
 //! Filters of connections and requests: a closed set with static dispatch.
 //!
-//! To add one: `filter/x.rs` with its configuration and its pure verdict, an arm here, `translate/filter/x.rs`, one
-//! scenario test. The exhaustive matches are the list of places. IO is asked for by a verdict and done by the shell.
+//! To add one: `filter/x.rs` with its configuration and its pure verdict, an arm here, `translate/filter/x.rs`, a step in
+//! `data_path/filters`, one scenario test. The exhaustive matches are the list of places. IO is asked for by a verdict
+//! and done by the shell.
+
+mod cors;
+mod fault;
+mod header_mutation;
+mod per_route;
+
+pub use cors::{CorsPolicy, CorsVerdict, Preflight};
+pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
+pub use header_mutation::{HeaderOperation, MutationFilter, apply_operations};
+pub use per_route::{FilterSettings, RouteFilter};
 
 use std::sync::Arc;
+
+use crate::Name;
 
 /// A network filter before the terminal one.
 #[derive(Debug, Clone)]
 pub enum NetworkFilter {}
+
+/// An HTTP filter in its place in a chain.
+#[derive(Debug, Clone)]
+pub struct ChainedFilter {
+    /// `HttpFilter.name`: what routes call it by in `typed_per_filter_config`.
+    pub name: Name,
+    /// `HttpFilter.disabled`: runs only where a route says so.
+    pub disabled: bool,
+    /// What it does.
+    pub filter: HttpFilter,
+}
 
 /// An HTTP filter before the router.
 #[derive(Debug, Clone)]
@@ -16,6 +40,15 @@ pub enum HttpFilter {
     StripPeerMetadata,
     /// Istio's `istio.alpn`: what is offered by ALPN upstream, by the protocol that will be spoken there.
     UpstreamAlpn(Arc<UpstreamAlpn>),
+    /// `envoy.filters.http.fault`.
+    Fault(Arc<Fault>),
+    /// `envoy.filters.http.cors`: everything it knows stands at routes.
+    Cors,
+    /// `envoy.filters.http.header_mutation`.
+    HeaderMutation(Arc<MutationFilter>),
+    /// A filter that is not supported, by the type of its configuration: disabled in its chain, so that only a route
+    /// that enables it is answered with an error.
+    Unsupported(Name),
 }
 
 /// ALPN offers by upstream protocol; an empty list leaves the TLS context's own.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Name;
-use crate::filter::{HttpFilter, NetworkFilter};
+use crate::filter::{ChainedFilter, NetworkFilter};
 use crate::identity::ServerTls;
 use crate::log::AccessLog;
 use crate::route::RouteTable;
@@ -194,7 +194,7 @@ pub struct HttpManager {
     /// Routes.
     pub routes: Routes,
     /// Filters before the router, in order.
-    pub filters: Vec<HttpFilter>,
+    pub filters: Vec<ChainedFilter>,
     /// `use_remote_address`: we are the edge, the peer's address is the client's.
     pub use_remote_address: bool,
     /// Trusted proxies in front (`xff_num_trusted_hops`).

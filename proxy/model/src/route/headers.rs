@@ -114,7 +114,8 @@ impl HeaderMutations {
 }
 
 impl HeaderTemplate {
-    fn apply(&self, headers: &mut HeaderMap, render: &impl Render) {
+    /// Carries it out.
+    pub(crate) fn apply(&self, headers: &mut HeaderMap, render: &impl Render) {
         let there = headers.contains_key(&self.name);
         let replace = match self.action {
             AppendAction::AppendIfExistsOrAdd => false,

@@ -34,6 +34,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::Name;
+use crate::filter::FilterSettings;
 use crate::snapshot::ClusterId;
 
 /// One `RouteConfiguration`.
@@ -51,6 +52,8 @@ pub struct RouteTable {
     pub headers: HeaderMutationPair,
     /// `most_specific_header_mutations_wins`.
     pub most_specific_wins: bool,
+    /// `typed_per_filter_config` at this level.
+    pub filters: FilterSettings,
     /// Hash of the resource as received; equal means unchanged.
     pub fingerprint: u64,
 }
@@ -70,6 +73,8 @@ pub struct VirtualHost {
     pub include_attempt_count: bool,
     /// `require_tls`.
     pub require_tls: RequireTls,
+    /// `typed_per_filter_config` at this level.
+    pub filters: FilterSettings,
     /// Hash of the virtual host as received.
     pub fingerprint: u64,
 }
@@ -106,6 +111,8 @@ pub struct Route {
     pub action: Action,
     /// Mutations at this level.
     pub headers: HeaderMutationPair,
+    /// `typed_per_filter_config` at this level.
+    pub filters: FilterSettings,
 }
 
 /// What a route does.
@@ -197,6 +204,8 @@ pub struct WeightedCluster {
     pub host_rewrite: Option<http::HeaderValue>,
     /// Mutations at this level (the most specific one).
     pub headers: HeaderMutationPair,
+    /// `typed_per_filter_config` at this level.
+    pub filters: FilterSettings,
 }
 
 impl ClusterChoice {

@@ -12,7 +12,9 @@ use remora_model::snapshot::Snapshot;
 
 use super::Number;
 use crate::observe::cells::{CELLS, Cell};
-use crate::observe::metrics::{ClusterCounters, HttpCounters, ListenerCounters, TcpCounters, TlsCounters};
+use crate::observe::metrics::{
+    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, ListenerCounters, TcpCounters, TlsCounters,
+};
 use crate::observe::shards::{ClusterCells, HttpCells, ListenerCells, Names, Observe, Shards, TcpCells};
 
 /// What kind of numbers a column has.
@@ -349,6 +351,20 @@ pub(super) fn managers(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
         HttpCounters::FIELDS,
         |row| row,
         |cells: &HttpCells| &cells.http,
+    );
+    group(
+        &mut table,
+        "fault.",
+        FaultCounters::FIELDS,
+        |row| row,
+        |cells: &HttpCells| &cells.fault,
+    );
+    group(
+        &mut table,
+        "cors.",
+        CorsCounters::FIELDS,
+        |row| row,
+        |cells: &HttpCells| &cells.cors,
     );
     table.boxed()
 }

@@ -4,7 +4,9 @@
 //! observe or tune are left out, and each of these is counted by its type ([`IGNORED`]). Types are told apart by their
 //! configuration's message, never by the filter's name.
 
+pub(crate) mod cors;
 mod fault;
+mod header_mutation;
 mod istio;
 pub(crate) mod listener;
 pub(crate) mod network;
@@ -12,7 +14,7 @@ mod router;
 
 use std::collections::HashMap;
 
-use remora_model::filter::HttpFilter;
+use remora_model::filter::{ChainedFilter, FilterSettings, HttpFilter, RouteFilter};
 
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
@@ -27,8 +29,7 @@ pub(crate) use router::upstream_filters;
 
 /// Where Envoy's HTTP filters live.
 const HTTP: &str = "envoy.extensions.filters.http.";
-const NO_CORS: &str =
-    "without it a browser is told nothing and denies cross-origin use, which is the strict side";
+const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
 const NO_COMPRESSION: &str = "tuning: an uncompressed response says the same";
 
 /// Filters that are accepted and not run, with the reason.
@@ -40,12 +41,6 @@ pub const IGNORED: &[FieldReason] = &[
     (
         "envoy.extensions.filters.http.compressor.v3.CompressorPerRoute",
         NO_COMPRESSION,
-    ),
-    ("envoy.extensions.filters.http.cors.v3.Cors", NO_CORS),
-    ("envoy.extensions.filters.http.cors.v3.CorsPolicy", NO_CORS),
-    (
-        fault::KIND,
-        "a fault filter without delay, abort and rate limit does nothing",
     ),
     (
         "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
@@ -71,7 +66,7 @@ enum Outcome {
 }
 
 /// The HTTP filters of a connection manager: the router is the last and only the last.
-pub(crate) fn http_filters(work: &mut Work<'_, '_>, said: &[manager::HttpFilter]) -> Vec<HttpFilter> {
+pub(crate) fn http_filters(work: &mut Work<'_, '_>, said: &[manager::HttpFilter]) -> Vec<ChainedFilter> {
     if said.is_empty() {
         work.wrong_at(
             "http_filters",
@@ -98,7 +93,11 @@ pub(crate) fn http_filters(work: &mut Work<'_, '_>, said: &[manager::HttpFilter]
                     work.wrong(error("non-terminal", "is the last filter in a"));
                     None
                 }
-                Outcome::Runs(filter) => Some(filter),
+                Outcome::Runs(runs) => Some(ChainedFilter {
+                    name: filter.name.as_str().into(),
+                    disabled: filter.disabled,
+                    filter: runs,
+                }),
                 Outcome::Nothing | Outcome::Router | Outcome::Refused => None,
             }
         },
@@ -130,29 +129,38 @@ fn http_filter(work: &mut Work<'_, '_>, said: &manager::HttpFilter) -> Outcome {
         ));
         return Outcome::Refused;
     }
-    if said.disabled {
-        work.ignored("HttpFilter.disabled");
-        return Outcome::Nothing;
-    }
     work.at("typed_config", |work| http_extension(work, said, &extension))
 }
 
 fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension: &Extension<'_>) -> Outcome {
     match extension.kind.as_str() {
         router::KIND => router::check(work, extension),
-        fault::KIND => fault::check(work, extension),
+        fault::KIND => runs(fault::translate(work, extension).map(HttpFilter::Fault)),
+        cors::KIND => Outcome::Runs(HttpFilter::Cors),
+        header_mutation::KIND => {
+            runs(header_mutation::translate(work, extension).map(HttpFilter::HeaderMutation))
+        }
         istio::PEER_METADATA => Outcome::Runs(HttpFilter::StripPeerMetadata),
-        istio::ALPN => istio::alpn(work, extension).map_or(Outcome::Refused, Outcome::Runs),
+        istio::ALPN => runs(istio::alpn(work, extension)),
         kind if left_out(work, kind) => Outcome::Nothing,
         _ if said.is_optional => {
             work.ignored("HttpFilter.is_optional");
             Outcome::Nothing
+        }
+        // It may stand there as long as no route switches it on.
+        kind if said.disabled && kind.starts_with(HTTP) => {
+            work.ignored("HttpFilter.disabled");
+            Outcome::Runs(HttpFilter::Unsupported(kind.into()))
         }
         kind => {
             refuse(work, &said.name, kind, HTTP);
             Outcome::Refused
         }
     }
+}
+
+fn runs(filter: Option<HttpFilter>) -> Outcome {
+    filter.map_or(Outcome::Refused, Outcome::Runs)
 }
 
 /// Counts a type of [`IGNORED`]; whether it is one.
@@ -174,45 +182,55 @@ fn refuse(work: &mut Work<'_, '_>, name: &str, kind: &str, family: &str) {
 }
 
 /// `typed_per_filter_config` of any level: nothing in it may decide anything that we would not do.
-pub(crate) fn per_route(work: &mut Work<'_, '_>, said: &HashMap<String, Any>) {
+pub(crate) fn per_route(work: &mut Work<'_, '_>, said: &HashMap<String, Any>) -> FilterSettings {
     let mut filters: Vec<_> = said.iter().collect();
     filters.sort_by(|a, b| a.0.cmp(b.0));
-    for (name, any) in filters {
-        work.at(&format!("typed_per_filter_config[{name:?}]"), |work| {
-            one_per_route(work, name, any, false);
+    let settings = filters.into_iter().filter_map(|(name, any)| {
+        let setting = work.at(&format!("typed_per_filter_config[{name:?}]"), |work| {
+            one_per_route(work, name, any, false)
         });
-    }
+        setting.map(|setting| (name.as_str().into(), setting))
+    });
+    FilterSettings::new(settings.collect())
 }
 
-fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool) {
+fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool) -> Option<RouteFilter> {
     let extension = Extension::open(any);
     match extension.kind.as_str() {
-        "envoy.config.route.v3.FilterConfig" => {
-            let Some(said) = extension.decode::<FilterConfig>(work) else {
-                return;
-            };
+        FILTER_CONFIG => {
+            let said = extension.decode::<FilterConfig>(work)?;
             match &said.config {
-                _ if said.disabled => {}
+                _ if said.disabled => Some(RouteFilter::Disabled),
+                Some(config) if config.type_url.is_empty() => Some(RouteFilter::Enabled),
                 Some(config) => work.at("config", |work| nested(work, name, config, said.is_optional)),
-                None => work.wrong(format!(
-                    "Empty route/virtual host per filter configuration for {name} filter"
-                )),
+                None => {
+                    work.wrong(format!(
+                        "Empty route/virtual host per filter configuration for {name} filter"
+                    ));
+                    None
+                }
             }
         }
-        fault::KIND => {
-            fault::check(work, &extension);
+        fault::KIND => fault::translate(work, &extension).map(RouteFilter::Fault),
+        cors::POLICY => cors::policy(work, &extension).map(RouteFilter::Cors),
+        header_mutation::PER_ROUTE => header_mutation::per_route(work, &extension),
+        kind if left_out(work, kind) => None,
+        _ if optional => {
+            work.ignored("FilterConfig.is_optional");
+            None
         }
-        kind if left_out(work, kind) => {}
-        _ if optional => work.ignored("FilterConfig.is_optional"),
-        kind => refuse(work, name, kind, HTTP),
+        kind => {
+            refuse(work, name, kind, HTTP);
+            None
+        }
     }
 }
 
 /// The configuration inside a `FilterConfig`, which must not be one itself.
-fn nested(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool) {
-    if Extension::open(any).kind == "envoy.config.route.v3.FilterConfig" {
+fn nested(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool) -> Option<RouteFilter> {
+    if Extension::open(any).kind == FILTER_CONFIG {
         work.wrong("expected the configuration of a filter, found another FilterConfig");
-        return;
+        return None;
     }
-    one_per_route(work, name, any, optional);
+    one_per_route(work, name, any, optional)
 }

@@ -5,12 +5,14 @@
 
 mod cluster;
 mod endpoint;
+mod filter;
 mod listener;
 mod route;
 mod tls;
 
 use crate::pb::envoy::config::{cluster::v3 as clusters, core::v3 as core, endpoint::v3 as endpoints};
 use crate::pb::envoy::config::{listener::v3 as listeners, route::v3 as routes};
+use crate::pb::envoy::extensions::filters::http as filters;
 use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3 as manager;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use crate::pb::envoy::extensions::transport_sockets::tls::v3 as tls_api;
@@ -59,7 +61,7 @@ const PARTLY: &[FieldReason] = &[
     ),
     (
         "HttpFilter.disabled",
-        "a filter that does not run by default, and routes that would enable it are refused",
+        "a filter that does not run by default; a request that a route would send through it is answered 500",
     ),
     (
         "HttpFilter.is_optional",
@@ -126,6 +128,8 @@ fn fields() -> Vec<Verdicts> {
         of::<crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector>(),
         of::<tcp::tcp_proxy::weighted_cluster::ClusterWeight>(),
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
+        of::<filters::fault::v3::HttpFault>(),
+        of::<filters::header_mutation::v3::Mutations>(),
         of::<routes::RouteConfiguration>(),
         of::<routes::VirtualHost>(),
         of::<routes::Route>(),

@@ -29,12 +29,11 @@ reviewed! { RouteConfiguration as "RouteConfiguration" {
 reviewed! { VirtualHost as "VirtualHost" {
     honoured: [
         name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-        response_headers_to_remove, typed_per_filter_config, include_request_attempt_count,
+        response_headers_to_remove, typed_per_filter_config, include_request_attempt_count, cors,
     ]
     ignored: {
         virtual_clusters: "observability: metrics by request pattern",
         rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
-        cors: "without it a browser is told nothing and denies cross-origin use, which is the strict side",
         include_attempt_count_in_response: "adds a response header for diagnosis only",
         retry_policy: "retries are not supported yet; a failure is passed on",
         retry_policy_typed_config: "retries are not supported yet; a failure is passed on",
@@ -82,7 +81,7 @@ reviewed! { RouteAction as "RouteAction" {
     honoured: [
         cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout, idle_timeout,
         hash_policy, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, max_stream_duration, cluster_specifier,
-        host_rewrite_specifier,
+        host_rewrite_specifier, cors,
     ]
     ignored: {
         metadata_match: "selects among subsets, and a cluster with subsets is refused",
@@ -94,7 +93,6 @@ reviewed! { RouteAction as "RouteAction" {
         priority: "every request counts against the limits of priority DEFAULT",
         rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
         include_vh_rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
-        cors: "without it a browser is told nothing and denies cross-origin use, which is the strict side",
         internal_redirect_policy: "a redirect is passed on, and the client follows it itself",
         internal_redirect_action: "a redirect is passed on, and the client follows it itself",
         max_internal_redirects: "a redirect is passed on, and the client follows it itself",

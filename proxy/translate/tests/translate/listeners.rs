@@ -141,10 +141,18 @@ fn an_istio_outbound_chain_is_understood() {
     );
     assert!(manager.client_certificate_details.subject && manager.client_certificate_details.uri);
     assert_eq!(manager.upgrades, [(Box::from("websocket"), true)]);
-    let [HttpFilter::StripPeerMetadata, HttpFilter::UpstreamAlpn(alpn)] = &manager.filters[..] else {
+    let filters: Vec<&HttpFilter> = manager.filters.iter().map(|filter| &filter.filter).collect();
+    let [
+        HttpFilter::StripPeerMetadata,
+        HttpFilter::UpstreamAlpn(alpn),
+        HttpFilter::Fault(fault),
+        HttpFilter::Cors,
+    ] = filters[..]
+    else {
         panic!("found {:?}", manager.filters)
     };
     assert_eq!(alpn.http11, [Box::from(*b"istio-http/1.1"), Box::from(*b"istio")]);
+    assert!(fault.is_idle());
     assert_eq!((alpn.http10.len(), alpn.http2.len()), (1, 0));
     let rds = &made.subscriptions[0];
     assert_eq!(
@@ -295,12 +303,13 @@ fn filters_that_cannot_be_left_out_are_refused() {
     );
     for more in [", is_optional: true", ", disabled: true"] {
         assert_eq!(reason(LISTENER, &filter(rbac, more)), "accepted");
-        assert_eq!(reason(LISTENER, &unknown(more)), "accepted");
     }
-    let fault = "envoy.extensions.filters.http.fault.v3.HTTPFault, abort: {http_status: 503, percentage: {numerator: 100}}";
+    assert_eq!(reason(LISTENER, &unknown(", is_optional: true")), "accepted");
+    assert_ne!(reason(LISTENER, &unknown(", disabled: true")), "accepted");
+    let fault = "envoy.extensions.filters.http.fault.v3.HTTPFault, response_rate_limit: {fixed_limit: {limit_kbps: 1}}";
     assert_eq!(
         reason(LISTENER, &filter(fault, "")),
-        format!("{at}.typed_config.abort: is not supported: fault injection")
+        format!("{at}.typed_config.response_rate_limit: is not supported: slowing responses down")
     );
 }
 

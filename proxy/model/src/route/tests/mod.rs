@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::*;
+use crate::filter::FilterSettings;
 use crate::matching::Pattern;
 use crate::snapshot::ClusterId;
 
@@ -49,6 +50,7 @@ fn route(path: PathMatch, action: Action) -> Arc<Route> {
         criteria,
         action,
         headers: HeaderMutationPair::default(),
+        filters: FilterSettings::default(),
     })
 }
 
@@ -71,6 +73,7 @@ fn host(name: &str, domains: &[&str], routes: Vec<Arc<Route>>) -> Arc<VirtualHos
         headers: HeaderMutationPair::default(),
         include_attempt_count: false,
         require_tls: RequireTls::None,
+        filters: FilterSettings::default(),
         fingerprint: 0,
     })
 }
@@ -84,6 +87,7 @@ fn table(virtual_hosts: Vec<Arc<VirtualHost>>, ignore_port: bool) -> RouteTable 
         ignore_port,
         headers: HeaderMutationPair::default(),
         most_specific_wins: false,
+        filters: FilterSettings::default(),
         fingerprint: 0,
     }
 }
@@ -205,6 +209,7 @@ fn weighted_clusters_get_their_shares() {
         weight,
         host_rewrite: None,
         headers: HeaderMutationPair::default(),
+        filters: FilterSettings::default(),
     };
     let clusters = WeightedClusters {
         entries: vec![entry(0, 1), entry(1, 0), entry(2, 3)],

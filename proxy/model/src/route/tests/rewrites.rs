@@ -219,6 +219,7 @@ fn levels_mutate_in_envoys_order() {
             weight: 1,
             host_rewrite: None,
             headers: level("wc", &[], &[]),
+            filters: Default::default(),
         };
         let clusters = Arc::new(WeightedClusters {
             entries: vec![entry],

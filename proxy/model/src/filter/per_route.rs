@@ -1,0 +1,73 @@
+//! What the levels of a route configuration say about filters (`typed_per_filter_config`).
+
+use std::sync::Arc;
+
+use super::{CorsPolicy, Fault, HeaderOperation};
+use crate::Name;
+use crate::route::Decision;
+
+/// What one level says about one filter.
+#[derive(Debug, Clone)]
+pub enum RouteFilter {
+    /// `FilterConfig.disabled`.
+    Disabled,
+    /// The filter runs, with its own configuration.
+    Enabled,
+    /// `HTTPFault` in place of the filter's own.
+    Fault(Arc<Fault>),
+    /// `CorsPolicy`.
+    Cors(Arc<CorsPolicy>),
+    /// `HeaderMutationPerRoute`, beside the filter's own.
+    HeaderMutation {
+        /// `request_mutations`.
+        request: Arc<[HeaderOperation]>,
+        /// `response_mutations`.
+        response: Arc<[HeaderOperation]>,
+    },
+}
+
+/// What one level says about filters, by their names in the chain.
+#[derive(Debug, Clone, Default)]
+pub struct FilterSettings(Vec<(Name, RouteFilter)>);
+
+impl FilterSettings {
+    /// What is said, by name.
+    pub fn new(said: Vec<(Name, RouteFilter)>) -> Self {
+        Self(said)
+    }
+
+    /// Adds what is said of one more filter.
+    pub fn add(&mut self, name: Name, said: RouteFilter) {
+        self.0.push((name, said));
+    }
+
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is said of the filter `name`. Levels have a handful of entries at most, mostly none.
+    pub fn of(&self, name: &str) -> Option<&RouteFilter> {
+        let (_, said) = self.0.iter().find(|(other, _)| **other == *name)?;
+        Some(said)
+    }
+}
+
+impl<'t> Decision<'t> {
+    /// What the levels say of the filter `name`, the most specific level first.
+    pub fn filter_settings<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl DoubleEndedIterator<Item = &'t RouteFilter> + use<'t, 'n> {
+        let fixed = [
+            &self.route.filters,
+            &self.virtual_host.filters,
+            &self.table.filters,
+        ];
+        let weighted = self.weighted.map(|entry| &entry.filters);
+        weighted
+            .into_iter()
+            .chain(fixed)
+            .filter_map(move |level| level.of(name))
+    }
+}

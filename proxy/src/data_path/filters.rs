@@ -1,0 +1,276 @@
+//! Runs the HTTP filters of a chain: on a request in order, on its response in reverse.
+//!
+//! Holds: what a filter decides is decided by the model; here its verdicts are carried out (wait, answer, mutate). A
+//! chain without filters costs one look at an empty list.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use remora_model::filter::{
+    AbortKind, ChainedFilter, CorsPolicy, CorsVerdict, Fault, HeaderOperation, HttpFilter, MutationFilter,
+    Preflight, RouteFilter, apply_operations,
+};
+use remora_model::route::{Action, Decision};
+
+use super::deadlines::Deadlines;
+use super::forward::{Cut, within};
+use super::local_reply::Reply;
+use super::mutation::Printer;
+use super::request::{Exchange, facts};
+use super::target;
+use crate::exchange::{Downstream, RequestHead};
+use crate::failure::{Denial, Failure};
+use crate::observe::ExchangeRecord;
+
+/// What a filter does to the response of the request that it saw.
+#[derive(Debug)]
+pub enum OnResponse {
+    /// Sets these headers.
+    Set(Vec<(HeaderName, HeaderValue)>),
+    /// Carries these out.
+    Mutate(Arc<[HeaderOperation]>),
+}
+
+/// Lets the filters at the response's headers, the last filter first.
+pub fn respond(
+    filters: &[OnResponse],
+    headers: &mut HeaderMap,
+    record: &ExchangeRecord,
+    request: Option<&HeaderMap>,
+) {
+    if filters.is_empty() {
+        return;
+    }
+    // The operators see the headers as they were.
+    let before = headers.clone();
+    let printer = Printer {
+        record,
+        request,
+        response: Some(&before),
+    };
+    for filter in filters.iter().rev() {
+        match filter {
+            OnResponse::Set(fields) => {
+                for (name, value) in fields {
+                    headers.insert(name, value.clone());
+                }
+            }
+            OnResponse::Mutate(operations) => apply_operations(operations, headers, &printer),
+        }
+    }
+}
+
+/// Whether a filter of the chain runs, by its own word and by that of the most specific level that speaks of it.
+fn runs(filter: &ChainedFilter, said: Option<&RouteFilter>) -> bool {
+    match said {
+        Some(RouteFilter::Disabled) => false,
+        Some(_) => true,
+        None => !filter.disabled,
+    }
+}
+
+impl<D: Downstream> Exchange<'_, D> {
+    /// Runs all filters; whether one of them answered.
+    ///
+    /// # Errors
+    /// When a filter refuses the request, or the client went away.
+    pub(super) async fn filter(&mut self, head: &mut RequestHead) -> Result<bool, Cut> {
+        let manager = self.manager;
+        for filter in &manager.filters {
+            let chosen = self.chosen.clone();
+            let decision = chosen.as_ref().map(|chosen| chosen.decision());
+            let said = |decision: &Decision<'_>| decision.filter_settings(&filter.name).next().cloned();
+            let said = decision.as_ref().and_then(said);
+            if !runs(filter, said.as_ref()) {
+                continue;
+            }
+            let answered = match &filter.filter {
+                // These act where the head is made canonical, and where the endpoint is chosen.
+                HttpFilter::StripPeerMetadata | HttpFilter::UpstreamAlpn(_) => false,
+                HttpFilter::Fault(own) => {
+                    let fault = match &said {
+                        Some(RouteFilter::Fault(fault)) => fault,
+                        _ => own,
+                    };
+                    self.suffer(fault, head).await?;
+                    false
+                }
+                HttpFilter::Cors => self.cors(&filter.name, decision.as_ref(), head)?,
+                HttpFilter::HeaderMutation(own) => {
+                    self.mutate(own, &filter.name, decision.as_ref(), head);
+                    false
+                }
+                HttpFilter::Unsupported(kind) => return Err(unsupported(&filter.name, kind).into()),
+            };
+            if answered {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Fault injection: waits, then aborts.
+    async fn suffer(&mut self, fault: &Arc<Fault>, head: &RequestHead) -> Result<(), Cut> {
+        if fault.is_idle() {
+            return Ok(());
+        }
+        let cluster = fault
+            .upstream_cluster
+            .as_ref()
+            .and_then(|_| self.cluster_name(head));
+        let plan = {
+            let facts = facts(head, &self.record);
+            let cluster = cluster.as_deref().unwrap_or_default();
+            self.context
+                .worker
+                .with_rng(|rng| fault.plan(&facts, cluster, rng))
+        };
+        if plan.delay.is_none() && plan.abort.is_none() {
+            return Ok(());
+        }
+        let cells = Arc::clone(&self.context.cells);
+        let Some(_active) = fault.begin() else {
+            cells.fault.faults_overflow.one();
+            return Ok(());
+        };
+        if let Some(delay) = plan.delay {
+            self.record.flags.push("DI");
+            cells.fault.delays_injected.one();
+            let wait = tokio::time::sleep(delay);
+            within(self.downstream, &Deadlines::default(), self.timer, wait).await?;
+        }
+        let Some(abort) = plan.abort else {
+            return Ok(());
+        };
+        cells.fault.aborts_injected.one();
+        let (status, grpc) = match abort {
+            AbortKind::Http(status) => (status, None),
+            // A client of plain HTTP reads a 200, as from Envoy.
+            AbortKind::Grpc(status) => (StatusCode::OK, Some(status)),
+        };
+        Err(Failure::Denied(Box::new(Denial {
+            status,
+            grpc,
+            flag: "FI",
+            details: "fault_filter_abort".into(),
+            body: "fault filter abort".into(),
+            headers: Vec::new(),
+        }))
+        .into())
+    }
+
+    /// The cluster that the route would go to.
+    fn cluster_name(&self, head: &RequestHead) -> Option<remora_model::Name> {
+        let chosen = self.chosen.as_ref()?;
+        let Action::Forward(forward) = &chosen.route.action else {
+            return None;
+        };
+        let world = self.context.worker.world();
+        let cluster = target::cluster_of(&forward.cluster, chosen.weighted(), &head.headers, &world)?;
+        Some(Arc::clone(&cluster.config.name))
+    }
+
+    /// Cross-origin resource sharing; whether a preflight was answered.
+    fn cors(&mut self, name: &str, decision: Option<&Decision<'_>>, head: &RequestHead) -> Result<bool, Cut> {
+        let Some(origin) = head.headers.get(header::ORIGIN) else {
+            return Ok(false);
+        };
+        let levels: Vec<Arc<CorsPolicy>> = decision
+            .into_iter()
+            .flat_map(|decision| decision.filter_settings(name))
+            .filter_map(|said| match said {
+                RouteFilter::Cors(policy) => Some(Arc::clone(policy)),
+                _ => None,
+            })
+            .collect();
+        let asks_method = head.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+        let request = Preflight {
+            origin: Some(origin),
+            is_preflight: head.method == Method::OPTIONS
+                && asks_method.is_some_and(|method| !method.is_empty()),
+            private_network: head
+                .headers
+                .get("access-control-request-private-network")
+                .is_some_and(|value| value == "true"),
+        };
+        let verdict = self
+            .context
+            .worker
+            .with_rng(|rng| CorsPolicy::judge(&levels, &request, rng));
+        let cells = &self.context.cells.cors;
+        match &verdict {
+            CorsVerdict::Pass => {}
+            CorsVerdict::Forbidden
+            | CorsVerdict::Shadow { allowed: false }
+            | CorsVerdict::Preflight { allowed: false, .. } => cells.origin_invalid.one(),
+            _ => cells.origin_valid.one(),
+        }
+        let headers = match verdict {
+            CorsVerdict::Allowed(headers) => {
+                self.on_response.push(OnResponse::Set(headers));
+                return Ok(false);
+            }
+            CorsVerdict::Preflight { headers, .. } => headers,
+            CorsVerdict::Pass | CorsVerdict::Shadow { .. } | CorsVerdict::Forbidden => return Ok(false),
+        };
+        self.record.details = "cors_response".into();
+        let reply = Reply {
+            status: StatusCode::OK,
+            headers: headers.into_iter().collect(),
+            body: Default::default(),
+        };
+        self.answer(reply, head)?;
+        Ok(true)
+    }
+
+    /// Header mutations of the filter itself, then of the levels of the route.
+    fn mutate(
+        &mut self,
+        own: &MutationFilter,
+        name: &str,
+        decision: Option<&Decision<'_>>,
+        head: &mut RequestHead,
+    ) {
+        let said = decision
+            .into_iter()
+            .flat_map(|decision| decision.filter_settings(name))
+            .filter_map(|said| match said {
+                RouteFilter::HeaderMutation { request, response } => Some((request, response)),
+                _ => None,
+            });
+        let mut levels: Vec<_> = said.collect();
+        if own.most_specific_wins {
+            levels.reverse();
+        }
+        levels.insert(0, (&own.request, &own.response));
+        let before = head.headers.clone();
+        let printer = Printer {
+            record: &self.record,
+            request: Some(&before),
+            response: None,
+        };
+        for (request, _) in &levels {
+            apply_operations(request, &mut head.headers, &printer);
+        }
+        // They run in reverse, as all filters do on the way back.
+        for (_, response) in levels
+            .into_iter()
+            .rev()
+            .filter(|(_, response)| !response.is_empty())
+        {
+            self.on_response.push(OnResponse::Mutate(Arc::clone(response)));
+        }
+    }
+}
+
+/// A route enables a filter that we do not have: what it would have decided is not known, so nothing passes.
+fn unsupported(name: &str, kind: &str) -> Failure {
+    Failure::Denied(Box::new(Denial {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        grpc: None,
+        flag: "-",
+        details: format!("unsupported_filter{{{name}|{kind}}}").into(),
+        body: "".into(),
+        headers: Vec::new(),
+    }))
+}
