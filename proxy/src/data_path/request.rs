@@ -26,6 +26,7 @@ use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::{Failure, Limit};
 use crate::observe::ExchangeRecord;
 use crate::upstream::{Acquire, Lease, Protocol, UpstreamExchange};
+use crate::worker::World;
 
 /// How often a request may be sent again because a reused connection had died before anything was processed.
 const REUSE_RETRIES: u32 = 3;
@@ -148,6 +149,16 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                 return Err(Failure::NoRoute.into());
             }
         };
+        self.act(&chosen, world, head).await
+    }
+
+    /// What the route does: a redirect, an answer, or a cluster of the world.
+    async fn act(
+        &mut self,
+        chosen: &Rc<Chosen>,
+        world: Rc<World>,
+        head: &mut RequestHead,
+    ) -> Result<(), Cut> {
         let route = Arc::clone(&chosen.route);
         let forward = match &route.action {
             Action::Forward(forward) => forward,
@@ -185,7 +196,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             target::cluster_missing(forward)
         })?;
         self.record.cluster = Some(Arc::clone(&cluster.config));
-        self.forward(&cluster, forward, &chosen, head).await
+        self.forward(&cluster, forward, chosen, head).await
     }
 
     /// Looks for the route.
