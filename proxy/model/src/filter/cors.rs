@@ -219,7 +219,7 @@ mod tests {
             headers: Vec::new(),
             allowed: false,
         };
-        assert_eq!(judge(&[strict.clone()], "b.test", true), answered);
+        assert_eq!(judge(std::slice::from_ref(&strict), "b.test", true), answered);
         assert_eq!(judge(&[strict], "b.test", false), CorsVerdict::Forbidden);
         assert_eq!(judge(&[], "b.test", true), CorsVerdict::Pass);
     }
@@ -230,7 +230,10 @@ mod tests {
             enabled_per_million: Some(0),
             ..from("*")
         };
-        assert_eq!(judge(&[off.clone()], "b.test", false), CorsVerdict::Pass);
+        assert_eq!(
+            judge(std::slice::from_ref(&off), "b.test", false),
+            CorsVerdict::Pass
+        );
         let shadow = CorsPolicy {
             shadow_per_million: Some(1_000_000),
             ..off
