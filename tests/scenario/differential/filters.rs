@@ -64,6 +64,10 @@ fn mutation(level: &str) -> Value {
 
 /// The virtual hosts of these rows.
 pub(crate) fn hosts() -> Vec<Value> {
+    vec![fault_host(), cors_host(), mutation_host()]
+}
+
+fn fault_host() -> Value {
     let abort = |fields: Value| {
         let mut fields = fields;
         fields["percentage"] = always();
@@ -104,6 +108,10 @@ pub(crate) fn hosts() -> Vec<Value> {
     let mut fault_host = host("faults", &["fault.test"], faults);
     fault_host["typed_per_filter_config"] = json!({"envoy.filters.http.fault":
         config("fault.v3.HTTPFault", json!({"abort": abort(json!({"http_status": 503}))}))});
+    fault_host
+}
+
+fn cors_host() -> Value {
     let origins = json!([{"exact": "http://good.test"}, {"suffix": ".wild.test"}]);
     let mut cors_host = host(
         "cors",
@@ -131,6 +139,10 @@ pub(crate) fn hosts() -> Vec<Value> {
     );
     cors_host["typed_per_filter_config"] = json!({"envoy.filters.http.cors":
         config("cors.v3.CorsPolicy", json!({"allow_origin_string_match": [{"exact": "http://host.test"}], "max_age": "1"}))});
+    cors_host
+}
+
+fn mutation_host() -> Value {
     let mut mutation_host = host(
         "mutations",
         &["mutation.test"],
@@ -148,7 +160,7 @@ pub(crate) fn hosts() -> Vec<Value> {
         ],
     );
     mutation_host["typed_per_filter_config"] = json!({"mutation": mutation("host")});
-    vec![fault_host, cors_host, mutation_host]
+    mutation_host
 }
 
 pub(crate) const ROWS: &[Row] = &[
