@@ -31,6 +31,8 @@ enum Command {
     Redirect(redirect::Arguments),
     /// Say what of some configuration is rejected and what is ignored, and why
     Check(preview::CheckArguments),
+    /// Say what changes between two configurations: listeners, routes, clusters, endpoints, identities
+    Diff(preview::DiffArguments),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match command_line.command {
         Some(Command::Redirect(arguments)) => redirect::run(arguments).map_err(anyhow::Error::from),
         Some(Command::Check(arguments)) => return preview::check(&arguments),
+        Some(Command::Diff(arguments)) => return preview::diff(&arguments),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "remora", &mut script);

@@ -1,10 +1,11 @@
-//! What would this configuration do? The commands `remora check`, ... that read files and run nothing.
+//! What would this configuration do? The commands `remora check` and `diff`, which read files and run nothing.
 //!
 //! Holds: what is said comes from `remora-translate`, which also serves; here it only becomes words or JSON. The
 //! descriptors that reading needs live as long as the command. Exit codes: 0 nothing to report, 1 something to report
 //! (a rejection, a difference), 2 not to be read.
 
 mod check;
+mod diff;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -31,6 +32,20 @@ pub struct CheckArguments {
     /// standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// How the answer is written
+    #[arg(long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+/// `remora diff`.
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    /// The configuration before: a file of xDS resources, a bootstrap or a config dump. `-` is standard input
+    #[arg(value_name = "A")]
+    before: PathBuf,
+    /// The configuration after
+    #[arg(value_name = "B")]
+    after: PathBuf,
     /// How the answer is written
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
@@ -86,6 +101,21 @@ pub fn check(arguments: &CheckArguments) -> ExitCode {
             Output::Json => check::json(&checked, out)?,
         }
         Ok(checked.rejections.is_empty())
+    })
+}
+
+/// `remora diff A B`: 0 where both do the same, 1 where they differ.
+pub fn diff(arguments: &DiffArguments) -> ExitCode {
+    answer(|out| {
+        let pool = Pool::load()?;
+        let before = read(&pool, std::slice::from_ref(&arguments.before))?;
+        let after = read(&pool, std::slice::from_ref(&arguments.after))?;
+        let changes = remora_translate::preview::diff(&pool, &before, &after);
+        match arguments.output {
+            Output::Text => diff::text(&changes, out)?,
+            Output::Json => diff::json(&changes, out)?,
+        }
+        Ok(changes.is_empty())
     })
 }
 

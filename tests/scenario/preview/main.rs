@@ -3,6 +3,7 @@
 //! Each test runs the program itself, on files as control planes and proxies write them.
 
 mod check;
+mod diff;
 
 use std::process::{Command, Output};
 

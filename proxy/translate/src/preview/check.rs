@@ -296,7 +296,7 @@ fn whole(sentence: String) -> Problem {
 }
 
 /// Whether the key is a stand-in for one that a dump hides.
-fn is_hidden(secret: &Secret) -> bool {
+pub(super) fn is_hidden(secret: &Secret) -> bool {
     match &secret.kind {
         SecretKind::Certificate(certificate) => certificate.key.der == [0; 3],
         SecretKind::Validation(_) | SecretKind::TicketKeys(_) | SecretKind::Generic(_) => false,
@@ -304,7 +304,7 @@ fn is_hidden(secret: &Secret) -> bool {
 }
 
 /// The path of a field inside the message at `path`, and its value, as far as the message shows them.
-fn place_of(shown: &Value, field: &str, path: String) -> (String, Value) {
+pub(super) fn place_of(shown: &Value, field: &str, path: String) -> (String, Value) {
     let step = field.rsplit('.').next().unwrap_or(field);
     let deeper = if path.is_empty() {
         step.to_owned()

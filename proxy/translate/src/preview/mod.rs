@@ -10,6 +10,7 @@
 mod binary;
 mod check;
 mod contents;
+mod diff;
 mod dump;
 mod references;
 mod shape;
@@ -17,6 +18,7 @@ mod world;
 
 pub use check::{Checked, IgnoredField, Rejected, Warning, check};
 pub use contents::{Contents, Input, Resource, Unreadable};
+pub use diff::{Change, FieldChange, Kind, Section, diff};
 pub use remora_proto::Position;
 pub use world::Part;
 
