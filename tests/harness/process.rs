@@ -135,6 +135,22 @@ impl Port {
         })
     }
 
+    /// Reserves a port that a proxy had, for the same proxy started again.
+    ///
+    /// # Errors
+    /// Somebody else has it.
+    pub fn again(address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseport(true)?;
+        // Its last connections may still be in TIME_WAIT.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self {
+            number: address.port(),
+            _reservation: socket,
+        })
+    }
+
     /// The number.
     pub fn number(&self) -> u16 {
         self.number
@@ -362,6 +378,13 @@ impl ProxyProcess {
         std::fs::read(self.folder.path().join("log"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
+    }
+
+    /// Ends it at once (`SIGKILL`), and waits for its end.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// Asks it to end.

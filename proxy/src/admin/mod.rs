@@ -78,7 +78,7 @@ impl ServerState {
 pub struct Readiness {
     /// State.
     pub state: ServerState,
-    /// Why it is not live, in plain words; empty if it is.
+    /// Why it is not live, in plain words; if it is, empty or what is to be known all the same.
     pub reason: String,
     /// What is still waited for, by name (`/init_dump`).
     pub waiting_for: Vec<String>,

@@ -66,7 +66,7 @@ fn ready(context: &AdminContext) -> Answer {
     let readiness = context.operator.readiness();
     let healthy = context.operator.healthy();
     let (state, reason) = match (readiness.state, healthy) {
-        (super::ServerState::Live, true) => return text(StatusCode::OK, "LIVE\n"),
+        (super::ServerState::Live, true) => return text(StatusCode::OK, live(&readiness.reason)),
         (super::ServerState::Live, false) => (
             super::ServerState::Draining,
             "health checks were told to fail".to_owned(),
@@ -79,6 +79,15 @@ fn ready(context: &AdminContext) -> Answer {
         body.push('\n');
     }
     text(StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+/// Envoy's word, and below it what is to be known all the same.
+fn live(note: &str) -> String {
+    if note.is_empty() {
+        "LIVE\n".to_owned()
+    } else {
+        format!("LIVE\n{note}\n")
+    }
 }
 
 /// How long the process has run.

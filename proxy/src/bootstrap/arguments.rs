@@ -44,6 +44,12 @@ pub struct Arguments {
     /// Seconds that connections may live on after they were told to end
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub drain_time_s: u64,
+    /// Where the last good resources of the control plane are kept, for a start without it (no private keys)
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Milliseconds until a control plane that cannot be reached at the start is replaced by what --state-dir has
+    #[arg(long, value_name = "MS", default_value_t = 50, hide_short_help = true)]
+    pub state_wait_ms: u64,
     /// Where to write the admin endpoint's address
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub admin_address_path: Option<PathBuf>,

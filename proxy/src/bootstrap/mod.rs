@@ -29,6 +29,8 @@ pub struct Read {
     pub bootstrap: Bootstrap,
     /// The node in proto field names.
     pub node: serde_json::Value,
+    /// Of everything that the bootstrap was made of: another bootstrap has another one.
+    pub fingerprint: u64,
 }
 
 /// Reads the bootstrap that the arguments name, on a thread of its own: what the allocator keeps at hand for a thread
@@ -95,7 +97,28 @@ fn read_here(arguments: &Arguments) -> anyhow::Result<Read> {
     Ok(Read {
         bootstrap: loaded.bootstrap,
         node,
+        fingerprint: fingerprint(&input),
     })
+}
+
+/// Of the texts and not of the message: encoded twice, its maps come in two orders.
+fn fingerprint(input: &Input<'_>) -> u64 {
+    let NodeFlags { id, cluster, zone } = input.node;
+    let parts = [
+        input.file.map(|(_, content)| content),
+        input.inline.map(str::as_bytes),
+        id.map(str::as_bytes),
+        cluster.map(str::as_bytes),
+        zone.map(str::as_bytes),
+    ];
+    let mut all = Vec::new();
+    for part in parts {
+        // A length that no text has tells "none" from "empty".
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        all.extend(length.to_le_bytes());
+        all.extend_from_slice(part.unwrap_or_default());
+    }
+    rapidhash::v3::rapidhash_v3(&all)
 }
 
 /// What the control thread is to do.
@@ -105,7 +128,16 @@ pub fn options(
     observe: Arc<Observe>,
     logging: Logging,
 ) -> control::Options {
+    let state = arguments
+        .state_dir
+        .as_ref()
+        .map(|directory| control::StateOptions {
+            directory: directory.clone(),
+            wait: Duration::from_millis(arguments.state_wait_ms),
+            fingerprint: read.fingerprint,
+        });
     control::Options {
+        state,
         bootstrap: read.bootstrap,
         node: read.node,
         concurrency: concurrency(arguments.concurrency),

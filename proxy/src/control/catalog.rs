@@ -24,6 +24,7 @@ use super::held::{Held, HeldResource, Kind};
 use super::needs::{Need, Needs, User, kind_of, need_of};
 use super::slots::{Activated, Slot, Slots, Waiting};
 use super::sources::Origin;
+use super::state_dir::Journal;
 use crate::tls;
 
 /// A cluster with the endpoints that it brought itself.
@@ -68,6 +69,8 @@ pub struct Catalog {
     pub files: Readers,
     /// Fields that were set and have no effect, with how often.
     pub ignored: IgnoredFields,
+    /// What is to be written to the state directory.
+    pub journal: Journal,
     cluster_names: Interner<ClusterMark>,
     route_table_names: Interner<RouteTableMark>,
     secret_names: Interner<SecretMark>,
@@ -103,6 +106,7 @@ impl Catalog {
             serving: HashMap::new(),
             files: Readers::default(),
             ignored: IgnoredFields::default(),
+            journal: Journal::default(),
             cluster_names: Interner::default(),
             route_table_names: Interner::default(),
             secret_names: Interner::default(),
@@ -140,6 +144,7 @@ impl Catalog {
                 self.keep_serving(kind, name);
                 self.held
                     .accept(kind, name, version, arrived.body, arrived.is_static);
+                self.journal.enter(kind, name, arrived.source);
                 Ok(())
             }
             Err(reason) => {
@@ -193,6 +198,7 @@ impl Catalog {
         }
         self.held.remove(kind, name);
         self.serving.remove(&(kind, Arc::clone(name)));
+        self.journal.enter(kind, name, source);
         self.files.remove(kind, name);
     }
 
@@ -247,6 +253,38 @@ impl Catalog {
             Kind::Listener => self.listeners.warming_count(),
             _ => 0,
         }
+    }
+
+    /// Whether a version of this cluster (or listener) warms.
+    pub fn is_warming(&self, kind: Kind, name: &str) -> bool {
+        match kind {
+            Kind::Cluster => self.clusters.get(name).is_some_and(Slot::is_warming),
+            Kind::Listener => self.listeners.get(name).is_some_and(Slot::is_warming),
+            _ => false,
+        }
+    }
+
+    /// Whether no version of this cluster (or listener) was in use yet.
+    pub fn is_new(&self, kind: Kind, name: &str) -> bool {
+        match kind {
+            Kind::Cluster => self.clusters.get(name).is_some_and(Slot::is_new),
+            Kind::Listener => self.listeners.get(name).is_some_and(Slot::is_new),
+            _ => false,
+        }
+    }
+
+    /// What is referred to and is not there.
+    pub fn open_needs(&self) -> Vec<Need> {
+        let open = self.needs.all().filter(|need| !self.is_satisfied(need));
+        open.cloned().collect()
+    }
+
+    /// Whether everybody who refers to this resource is among `users`.
+    pub fn is_needed_only_by(&self, need: &Need, users: &HashSet<(Kind, Name)>) -> bool {
+        self.needs.users(need).into_iter().all(|user| match user {
+            User::Cluster(name) => users.contains(&(Kind::Cluster, name)),
+            User::Listener(name) => users.contains(&(Kind::Listener, name)),
+        })
     }
 
     /// The id of an RDS resource's name, if it was ever seen.
@@ -540,6 +578,7 @@ impl Catalog {
             }
         }
         self.held.remove(kind, &need.name);
+        self.journal.enter(kind, &need.name, &need.source);
         self.files.remove(kind, &need.name);
     }
 }

@@ -123,6 +123,16 @@ impl Held {
         }
     }
 
+    /// Enters a new version of a resource whose bytes may be the ones in use; says whether they are.
+    pub fn renew(&mut self, kind: Kind, name: &str, version: &Arc<str>, body: &Bytes) -> bool {
+        let held = self.0.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name));
+        let Some(held) = held.filter(|held| held.rejected.is_none() && held.body == body) else {
+            return false;
+        };
+        held.version = Arc::clone(version);
+        true
+    }
+
     /// Forgets a resource.
     pub fn remove(&mut self, kind: Kind, name: &str) {
         if let Some(of_kind) = self.0.get_mut(&kind) {

@@ -23,10 +23,12 @@ mod run;
 mod slots;
 mod sockets;
 mod sources;
+mod state_dir;
 mod validate;
 
 pub use operator::Desk;
 pub use run::{Options, run};
+pub use state_dir::Options as StateOptions;
 pub use validate::validate;
 
 use std::collections::HashMap;
@@ -49,6 +51,7 @@ use self::needs::kind_of;
 use self::readiness::Phase;
 use self::sockets::Sockets;
 use self::sources::{ClientKey, Origin, Sources};
+use self::state_dir::StateDir;
 use crate::observe::control_metrics::Update;
 use crate::worker::{Command, Shared, WorkerThread};
 
@@ -72,6 +75,8 @@ pub struct Control {
     failed_health_check: bool,
     /// `version_info` of the newest response that was accepted whole, by type.
     versions: HashMap<Kind, Arc<str>>,
+    /// The last good resources on disk, where there is a state directory.
+    state: Option<StateDir>,
 }
 
 impl Control {
@@ -80,6 +85,7 @@ impl Control {
     /// # Errors
     /// Every static resource that is rejected, with its place in the bootstrap.
     pub fn begin(&mut self) -> Result<(), Vec<String>> {
+        self.begin_state();
         let mut refused = Vec::new();
         let parts = [
             (Kind::Secret, self.bootstrap.secrets.clone()),
@@ -144,6 +150,7 @@ impl Control {
 
     /// Takes one event of a source in.
     fn hear(&mut self, key: &ClientKey, event: xds::Event) {
+        self.state_hears(key, &event);
         match event {
             xds::Event::Connected { server } => {
                 tracing::info!(%server, "connected to the control plane");
@@ -170,7 +177,11 @@ impl Control {
                 self.connected.insert(key.clone(), Err(reason));
                 self.set_levels();
             }
-            xds::Event::Update(update) => self.take_update(key, update),
+            xds::Event::Update(update) => {
+                if let Some(update) = self.hold_back(key, update) {
+                    self.take_update(key, update);
+                }
+            }
             xds::Event::Refused {
                 type_url,
                 version,
@@ -212,6 +223,9 @@ impl Control {
             self.take_removed(kind, &origin, &update.removed);
         }
         for resource in &update.resources {
+            if self.is_restored(kind, resource) {
+                continue;
+            }
             let arrived = Arrived {
                 source: &origin,
                 name: &resource.name,
@@ -227,6 +241,10 @@ impl Control {
         if kind != Kind::Listener {
             self.take_removed(kind, &origin, &update.removed);
         }
+        for unreadable in &update.unreadable {
+            self.state_confirms(kind, &unreadable.name);
+        }
+        self.state_answered(kind);
         let bad = rejections.len() + update.unreadable.len();
         if bad == 0 {
             self.versions.insert(kind, Arc::clone(&update.version));
@@ -246,6 +264,7 @@ impl Control {
 
     fn take_removed(&mut self, kind: Kind, origin: &Origin, removed: &[Arc<str>]) {
         for name in removed {
+            self.state_confirms(kind, name);
             self.catalog.remove(kind, origin, name);
         }
     }
@@ -258,6 +277,7 @@ impl Control {
             }
             for name in names {
                 this.count(kind, name, Update::InitFetchTimeout);
+                this.state_confirms(kind, name);
                 this.catalog.give_up(kind, &key.origin(), name);
             }
             this.note_heard(kind);
@@ -272,6 +292,7 @@ impl Control {
 
     /// Carries everything out that was taken in since the last call: at most one publication.
     pub fn settle(&mut self) {
+        self.release_held_back();
         let (snapshot, effects) = self.catalog.finish();
         let listeners = effects
             .iter()

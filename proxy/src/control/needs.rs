@@ -152,6 +152,11 @@ impl Needs {
         users
     }
 
+    /// Every resource that somebody refers to.
+    pub fn all(&self) -> impl Iterator<Item = &Need> {
+        self.users.keys()
+    }
+
     /// Whether anybody refers to this resource.
     pub fn is_used(&self, need: &Need) -> bool {
         self.users.contains_key(need)

@@ -61,7 +61,7 @@ impl Desk {
 impl Operator for Desk {
     fn readiness(&self) -> Readiness {
         let control = self.control.borrow();
-        let reason = control.waiting_for();
+        let reason = control.waiting_for().or_else(|| control.serving_from_snapshot());
         let state = match control.phase {
             _ if control.failed_health_check => ServerState::Draining,
             Phase::Clusters if control.heard.is_empty() => ServerState::PreInitializing,

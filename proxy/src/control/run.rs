@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use super::operator::Desk;
 use super::readiness::Phase;
 use super::sockets::Sockets;
 use super::sources::{ClientKey, Sources};
+use super::state_dir::{self, StateDir};
 use super::{Control, SharedControl, dns, drain};
 use crate::admin::{AdminContext, AdminServer};
 use crate::observe::Observe;
@@ -53,6 +54,8 @@ pub struct Options {
     pub observe: Arc<Observe>,
     /// For `/logging`.
     pub logging: Logging,
+    /// Where the last good resources are kept.
+    pub state: Option<state_dir::Options>,
 }
 
 /// What an operator or a signal asks for.
@@ -78,6 +81,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let begun = control.borrow_mut().begin();
     begun.map_err(|refused| anyhow::anyhow!(refused.join("\n")))?;
     follow(&control, queues).await?;
+    control.borrow_mut().keep_last();
     drain::shut_down(&control, drain_time).await;
     observe.flush_logs(LAST_LOGS);
     Ok(())
@@ -89,6 +93,8 @@ struct Queues {
     resolved: mpsc::Receiver<dns::Resolved>,
     /// Directories into which something moved.
     moved: mpsc::Receiver<PathBuf>,
+    /// Resources of an earlier run.
+    found: mpsc::Receiver<state_dir::Found>,
     orders: mpsc::UnboundedReceiver<Order>,
 }
 
@@ -103,6 +109,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     let (events_to, events) = mpsc::channel(EVENTS);
     let (resolved_to, resolved) = mpsc::channel(EVENTS);
     let (moved_to, moved) = mpsc::channel(EVENTS);
+    let (found_to, found) = mpsc::channel(1);
     let (orders_to, orders) = mpsc::unbounded_channel();
     let current = {
         let shared = Arc::clone(&shared);
@@ -110,11 +117,11 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     };
     let dialer = Dialer::start(options.observe.worker(usize::MAX), graveyard, current);
     let node = Bytes::from(options.bootstrap.node.encoded.clone());
-    let admin = options
-        .bootstrap
-        .admin
-        .as_ref()
-        .and_then(|admin| admin.address.as_ref().map(listen_address));
+    let state = options.state.map(|state| {
+        let node_id = options.bootstrap.node.id.to_string();
+        StateDir::new(state, node_id, Arc::clone(&options.observe), found_to)
+    });
+    let admin = admin_address(&options.bootstrap);
     let control: SharedControl = Rc::new(RefCell::new(Control {
         sources: Sources::new(options.bootstrap.ads.clone(), node, dialer.clone(), events_to),
         bootstrap: options.bootstrap,
@@ -131,6 +138,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         connected: HashMap::new(),
         failed_health_check: false,
         versions: HashMap::new(),
+        state,
     }));
     let desk = Desk::new(Rc::clone(&control), orders_to, options.command_line, options.node);
     if let Some(address) = admin {
@@ -147,9 +155,15 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
             events,
             resolved,
             moved,
+            found,
             orders,
         },
     ))
+}
+
+fn admin_address(bootstrap: &Bootstrap) -> Option<ListenAddress> {
+    let admin = bootstrap.admin.as_ref()?;
+    admin.address.as_ref().map(listen_address)
 }
 
 /// Opens the operator's endpoint.
@@ -172,6 +186,7 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
     loop {
+        let due = control.borrow().state_due();
         tokio::select! {
             Some((key, event)) = queues.events.recv() => {
                 let mut control = control.borrow_mut();
@@ -198,6 +213,16 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
                 }
                 control.settle();
             }
+            Some(found) = queues.found.recv() => {
+                let mut control = control.borrow_mut();
+                control.restore(found);
+                control.settle();
+            }
+            () = at(due) => {
+                let mut control = control.borrow_mut();
+                control.state_time(Instant::now());
+                control.settle();
+            }
             Some(order) = queues.orders.recv() => match order {
                 Order::Quit => return Ok(()),
                 Order::DrainListeners { inbound_only } => control.borrow_mut().drain_listeners(inbound_only),
@@ -206,6 +231,14 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         }
+    }
+}
+
+/// Until then; for ever without a time.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

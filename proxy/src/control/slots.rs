@@ -31,6 +31,16 @@ impl<T> Slot<T> {
     pub fn replaces(&self) -> bool {
         self.active.is_some() && self.warming.is_some()
     }
+
+    /// Whether a version warms.
+    pub fn is_warming(&self) -> bool {
+        self.warming.is_some()
+    }
+
+    /// Whether no version was in use yet.
+    pub fn is_new(&self) -> bool {
+        self.active.is_none()
+    }
 }
 
 /// A part that became active.

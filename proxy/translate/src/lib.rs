@@ -35,6 +35,7 @@ pub mod ignored;
 mod listener;
 mod matcher;
 pub mod preview;
+mod private;
 mod rejection;
 mod reviewed;
 mod route;
@@ -56,6 +57,7 @@ pub use context::{Context, Files, IgnoredAt, IgnoredFields, LocalFiles, WatchedF
 pub use discovery_response::read_discovery_response;
 pub use endpoint::endpoints;
 pub use listener::{TranslatedListener, listener};
+pub use private::{holds_private_key, is_trust_only};
 pub use rejection::{Problem, Rejection};
 pub use remora_proto::{Pool, PoolError, UnknownFields, WriteOptions};
 pub use route::route_configuration;
