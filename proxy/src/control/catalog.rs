@@ -279,14 +279,6 @@ impl Catalog {
         open.cloned().collect()
     }
 
-    /// Whether everybody who refers to this resource is among `users`.
-    pub fn is_needed_only_by(&self, need: &Need, users: &HashSet<(Kind, Name)>) -> bool {
-        self.needs.users(need).into_iter().all(|user| match user {
-            User::Cluster(name) => users.contains(&(Kind::Cluster, name)),
-            User::Listener(name) => users.contains(&(Kind::Listener, name)),
-        })
-    }
-
     /// The id of an RDS resource's name, if it was ever seen.
     pub fn route_table_id(&self, name: &str) -> Option<RouteTableId> {
         self.route_table_names.known(name)

@@ -24,9 +24,9 @@ use super::{StateDir, writer};
 use crate::control::Control;
 use crate::control::catalog::Arrived;
 use crate::control::held::Kind;
-use crate::control::needs::kind_of;
+use crate::control::needs::{Need, User, kind_of};
 use crate::control::readiness::Phase;
-use crate::control::sources::ClientKey;
+use crate::control::sources::{ClientKey, Origin};
 
 /// How long a control plane that can be reached may think before it answers, or between two answers.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -277,18 +277,27 @@ impl Control {
             let kind = kind_of(need.kind);
             let taken = self.take_one(kind, &need.name, &need.source, &mut store, &mut open);
             // Where the world that was kept went without it, so does this one; but never without a secret.
-            if !taken && kind != Kind::Secret && self.catalog.is_needed_only_by(&need, &open) {
+            if !taken && kind != Kind::Secret && self.needed_only_by(&need, &open) {
                 self.catalog.give_up(kind, &need.source, &need.name);
             }
         }
         open
     }
 
+    /// Whether everybody who refers to this resource is among `users`.
+    fn needed_only_by(&self, need: &Need, users: &HashSet<(Kind, Name)>) -> bool {
+        let referring = self.catalog.needs.users(need);
+        referring.into_iter().all(|user| match user {
+            User::Cluster(name) => users.contains(&(Kind::Cluster, name)),
+            User::Listener(name) => users.contains(&(Kind::Listener, name)),
+        })
+    }
+
     fn take_one(
         &mut self,
         kind: Kind,
         name: &Name,
-        origin: &crate::control::sources::Origin,
+        origin: &Origin,
         store: &mut Store,
         open: &mut HashSet<(Kind, Name)>,
     ) -> bool {
