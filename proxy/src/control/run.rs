@@ -111,16 +111,11 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     let (moved_to, moved) = mpsc::channel(EVENTS);
     let (found_to, found) = mpsc::channel(1);
     let (orders_to, orders) = mpsc::unbounded_channel();
-    let current = {
-        let shared = Arc::clone(&shared);
-        Rc::new(move || shared.current())
-    };
+    let world = Arc::clone(&shared);
+    let current = Rc::new(move || world.current());
     let dialer = Dialer::start(options.observe.worker(usize::MAX), graveyard, current);
     let node = Bytes::from(options.bootstrap.node.encoded.clone());
-    let state = options.state.map(|state| {
-        let node_id = options.bootstrap.node.id.to_string();
-        StateDir::new(state, node_id, Arc::clone(&options.observe), found_to)
-    });
+    let state = state_dir(&options, found_to);
     let admin = admin_address(&options.bootstrap);
     let control: SharedControl = Rc::new(RefCell::new(Control {
         sources: Sources::new(options.bootstrap.ads.clone(), node, dialer.clone(), events_to),
@@ -159,6 +154,12 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
             orders,
         },
     ))
+}
+
+fn state_dir(options: &Options, found: mpsc::Sender<state_dir::Found>) -> Option<StateDir> {
+    let state = options.state.clone()?;
+    let node_id = options.bootstrap.node.id.to_string();
+    Some(StateDir::new(state, node_id, Arc::clone(&options.observe), found))
 }
 
 fn admin_address(bootstrap: &Bootstrap) -> Option<ListenAddress> {

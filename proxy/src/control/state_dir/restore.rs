@@ -256,7 +256,8 @@ impl Control {
             let names: Vec<Name> = store
                 .resources
                 .keys()
-                .filter_map(|(of, name)| (*of == kind).then(|| Arc::clone(name)))
+                .filter(|(of, _)| *of == kind)
+                .map(|(_, name)| Arc::clone(name))
                 .collect();
             for name in names {
                 if self.catalog.held.at(kind, &name).is_none() {
