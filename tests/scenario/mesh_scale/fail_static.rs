@@ -191,6 +191,22 @@ async fn given_up(process: &ProxyProcess) -> Result<()> {
     Ok(())
 }
 
+/// Whoever asks is told that it serves from the snapshot.
+async fn says_so(process: &ProxyProcess) -> Result<()> {
+    let ready = process.admin_text("/ready").await?;
+    ensure!(
+        ready.starts_with("LIVE\n") && ready.contains(SERVING) && ready.contains("saved"),
+        "{ready}"
+    );
+    ensure!(gauge(process).await? == Some(1.0));
+    let saved = process
+        .metric("remora_snapshot_saved_timestamp_seconds", "")
+        .await?;
+    ensure!(saved.is_some_and(|saved| saved > 1e9), "{saved:?}");
+    process.wait_log(&["WARN", SERVING, "age"], WITHIN).await?;
+    Ok(())
+}
+
 async fn survives(variant: AdsVariant) -> Result<()> {
     let pod = Pod::new(variant, nobody().await?).await?;
     pod.learn(pod.before()?).await?;
@@ -200,17 +216,7 @@ async fn survives(variant: AdsVariant) -> Result<()> {
     let took = begun.elapsed();
     ensure!(took < Duration::from_secs(10), "ready after {took:?}");
     pod.answers("blue").await?;
-    let ready = process.admin_text("/ready").await?;
-    ensure!(
-        ready.starts_with("LIVE\n") && ready.contains(SERVING) && ready.contains("saved"),
-        "{ready}"
-    );
-    ensure!(gauge(&process).await? == Some(1.0));
-    let saved = process
-        .metric("remora_snapshot_saved_timestamp_seconds", "")
-        .await?;
-    ensure!(saved.is_some_and(|saved| saved > 1e9), "{saved:?}");
-    process.wait_log(&["WARN", SERVING, "age"], WITHIN).await?;
+    says_so(&process).await?;
 
     let traffic = Traffic::start(&Plan::new(pod.port.address(), Protocol::Http1));
     traffic
