@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// What holds: both views list the same pairs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Deadlines {
     by_name: HashMap<Arc<str>, Instant>,
     by_time: BTreeSet<(Instant, Arc<str>)>,

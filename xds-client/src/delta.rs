@@ -70,7 +70,8 @@ fn first(subscription: &mut Subscription, message: &mut DeltaRequest, now: Insta
     if target.is_empty() {
         return None;
     }
-    if !target.contains(WILDCARD) {
+    // "*" alone is left unsaid, for servers that know no other way.
+    if target.len() > 1 || !target.contains(WILDCARD) {
         message.resource_names_subscribe = strings(target.iter());
     }
     message.initial_resource_versions = held_versions(subscription);

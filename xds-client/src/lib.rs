@@ -32,6 +32,7 @@ pub mod stream;
 mod subscription;
 mod update;
 mod wire;
+mod withdrawals;
 
 pub use back_off::BackOff;
 pub use connector::{Connector, Target};

@@ -30,13 +30,13 @@ const NACK_REASON_LIMIT: usize = 8 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) version: Arc<str>,
-    fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
     pub(crate) accepted: Instant,
 }
 
 /// Length and 64-bit hash of a body: equal for "did not change".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fingerprint(usize, u64);
+pub(crate) struct Fingerprint(usize, u64);
 
 impl Fingerprint {
     fn of(body: &[u8]) -> Self {
@@ -45,25 +45,25 @@ impl Fingerprint {
 }
 
 /// The response that the caller is judging.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Review {
-    serial: u64,
+    pub(crate) serial: u64,
     /// Whether the stream that it came from still stands.
-    answerable: bool,
-    nonce: String,
-    version: Arc<str>,
-    candidates: Vec<Candidate>,
-    removed: Vec<Arc<str>>,
-    unreadable: Vec<Rejection>,
+    pub(crate) answerable: bool,
+    pub(crate) nonce: String,
+    pub(crate) version: Arc<str>,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) removed: Vec<Arc<str>>,
+    pub(crate) unreadable: Vec<Rejection>,
 }
 
-#[derive(Debug)]
-struct Candidate {
-    name: Arc<str>,
-    version: Arc<str>,
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) name: Arc<str>,
+    pub(crate) version: Arc<str>,
     /// Nothing for a heartbeat.
-    fingerprint: Option<Fingerprint>,
-    ttl: Option<Duration>,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) ttl: Option<Duration>,
 }
 
 impl Review {
@@ -98,6 +98,13 @@ impl Subscription {
             Variant::StateOfTheWorld => sotw::read(response, &self.type_url, &version),
             Variant::Delta => delta::read(response, &self.type_url, &version),
         });
+        if variant == Variant::StateOfTheWorld && !self.withdrawals.doubted.is_empty() {
+            let arrived: HashSet<&Arc<str>> = match &reading {
+                Ok(reading) => reading.entries.iter().map(|entry| &entry.name).collect(),
+                Err(_) => HashSet::new(),
+            };
+            self.doubt(|name| arrived.contains(name));
+        }
         let duplicate = |name: &Arc<str>| format!("{name}: expected once in a response, found twice");
         match reading.and_then(|reading| reading.duplicate().map(duplicate).map_or(Ok(reading), Err)) {
             Ok(reading) => {

@@ -80,6 +80,7 @@ pub struct Malformed(#[from] prost::DecodeError);
 
 /// One client of one control plane, across reconnects.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Session {
     settings: Settings,
     fetch_timeouts: HashMap<Arc<str>, Option<Duration>>,

@@ -43,17 +43,19 @@ pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: In
     if answer.is_none() && !subscription.has_request(Variant::StateOfTheWorld) {
         return None;
     }
-    let target = subscription.target();
+    let mut target = subscription.target();
+    let stale = answer
+        .as_ref()
+        .is_some_and(|answer| answer.nonce != subscription.nonce);
+    if let Some(unheard) = subscription.withdrawals.unheard(&subscription.nonce) {
+        target.retain(|name| !unheard.contains(name));
+    }
     if answer.is_none() && !worth_saying(subscription, &target) {
         subscription.unsettled = false;
         return None;
     }
-    let wildcard = target.contains(WILDCARD);
-    let resource_names = if wildcard && !subscription.named {
-        Vec::new()
-    } else {
-        target.iter().map(|name| name.to_string()).collect()
-    };
+    let resource_names = names_of(&target, subscription.named);
+    let named = !resource_names.is_empty();
     let Answer {
         nonce,
         mut version,
@@ -64,13 +66,9 @@ pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: In
         rejected: None,
     });
     let told = subscription.told.as_ref();
-    if subscription.dropped && told.is_some_and(|told| !target.is_subset(told)) {
+    if !stale && subscription.dropped && told.is_some_and(|told| !target.is_subset(told)) {
         subscription.dropped = false;
         version = "".into();
-    }
-    if nonce == subscription.nonce {
-        // With any other nonce the server drops the request as stale.
-        subscription.withdrawals_are_heard();
     }
     let message = SotwRequest {
         version_info: version.to_string(),
@@ -80,14 +78,41 @@ pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: In
         response_nonce: nonce,
         error_detail: rejected.map(Status::internal),
     };
-    let changes_interest = subscription.told.as_ref() != Some(&target);
-    subscription.named |= !wildcard && !target.is_empty();
-    subscription.tell(target, now);
+    let message = message.encode_to_vec().into();
+    // With any other nonce than the newest the server drops the request: nobody was told anything.
+    let changes_interest = !stale && subscription.told.as_ref() != Some(&target);
+    if !stale {
+        subscription.named |= named;
+        said(subscription, target, now);
+    }
     Some(Request {
         type_url: subscription.type_url.clone(),
-        message: message.encode_to_vec().into(),
+        message,
         changes_interest,
     })
+}
+
+/// The list as it is written. "*" alone is left unsaid as long as that can be understood, for servers that know no other
+/// way.
+fn names_of(target: &BTreeSet<Arc<str>>, named: bool) -> Vec<String> {
+    let all = target.len() == 1 && target.contains(WILDCARD);
+    if all && !named {
+        return Vec::new();
+    }
+    target.iter().map(|name| name.to_string()).collect()
+}
+
+/// `target` goes out under the newest nonce.
+fn said(subscription: &mut Subscription, target: BTreeSet<Arc<str>>, now: Instant) {
+    let Subscription {
+        withdrawals,
+        told,
+        nonce,
+        ..
+    } = subscription;
+    withdrawals.said(told.as_ref(), &target, nonce);
+    subscription.withdrawals_are_heard();
+    subscription.tell(target, now);
 }
 
 /// Without an answer to give: does the server need to hear of `target`? An empty list ends a subscription by names

@@ -15,16 +15,18 @@ use crate::review::{Held, Review};
 use crate::session::Variant;
 use crate::status::{RejectedResource, RejectedResponse, ResourceError};
 use crate::update::{Event, Interest};
+use crate::withdrawals::Withdrawals;
 
 /// Stands for all resources among the names, as on the wire.
 pub(crate) const WILDCARD: &str = "*";
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Subscription {
     pub(crate) type_url: Arc<str>,
     pub(crate) wanted: BTreeSet<Arc<str>>,
     /// Withdrawn and wanted again before the server heard of it: it must hear of both, or it sends nothing.
-    again: BTreeSet<Arc<str>>,
+    pub(crate) again: BTreeSet<Arc<str>>,
+    pub(crate) withdrawals: Withdrawals,
     pub(crate) held: BTreeMap<Arc<str>, Held>,
     /// State-of-the-world: the last version that was accepted whole.
     pub(crate) version: Arc<str>,
@@ -53,7 +55,7 @@ pub(crate) struct Subscription {
     pub(crate) nonce: String,
     pub(crate) answers: VecDeque<Answer>,
     /// An answer that waits for its time, see [`Repetition`].
-    delayed: Option<(Instant, Answer)>,
+    pub(crate) delayed: Option<(Instant, Answer)>,
     pub(crate) repetition: Repetition,
     /// `wanted` may differ from `told`.
     pub(crate) unsettled: bool,
@@ -64,9 +66,9 @@ pub(crate) struct Subscription {
 /// Slows a conversation that goes in circles: some servers answer a NACK at once with the very response that was
 /// rejected (go-control-plane does in state of the world). The first NACK leaves at once, its repetitions wait from
 /// 100 ms up to 5 s each; a change of interest, another response or an ACK ends the waiting.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Repetition {
-    last: Option<(Arc<str>, String)>,
+    pub(crate) last: Option<(Arc<str>, String)>,
     count: u32,
 }
 
@@ -93,7 +95,7 @@ pub(crate) enum Absence {
 }
 
 /// For `TypeStatus`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) last_received: Option<Instant>,
     pub(crate) received: u64,
@@ -105,7 +107,7 @@ pub(crate) struct Facts {
 }
 
 /// A response that was not looked at yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) nonce: String,
     pub(crate) version: Arc<str>,
@@ -113,7 +115,7 @@ pub(crate) struct Received {
     pub(crate) content: Result<Bytes, String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) nonce: String,
     /// State-of-the-world: the last accepted version.
@@ -127,6 +129,7 @@ impl Subscription {
             type_url,
             wanted: BTreeSet::new(),
             again: BTreeSet::new(),
+            withdrawals: Withdrawals::default(),
             held: BTreeMap::new(),
             version: "".into(),
             fetch_timeout,
@@ -193,6 +196,7 @@ impl Subscription {
     /// Nobody wants it now; if somebody does later, it is new.
     fn forget(&mut self, name: &Arc<str>) {
         self.again.remove(name);
+        self.withdrawals.forget(name);
         self.awaited.clear(name);
         if self.is_wanted(name) {
             return;
@@ -219,6 +223,7 @@ impl Subscription {
         self.dropped = false;
         self.nonce.clear();
         self.again.clear();
+        self.withdrawals = Withdrawals::default();
         self.answers.clear();
         self.delayed = None;
         self.waiting.clear();
@@ -260,6 +265,13 @@ impl Subscription {
     /// What to tell the server next: what is wanted, in two steps where it must first hear of a withdrawal.
     pub(crate) fn target(&self) -> BTreeSet<Arc<str>> {
         self.wanted.difference(&self.again).cloned().collect()
+    }
+
+    /// State of the world: the server must hear again of a withdrawal that it may have missed.
+    pub(crate) fn doubt(&mut self, arrived: impl Fn(&Arc<str>) -> bool) {
+        let missing = self.withdrawals.still_missing(arrived);
+        self.unsettled |= !missing.is_empty();
+        self.again.extend(missing);
     }
 
     /// The server hears of the withdrawals in what is sent now.

@@ -36,6 +36,7 @@ pub struct Resource {
 /// One response, to be answered by exactly one verdict. It was made when it arrived: a caller that gave up a name
 /// since then ignores that name in it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 #[must_use = "a response without a verdict is never answered, and blocks its type"]
 pub struct Update {
     /// The type of all resources in it.
@@ -55,6 +56,7 @@ pub struct Update {
 
 /// The right to answer one response, once.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 #[must_use = "hand it back with the verdict"]
 pub struct ResponseToken {
     pub(crate) type_url: Arc<str>,
@@ -82,6 +84,7 @@ impl Rejection {
 
 /// What happened.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 #[must_use]
 pub enum Event {
     /// A stream is open; requests are being sent. Says nothing about responses.

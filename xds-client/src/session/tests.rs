@@ -19,6 +19,7 @@ use crate::update::{Resource, Update};
 
 mod convergence;
 mod delta;
+mod explore;
 mod sotw;
 mod sotw_answers;
 mod status;

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use proptest::prelude::{ProptestConfig, prop, proptest};
+use proptest::prelude::{ProptestConfig, prop};
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
 
@@ -410,16 +411,47 @@ fn explore(variant: Variant, steps: Vec<(u8, u8, u8)>) {
     simulation.assert_converged();
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_happens_state_of_the_world_converges(steps in prop::collection::vec(proptest::arbitrary::any::<(u8, u8, u8)>(), 0..150)) {
-        explore(Variant::StateOfTheWorld, steps);
+/// Plays random orders, and says with which command a failing one is played again.
+///
+/// `PROPTEST_CASES` orders are played (256 unless said), the first one from `REMORA_SEED` (drawn unless said).
+fn play(test: &str, variant: Variant) {
+    let said = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|value| value.parse::<u64>().unwrap())
+    };
+    let cases = said("PROPTEST_CASES").unwrap_or(256);
+    let first = said("REMORA_SEED").unwrap_or_else(|| fastrand::u64(..1 << 48));
+    let steps = prop::collection::vec(proptest::arbitrary::any::<(u8, u8, u8)>(), 0..150);
+    for seed in first..first + cases {
+        let config = ProptestConfig {
+            cases: 1,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
+        let bytes: [u8; 32] = std::array::from_fn(|at| seed.to_le_bytes()[at % 8]);
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let played = TestRunner::new_with_rng(config, rng).run(&steps, |steps| {
+            explore(variant, steps);
+            Ok(())
+        });
+        if let Err(failure) = played {
+            panic!(
+                "{failure}\nto play it again: REMORA_SEED={seed} PROPTEST_CASES=1 cargo test --workspace --lib {test}"
+            );
+        }
     }
+}
 
-    #[test]
-    fn whatever_happens_delta_converges(steps in prop::collection::vec(proptest::arbitrary::any::<(u8, u8, u8)>(), 0..150)) {
-        explore(Variant::Delta, steps);
-    }
+#[test]
+fn whatever_happens_state_of_the_world_converges() {
+    play(
+        "whatever_happens_state_of_the_world_converges",
+        Variant::StateOfTheWorld,
+    );
+}
+
+#[test]
+fn whatever_happens_delta_converges() {
+    play("whatever_happens_delta_converges", Variant::Delta);
 }

@@ -352,3 +352,30 @@ fn a_resource_given_up_during_its_review_is_not_held() {
     client.receive(delta_response(ENDPOINTS, "n2", vec![assignment("a", "1")], &[]));
     assert_eq!(client.accept().names(), ["a"]);
 }
+
+#[test]
+fn s6_a_wildcard_and_names_are_said_together() {
+    let mut client = Client::new(DELTA);
+    client.open();
+    client.want(CLUSTER, &["*", "on-demand"]);
+    assert_eq!(client.delta()[0].resource_names_subscribe, ["*", "on-demand"]);
+    client.want_all(CLUSTER);
+    assert_eq!(client.delta()[0].resource_names_unsubscribe, ["on-demand"]);
+}
+
+#[test]
+fn n1_names_with_a_scheme_are_names_like_any_other() {
+    let name = "xdstp://authority/envoy.config.endpoint.v3.ClusterLoadAssignment/a?x=1";
+    let mut client = Client::new(DELTA);
+    client.open();
+    client.want(ENDPOINTS, &[name]);
+    assert_eq!(client.delta()[0].resource_names_subscribe, [name]);
+    client.receive(delta_response(
+        ENDPOINTS,
+        "n1",
+        vec![wrapper(name, "1", Some(endpoints(name)), None)],
+        &[],
+    ));
+    assert_eq!(client.accept().names(), [name]);
+    assert_eq!(client.delta()[0].error_detail, None);
+}

@@ -343,3 +343,82 @@ fn s1_a_stream_for_one_type_does_not_need_the_type_in_its_responses() {
     client.receive(response("", "c1", "n1", vec![cluster("a", "")]));
     assert_eq!(client.accept().names(), ["a"]);
 }
+
+#[test]
+fn s11_a_withdrawal_that_the_server_may_have_missed_is_said_again() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ENDPOINTS, &["a", "b"]);
+    client.sotw();
+    client.receive(response(
+        ENDPOINTS,
+        "1",
+        "n1",
+        vec![endpoints("a"), endpoints("b")],
+    ));
+    client.accept();
+    client.sotw();
+    client.want(ENDPOINTS, &["b"]);
+    client.want(ENDPOINTS, &["a", "b"]);
+    let names = |requests: &[discovery::DiscoveryRequest]| -> Vec<(Vec<String>, String)> {
+        let said = |request: &discovery::DiscoveryRequest| {
+            (request.resource_names.clone(), request.response_nonce.clone())
+        };
+        requests.iter().map(said).collect()
+    };
+    let both = |nonce: &str| {
+        [
+            (vec!["b".to_owned()], nonce.to_owned()),
+            (vec!["a".to_owned(), "b".to_owned()], nonce.to_owned()),
+        ]
+    };
+    assert_eq!(names(&client.sotw()), both("n1"));
+    // Sent before the server read that, which it therefore drops: it still takes "a" for known.
+    client.receive(response(ENDPOINTS, "2", "n2", vec![endpoints("b")]));
+    client.accept();
+    assert_eq!(
+        names(&client.sotw()),
+        both("n2"),
+        "said again under the newest nonce"
+    );
+    client.receive(response(ENDPOINTS, "3", "n3", vec![endpoints("a")]));
+    assert_eq!(client.accept().names(), ["a"]);
+    assert_eq!(client.sotw().len(), 1, "arrived, no more doubt");
+}
+
+#[test]
+fn s11_a_name_that_does_not_exist_is_not_asked_for_for_ever() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(ENDPOINTS, &["a", "b"]);
+    client.sotw();
+    client.want(ENDPOINTS, &["b"]);
+    client.sotw();
+    client.want(ENDPOINTS, &["a", "b"]);
+    let mut requests = client.sotw().len();
+    for turn in 0..20 {
+        client.receive(response(
+            ENDPOINTS,
+            "1",
+            &format!("n{turn}"),
+            vec![endpoints("b")],
+        ));
+        client.accept();
+        requests = client.sotw().len();
+    }
+    assert_eq!(requests, 1, "nothing but the answer");
+}
+
+#[test]
+fn s6_a_wildcard_and_names_are_said_together() {
+    let mut client = Client::new(SOTW);
+    client.open();
+    client.want(CLUSTER, &["*", "on-demand"]);
+    assert_eq!(client.sotw()[0].resource_names, ["*", "on-demand"]);
+    client.want_all(CLUSTER);
+    assert_eq!(
+        client.sotw()[0].resource_names,
+        ["*"],
+        "an empty list would end it all now"
+    );
+}
