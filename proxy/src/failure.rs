@@ -217,7 +217,9 @@ impl Failure {
     pub fn closes_connection(&self) -> bool {
         match self {
             Self::UpgradeRefused | Self::ClientProtocol(_) => true,
-            Self::BadRequest(error) => error.details == "http1.unexpected_underscore",
+            Self::BadRequest(error) => {
+                ["http1.unexpected_underscore", "path_normalization_failed"].contains(&error.details)
+            }
             _ => false,
         }
     }

@@ -16,7 +16,8 @@ use remora_model::snapshot::{
     ClusterMark, Edit, Interner, RouteTableId, RouteTableMark, SecretMark, Snapshot,
 };
 use remora_translate::{
-    self as translate, Context, IgnoredFields, LocalFiles, Subscription, SubscriptionKind, WatchedFile,
+    self as translate, Context, ExpectedCluster, IgnoredFields, LocalFiles, Subscription, SubscriptionKind,
+    WatchedFile,
 };
 
 use super::files::{Reader, Readers};
@@ -326,6 +327,7 @@ impl Catalog {
 
     fn accept_cluster(&mut self, arrived: &Arrived<'_>) -> Result<Vec<WatchedFile>, String> {
         let new = self.translated(|context| translate::cluster(arrived.body, context))?;
+        self.check_static_secrets(&new.subscriptions)?;
         let name = Arc::clone(&new.config.name);
         let user = User::Cluster(Arc::clone(&name));
         self.needs.add(&user, &new.subscriptions);
@@ -415,6 +417,10 @@ impl Catalog {
         admit: &mut dyn FnMut(&Listener) -> Result<(), String>,
     ) -> Result<Vec<WatchedFile>, String> {
         let new = self.translated(|context| translate::listener(arrived.body, context))?;
+        self.check_static_secrets(&new.subscriptions)?;
+        if arrived.is_static {
+            self.check_clusters(&new.expected_clusters)?;
+        }
         let mut listener = new.listener;
         if listener.name.is_empty() {
             listener.name = Arc::clone(arrived.name);
@@ -440,6 +446,28 @@ impl Catalog {
         }
         self.warm_listener(&name);
         Ok(new.files)
+    }
+
+    /// A secret of the bootstrap is there from the start or never.
+    fn check_static_secrets(&self, needs: &[Subscription]) -> Result<(), String> {
+        let mut of_bootstrap = needs
+            .iter()
+            .filter(|need| need.kind == SubscriptionKind::Secret && need.source.is_none());
+        match of_bootstrap.find(|need| !self.is_satisfied(&Need::from(*need))) {
+            Some(missing) => Err(format!("Unknown static secret: {}", missing.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Envoy's `validate_clusters`, for listeners of the bootstrap only: whoever pushes may send the cluster later.
+    fn check_clusters(&self, expected: &[ExpectedCluster]) -> Result<(), String> {
+        match expected
+            .iter()
+            .find(|expected| self.clusters.get(&expected.name).is_none())
+        {
+            Some(missing) => Err(missing.problem.to_string()),
+            None => Ok(()),
+        }
     }
 
     fn warm_listener(&mut self, name: &Name) {

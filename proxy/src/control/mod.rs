@@ -83,10 +83,10 @@ impl Control {
     /// Takes the static resources in and asks for the first dynamic ones.
     ///
     /// # Errors
-    /// Every static resource that is rejected, with its place in the bootstrap.
+    /// Every static resource that is rejected, with its place in the bootstrap; a secret alone does not stop the start.
     pub fn begin(&mut self) -> Result<(), Vec<String>> {
         self.begin_state();
-        let mut refused = Vec::new();
+        let (mut refused, mut secrets) = (Vec::new(), Vec::new());
         let parts = [
             (Kind::Secret, self.bootstrap.secrets.clone()),
             (Kind::Cluster, self.bootstrap.clusters.clone()),
@@ -95,13 +95,22 @@ impl Control {
         for (kind, resources) in parts {
             for resource in resources {
                 if let Err(reason) = self.accept_static(kind, &resource) {
-                    refused.push(format!("{}: {reason}", resource.place));
+                    let list = if kind == Kind::Secret {
+                        &mut secrets
+                    } else {
+                        &mut refused
+                    };
+                    list.push(format!("{}: {reason}", resource.place));
                 }
             }
             self.settle();
         }
         if !refused.is_empty() {
+            refused.splice(0..0, secrets);
             return Err(refused);
+        }
+        for problem in secrets {
+            tracing::warn!("{problem}; no static resource refers to it");
         }
         self.ask_for(Kind::Cluster);
         self.settle();

@@ -96,6 +96,10 @@ async fn recognise(
             .log_unmatched(listener, accepted.peer, local, started);
         return None;
     };
+    if matches!(chain.terminal, Terminal::Close) {
+        tracing::debug!(listener = %listener.name, peer = %accepted.peer, "connection closed: its filter chain has no filter");
+        return None;
+    }
     let (io, session) = match secure(worker, &chain, cells, socket).await {
         Ok(secured) => secured,
         Err(failure) => {
@@ -149,6 +153,8 @@ async fn run_chain(
             }
         }
         Terminal::Tcp(proxy) => tunnel::serve(worker, record, handle, proxy, io).await,
+        // Closed by `recognise`, before any handshake.
+        Terminal::Close => {}
     }
 }
 
@@ -259,7 +265,7 @@ fn speaks_http2(chain: &FilterChain, seen: &Seen, session: Option<&Session>) -> 
 async fn first_words(chain: &FilterChain, io: Io) -> Option<(Io, bool)> {
     let idle = match &chain.terminal {
         Terminal::Http(manager) => manager.timeouts.connection_idle,
-        Terminal::Tcp(_) => None,
+        Terminal::Tcp(_) | Terminal::Close => None,
     };
     match idle {
         Some(limit) => tokio::time::timeout(limit, begins_with_preface(io)).await.ok(),

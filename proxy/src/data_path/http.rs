@@ -127,7 +127,7 @@ impl HttpContext {
         let chain: Arc<FilterChain> = self.handle.chain();
         match &chain.terminal {
             Terminal::Http(manager) => Arc::clone(manager),
-            Terminal::Tcp(_) => Arc::clone(&self.manager),
+            Terminal::Tcp(_) | Terminal::Close => Arc::clone(&self.manager),
         }
     }
 

@@ -20,6 +20,7 @@ use super::filters::{self, OnResponse};
 use super::forward::{Cut, Transfer, within};
 use super::http::HttpContext;
 use super::local_reply::{Reply, is_grpc};
+use super::request_head::Prepared;
 use super::target::{self, Chosen};
 use super::{mutation, request_head, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
@@ -122,10 +123,16 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     /// All steps; what they answer is sent, what fails is returned.
     async fn steps(&mut self, head: &mut RequestHead) -> Result<(), Cut> {
         let worker = &self.context.worker;
-        worker.with_rng(|rng| {
+        let prepared = worker.with_rng(|rng| {
             request_head::prepare(head, self.manager, &self.context.record, &mut self.record, rng)
         })?;
         self.request_id = head.headers.get(request_head::X_REQUEST_ID).cloned();
+        if prepared == Prepared::Redirect {
+            let location = head.path.as_str().to_owned();
+            self.redirect(StatusCode::TEMPORARY_REDIRECT, location, head)?;
+            self.record.details = "path_normalization_failed".into();
+            return Ok(());
+        }
         let mut world = worker.world();
         self.record.generation = world.generation;
         let table = match &self.manager.routes {

@@ -9,11 +9,12 @@ use http::header::{self, HeaderName};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use remora_model::filter::HttpFilter;
-use remora_model::listener::{HttpManager, StripPort, Underscores};
-use remora_model::route::{merge_slashes, normalize_path};
+use remora_model::listener::{EscapedSlashes, HttpManager, StripPort, Underscores};
+use remora_model::route::{merge_slashes, normalize_path, unescape_slashes};
 
 use super::client_certificate;
 use super::forwarded_for;
+use super::local_reply::is_grpc;
 use crate::exchange::{HeadError, RequestHead};
 use crate::failure::Failure;
 use crate::observe::{ConnectionRecord, ExchangeRecord};
@@ -88,6 +89,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// What comes after the head is canonical.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prepared {
+    /// A route is chosen.
+    Go,
+    /// The client is sent to the canonical path (`UNESCAPE_AND_REDIRECT`).
+    Redirect,
+}
+
 /// Makes the head canonical and enters what the client sent into the record.
 ///
 /// # Errors
@@ -98,7 +108,7 @@ pub fn prepare(
     connection: &ConnectionRecord,
     record: &mut ExchangeRecord,
     rng: &mut fastrand::Rng,
-) -> Result<(), Failure> {
+) -> Result<Prepared, Failure> {
     let refuse = |status, details| Err(Failure::BadRequest(HeadError { status, details }));
     record.version = Some(head.version);
     record.method = head.method.clone();
@@ -118,7 +128,12 @@ pub fn prepare(
     if head.authority.is_none() {
         return refuse(StatusCode::BAD_REQUEST, "missing_host_header");
     }
-    canonical_path(head, manager)?;
+    if canonical_path(head, manager)? == Prepared::Redirect {
+        return Ok(Prepared::Redirect);
+    }
+    if manager.strip_trailing_host_dot {
+        strip_trailing_dot(head);
+    }
     strip_port(head, manager, connection);
     strip_hop_by_hop(&mut head.headers);
     underscores(&mut head.headers, manager)?;
@@ -152,12 +167,13 @@ pub fn prepare(
     if let Some(via) = &manager.via {
         head.headers.append(header::VIA, via.clone());
     }
-    Ok(())
+    Ok(Prepared::Go)
 }
 
-fn canonical_path(head: &mut RequestHead, manager: &HttpManager) -> Result<(), Failure> {
-    if head.method == Method::CONNECT || !(manager.normalize_path || manager.merge_slashes) {
-        return Ok(());
+fn canonical_path(head: &mut RequestHead, manager: &HttpManager) -> Result<Prepared, Failure> {
+    let keep = manager.escaped_slashes == EscapedSlashes::Keep;
+    if head.method == Method::CONNECT || keep && !manager.normalize_path && !manager.merge_slashes {
+        return Ok(Prepared::Go);
     }
     let failed = || {
         Failure::BadRequest(HeadError {
@@ -166,9 +182,23 @@ fn canonical_path(head: &mut RequestHead, manager: &HttpManager) -> Result<(), F
         })
     };
     let as_sent = head.path.as_str();
+    let mut prepared = Prepared::Go;
     let mut canonical = Cow::Borrowed(as_sent);
+    if !keep && let Some(unescaped) = unescape_slashes(as_sent) {
+        let redirect = manager.escaped_slashes == EscapedSlashes::UnescapeAndRedirect;
+        if manager.escaped_slashes == EscapedSlashes::Reject || redirect && is_grpc(&head.headers) {
+            return Err(failed());
+        }
+        if redirect {
+            prepared = Prepared::Redirect;
+        }
+        canonical = Cow::Owned(unescaped);
+    }
     if manager.normalize_path {
-        canonical = normalize_path(as_sent).ok_or_else(failed)?;
+        canonical = match canonical {
+            Cow::Borrowed(path) => normalize_path(path).ok_or_else(failed)?,
+            Cow::Owned(path) => Cow::Owned(normalize_path(&path).ok_or_else(failed)?.into_owned()),
+        };
     }
     if manager.merge_slashes {
         canonical = Cow::Owned(merge_slashes(&canonical).into_owned());
@@ -176,7 +206,19 @@ fn canonical_path(head: &mut RequestHead, manager: &HttpManager) -> Result<(), F
     if canonical != as_sent {
         head.path = PathAndQuery::try_from(canonical.into_owned()).map_err(|_| failed())?;
     }
-    Ok(())
+    Ok(prepared)
+}
+
+/// `example.com.` and `example.com.:443` lose their dot.
+fn strip_trailing_dot(head: &mut RequestHead) {
+    let Some(authority) = &head.authority else { return };
+    let stripped = match authority.as_str().rsplit_once(':') {
+        Some((host, port)) => host.strip_suffix('.').map(|host| format!("{host}:{port}")),
+        None => authority.as_str().strip_suffix('.').map(str::to_owned),
+    };
+    if let Some(stripped) = stripped.and_then(|text| Authority::try_from(text).ok()) {
+        head.authority = Some(stripped);
+    }
 }
 
 fn strip_port(head: &mut RequestHead, manager: &HttpManager, connection: &ConnectionRecord) {

@@ -317,6 +317,7 @@ fn logs_of(listener: &Listener) -> impl Iterator<Item = &AccessLog> {
         .chain(chains.flat_map(|chain| match &chain.terminal {
             Terminal::Http(manager) => manager.access_logs.iter(),
             Terminal::Tcp(proxy) => proxy.access_logs.iter(),
+            Terminal::Close => [].iter(),
         }))
 }
 

@@ -115,6 +115,7 @@ impl Names {
                 match &chain.terminal {
                     Terminal::Http(manager) => names.managers.insert(Arc::clone(&manager.stat_prefix)),
                     Terminal::Tcp(proxy) => names.tcp_proxies.insert(Arc::clone(&proxy.stat_prefix)),
+                    Terminal::Close => false,
                 };
             }
         }

@@ -195,6 +195,16 @@ fn first_known(work: &mut Work<'_, '_>, cluster: &str, said: &api::LoadBalancing
         among(work, said, DEPTH, &mut names)
     });
     if let Found::None = found {
+        let ours = said.policies.iter().filter_map(|policy| {
+            let config = policy.typed_extension_config.as_ref()?;
+            Some(Extension::open(config.typed_config.as_ref()?).kind).filter(|kind| kind.starts_with(FAMILY))
+        });
+        let kinds: Vec<_> = ours.collect();
+        if !kinds.is_empty() {
+            let sentence = format!("is not supported: load balancing of type {}", kinds.join(", "));
+            work.wrong_at("load_balancing_policy", sentence);
+            return None;
+        }
         let names = names.join(", ");
         let sentence = "didn't find a registered load balancer factory implementation for cluster";
         work.wrong_at(

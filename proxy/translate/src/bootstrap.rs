@@ -235,6 +235,13 @@ fn coherent(bootstrap: &Bootstrap, said: &pb::Bootstrap, problems: &mut Vec<Prob
             }
         }
     }
+    if let Some(local) = &bootstrap.local_cluster
+        && !bootstrap.clusters.iter().any(|cluster| cluster.name == *local)
+    {
+        let path = "cluster_manager.local_cluster_name";
+        let found = format!("{local:?}: local cluster '{local}' must be defined");
+        problems.push(Problem::new(path, "a static cluster", found));
+    }
     let dynamic = "dynamic_resources";
     let sources = [("lds_config", &bootstrap.lds), ("cds_config", &bootstrap.cds)];
     for (field, source) in sources

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use remora_model::Name;
 use remora_model::identity::ClientTls;
-use remora_model::snapshot::{ClusterMark, Interner, RouteTableMark, SecretMark, Snapshot};
+use remora_model::snapshot::{ClusterId, ClusterMark, Interner, RouteTableMark, SecretMark, Snapshot};
 
 use crate::fingerprint;
 use crate::rejection::{Problem, Rejection};
@@ -148,6 +148,19 @@ pub(crate) struct Work<'c, 'a> {
     pub(crate) before: Vec<Arc<ClientTls>>,
     /// Hash over the contents of all files read so far.
     pub(crate) file_hash: u64,
+    /// Whether the routes that are translated now are to name clusters that are there (`validate_clusters`).
+    pub(crate) clusters_must_exist: bool,
+    /// The clusters that such routes name.
+    pub(crate) expected_clusters: Vec<ExpectedCluster>,
+}
+
+/// A cluster that an inline route names and that must be there, as Envoy's `validate_clusters` has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedCluster {
+    /// Its name.
+    pub name: Name,
+    /// Where it is named, and Envoy's sentence for when it is not there.
+    pub problem: Problem,
 }
 
 impl<'c, 'a> Work<'c, 'a> {
@@ -160,6 +173,28 @@ impl<'c, 'a> Work<'c, 'a> {
             files: Vec::new(),
             before: Vec::new(),
             file_hash: 0,
+            clusters_must_exist: false,
+            expected_clusters: Vec::new(),
+        }
+    }
+
+    /// The id of a cluster that a route names; `kind` is Envoy's word for how (`cluster`, `weighted cluster`).
+    pub(crate) fn routed_cluster(&mut self, kind: &str, name: &str) -> ClusterId {
+        self.expect_cluster(kind, name);
+        self.context.clusters.id(name)
+    }
+
+    /// Notes that a route names this cluster.
+    pub(crate) fn expect_cluster(&mut self, kind: &str, name: &str) {
+        let known = |expected: &ExpectedCluster| *expected.name == *name;
+        if self.clusters_must_exist && !name.is_empty() && !self.expected_clusters.iter().any(known) {
+            self.expected_clusters.push(ExpectedCluster {
+                name: name.into(),
+                problem: Problem {
+                    path: self.path.clone(),
+                    sentence: format!("route: unknown {kind} '{name}'"),
+                },
+            });
         }
     }
 

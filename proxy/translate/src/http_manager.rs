@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remora_model::listener::{
-    ClientCertificateDetails, Codec, ForwardClientCertificate, HttpLimits, HttpManager, HttpTimeouts, Routes,
-    ServerHeader, StripPort, Underscores,
+    ClientCertificateDetails, Codec, EscapedSlashes, ForwardClientCertificate, HttpLimits, HttpManager,
+    HttpTimeouts, Routes, ServerHeader, StripPort, Underscores,
 };
 
 use crate::access_log::access_logs;
@@ -55,10 +55,28 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
     let server_name = value::header_value(work, "server_name", server_name.as_bytes());
     let via = value::header_value(work, "via", said.via.as_bytes());
     let strip_port = strip_port(work, &said);
-    escaped_slashes(work, &said);
+    let escaped_slashes = escaped_slashes(work, &said);
     request_id(work, &said);
     tracing(work, &said);
     internal_addresses(work, &said);
+    let families = [
+        (
+            "original_ip_detection_extensions",
+            &said.original_ip_detection_extensions,
+            "a source of the client's address",
+        ),
+        (
+            "early_header_mutation_extensions",
+            &said.early_header_mutation_extensions,
+            "a mutation before the route is chosen",
+        ),
+    ];
+    for (field, extensions, what) in families {
+        work.each(field, extensions, |work, said| -> Option<()> {
+            refuse_extension(work, what, said);
+            None
+        });
+    }
     let upgrades = upgrades(work, &said);
     let common = said.common_http_protocol_options.unwrap_or_default();
     work.at("common_http_protocol_options", |work| work.review(&common));
@@ -80,6 +98,8 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
         via: via.filter(|via| !via.is_empty()),
         normalize_path: value::bool_or(said.normalize_path.as_ref(), false),
         merge_slashes: said.merge_slashes,
+        escaped_slashes: escaped_slashes?,
+        strip_trailing_host_dot: said.strip_trailing_host_dot,
         strip_port,
         upgrades,
         timeouts,
@@ -119,7 +139,10 @@ fn routes(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager, bytes: &[u
             let own = fingerprint::fields(bytes, ROUTE_CONFIG)
                 .last()
                 .unwrap_or_default();
-            route::table(work, config, own, None).map(Routes::Inline)
+            work.clusters_must_exist = value::bool_or(config.validate_clusters.as_ref(), true);
+            let table = route::table(work, config, own, None);
+            work.clusters_must_exist = false;
+            table.map(Routes::Inline)
         }),
         Some(inner::RouteSpecifier::ScopedRoutes(_)) => {
             work.wrong_at("scoped_routes", "is not supported: route configurations by scope");
@@ -197,13 +220,17 @@ fn strip_port(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Str
     }
 }
 
-fn escaped_slashes(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) {
+fn escaped_slashes(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Option<EscapedSlashes> {
     use inner::PathWithEscapedSlashesAction as Action;
     let field = "path_with_escaped_slashes_action";
-    match value::known(work, field, said.path_with_escaped_slashes_action) {
-        Some(Action::ImplementationSpecificDefault | Action::KeepUnchanged) | None => {}
-        Some(action) => work.wrong_at(field, format!("is not supported: {}", action.as_str_name())),
-    }
+    Some(
+        match value::known(work, field, said.path_with_escaped_slashes_action)? {
+            Action::ImplementationSpecificDefault | Action::KeepUnchanged => EscapedSlashes::Keep,
+            Action::RejectRequest => EscapedSlashes::Reject,
+            Action::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+            Action::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+        },
+    )
 }
 
 fn request_id(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) {
@@ -354,6 +381,18 @@ fn limits(
             underscores,
         })
     })
+}
+
+/// Extensions that decide something and of which we have none.
+fn refuse_extension(work: &mut Work<'_, '_>, what: &str, said: &core::TypedExtensionConfig) {
+    let kind = said.typed_config.as_ref().map(|any| Extension::open(any).kind);
+    let kind = kind.unwrap_or_default();
+    if kind.starts_with("envoy.extensions.") {
+        let name = &said.name;
+        work.wrong(format!("is not supported: {what}, '{name}' of type {kind}"));
+    } else {
+        work.wrong(unknown(&said.name, &kind));
+    }
 }
 
 /// Ignored, but what is no range is refused, as in Envoy.

@@ -53,7 +53,7 @@ mod value;
 use remora_proto::pb;
 
 pub use cluster::{TranslatedCluster, cluster};
-pub use context::{Context, Files, IgnoredAt, IgnoredFields, LocalFiles, WatchedFile};
+pub use context::{Context, ExpectedCluster, Files, IgnoredAt, IgnoredFields, LocalFiles, WatchedFile};
 pub use discovery_response::read_discovery_response;
 pub use endpoint::endpoints;
 pub use listener::{TranslatedListener, listener};

@@ -8,7 +8,8 @@ use prost::Message;
 use remora_model::listener::{ChainIndex, FilterChain, ListenAddress, Listener, TrafficDirection};
 
 use crate::access_log::access_logs;
-use crate::context::{Context, WatchedFile, Work, undecodable};
+use crate::context::{Context, ExpectedCluster, WatchedFile, Work, undecodable};
+use crate::extension::Extension;
 use crate::filter::listener as listener_filters;
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::listener::v3::{self as api, listener::ListenerSpecifier};
@@ -32,6 +33,8 @@ pub struct TranslatedListener {
     pub subscriptions: Vec<Subscription>,
     /// Files that it was read from.
     pub files: Vec<WatchedFile>,
+    /// Clusters that its inline routes name, except where `validate_clusters` is false.
+    pub expected_clusters: Vec<ExpectedCluster>,
 }
 
 /// Translates one LDS resource.
@@ -47,10 +50,18 @@ pub fn listener(bytes: &[u8], context: &mut Context<'_>) -> Result<TranslatedLis
         listener,
         subscriptions: std::mem::take(&mut work.subscriptions),
         files: std::mem::take(&mut work.files),
+        expected_clusters: std::mem::take(&mut work.expected_clusters),
     })
 }
 
 fn translate(work: &mut Work<'_, '_>, said: &api::Listener, bytes: &[u8]) -> Option<Listener> {
+    if is_datagram(said) {
+        work.wrong(format!(
+            "is not supported: a UDP or QUIC listener{}",
+            kinds_of(said)
+        ));
+        return None;
+    }
     work.review(said);
     refuse_by_value(work, said);
     let addresses = addresses(work, said);
@@ -102,6 +113,31 @@ fn translate(work: &mut Work<'_, '_>, said: &api::Listener, bytes: &[u8]) -> Opt
         tcp_backlog: said.tcp_backlog_size.as_ref().map(|size| size.value),
         addresses,
     })
+}
+
+/// Whether it takes datagrams: then nothing else of it is looked at.
+fn is_datagram(said: &api::Listener) -> bool {
+    let address = said.address.as_ref().and_then(|address| address.address.as_ref());
+    let udp = matches!(address, Some(core::address::Address::SocketAddress(socket))
+        if socket.protocol == core::socket_address::Protocol::Udp as i32);
+    udp || said.udp_listener_config.is_some()
+}
+
+/// The types of its listener filters, for a message.
+fn kinds_of(said: &api::Listener) -> String {
+    let kinds = said
+        .listener_filters
+        .iter()
+        .filter_map(|filter| match &filter.config_type {
+            Some(api::listener_filter::ConfigType::TypedConfig(any)) => Some(Extension::open(any).kind),
+            _ => None,
+        });
+    let kinds: Vec<_> = kinds.collect();
+    if kinds.is_empty() {
+        String::new()
+    } else {
+        format!(" with filters of type {}", kinds.join(", "))
+    }
 }
 
 /// Fields that are refused for some of their values only.

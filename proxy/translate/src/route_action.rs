@@ -158,6 +158,9 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Forward> 
     let stream_duration = stream_duration(work, said);
     let hash_policies = work.each("hash_policy", &said.hash_policy, hash_policy);
     let upgrades = work.each("upgrade_configs", &said.upgrade_configs, upgrade);
+    for mirror in &said.request_mirror_policies {
+        work.expect_cluster("shadow cluster", &mirror.cluster);
+    }
     Some(Forward {
         cluster: cluster?,
         cluster_not_found: not_found,
@@ -178,7 +181,7 @@ fn cluster_choice(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Cl
     match &said.cluster_specifier {
         Some(ClusterSpecifier::Cluster(name)) => {
             let name = value::required(work, "cluster", name)?;
-            Some(ClusterChoice::One(work.context.clusters.id(name)))
+            Some(ClusterChoice::One(work.routed_cluster("cluster", name)))
         }
         Some(ClusterSpecifier::ClusterHeader(name)) => {
             value::header_name(work, "cluster_header", name).map(ClusterChoice::Header)
@@ -242,7 +245,7 @@ fn weighted_entry(
     };
     let name = value::required(work, "name", &said.name)?;
     Some(WeightedCluster {
-        cluster: work.context.clusters.id(name),
+        cluster: work.routed_cluster("weighted cluster", name),
         weight: weight.value,
         host_rewrite,
         headers,

@@ -29,7 +29,8 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
     });
     let edge = json!({
         "route_config": routes, "use_remote_address": true, "server_name": "edge-server",
-        "always_set_request_id_in_response": true,
+        "always_set_request_id_in_response": true, "strip_trailing_host_dot": true,
+        "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
     });
     let plain = json!({
         "route_config": routes, "generate_request_id": false, "server_header_transformation": "PASS_THROUGH",
@@ -37,6 +38,7 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
         "max_request_headers_kb": 8, "stream_idle_timeout": "0.4s", "preserve_external_request_id": true,
         "common_http_protocol_options": {"max_headers_count": 20, "headers_with_underscores_action": "REJECT_REQUEST"},
         "skip_xff_append": true, "strip_any_host_port": true,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
     });
     let listeners = vec![
         listener("main", at.main, http_connection_manager(&main)),

@@ -1,6 +1,6 @@
 //! Rows about which virtual host and route a request gets, and what the route makes of its path and host.
 
-use super::table::{Row, http2, text};
+use super::table::{Listener, Row, http2, on, text};
 
 /// Virtual hosts.
 pub(crate) const HOSTS: &[Row] = &[
@@ -48,6 +48,42 @@ pub(crate) const HOSTS: &[Row] = &[
         "host longest prefix",
         "GET / HTTP/1.1\nhost: pre.long.example\n\n",
         200,
+    ),
+    on(
+        Listener::Edge,
+        "host with a dot at its end",
+        "GET / HTTP/1.1\nhost: exact.test.\n\n",
+        200,
+    ),
+    on(
+        Listener::Edge,
+        "host with a dot before its port",
+        "GET / HTTP/1.1\nhost: ported.test.:8080\n\n",
+        200,
+    ),
+    on(
+        Listener::Edge,
+        "path with an escaped slash is redirected",
+        "GET /a%2Fb%5c%41?x=%2F HTTP/1.1\nhost: exact.test\n\n",
+        307,
+    ),
+    on(
+        Listener::Edge,
+        "query with an escaped slash is none of it",
+        "GET /a?x=%2F HTTP/1.1\nhost: exact.test\n\n",
+        200,
+    ),
+    on(
+        Listener::Edge,
+        "path with an escaped slash of a gRPC request is refused",
+        "POST /a%2fb HTTP/1.1\nhost: exact.test\ncontent-type: application/grpc\ncontent-length: 0\n\n",
+        200,
+    ),
+    on(
+        Listener::Plain,
+        "path with an escaped slash is refused",
+        "GET /a%2Fb HTTP/1.1\nhost: exact.test\n\n",
+        400,
     ),
     text("host any", "GET / HTTP/1.1\nhost: nobody.knows\n\n", 200),
     text(

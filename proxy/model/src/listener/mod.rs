@@ -161,6 +161,8 @@ pub enum Terminal {
     Http(Arc<HttpManager>),
     /// `tcp_proxy`.
     Tcp(Arc<TcpProxy>),
+    /// No filter at all: the connection is accepted and closed.
+    Close,
 }
 
 /// `codec_type` of a connection manager.
@@ -219,6 +221,10 @@ pub struct HttpManager {
     pub normalize_path: bool,
     /// Adjacent slashes become one before routing.
     pub merge_slashes: bool,
+    /// What happens to `%2F` and `%5C` in a path, before it is normalised.
+    pub escaped_slashes: EscapedSlashes,
+    /// Take the dot at the end of the host away before routing (`strip_trailing_host_dot`).
+    pub strip_trailing_host_dot: bool,
     /// Strip the port from the authority before routing: always, when it is the listener's, or never.
     pub strip_port: StripPort,
     /// Upgrades that may pass: lower-case tokens and whether they are enabled.
@@ -280,6 +286,20 @@ pub enum ServerHeader {
     AppendIfAbsent,
     /// Untouched.
     PassThrough,
+}
+
+/// `path_with_escaped_slashes_action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EscapedSlashes {
+    /// Leave them (also Envoy's implementation-specific default).
+    #[default]
+    Keep,
+    /// Answer 400.
+    Reject,
+    /// Unescape, and answer 307 with the path that results; gRPC gets 400.
+    UnescapeAndRedirect,
+    /// Unescape and go on.
+    UnescapeAndForward,
 }
 
 /// `strip_any_host_port` / `strip_matching_host_port`.

@@ -21,7 +21,7 @@ pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
 pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request_hash, source_hash};
 pub use headers::{AppendAction, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render};
-pub use normalize::{merge_slashes, normalize_path};
+pub use normalize::{merge_slashes, normalize_path, unescape_slashes};
 pub use path_match::PathMatch;
 pub use predicate::{
     HeaderMatch, HeaderPredicate, HeaderPredicateName, QueryMatch, QueryPredicate, RouteMatch,

@@ -1,5 +1,5 @@
 //! Paths in one form before anything looks at them: RFC 3986 section 6.2.2 as Envoy's `normalize_path` carries it out,
-//! and `merge_slashes`.
+//! `merge_slashes` and `path_with_escaped_slashes_action`.
 //!
 //! Envoy's reading: percent-encoded unreserved characters are decoded, other escapes stay as they are, characters that
 //! have no place in a path are escaped, `\` is `/`, and dot segments (also with `;parameters`) are resolved.
@@ -58,6 +58,26 @@ pub fn merge_slashes(path_and_query: &str) -> Cow<'_, str> {
         }
     }
     (out + query).into()
+}
+
+/// The path with `%2F` as `/` and `%5C` as `\`, or `None` where there is neither; the query stays as it is.
+pub fn unescape_slashes(path_and_query: &str) -> Option<String> {
+    let (path, query) = split(path_and_query);
+    let mut parts = path.split('%');
+    let mut out = String::with_capacity(path_and_query.len());
+    out.push_str(parts.next().unwrap_or_default());
+    let mut found = false;
+    for part in parts {
+        let (slash, rest) = match part.as_bytes() {
+            [b'2', b'F' | b'f', ..] => ("/", &part[2..]),
+            [b'5', b'C' | b'c', ..] => ("\\", &part[2..]),
+            _ => ("%", part),
+        };
+        found |= slash != "%";
+        out.push_str(slash);
+        out.push_str(rest);
+    }
+    found.then(|| out + query)
 }
 
 fn split(path_and_query: &str) -> (&str, &str) {
@@ -219,6 +239,15 @@ mod tests {
         assert_eq!(merge_slashes("/a///b/?x=//y"), "/a/b/?x=//y");
         assert_eq!(merge_slashes("//a//"), "/a/");
         assert!(matches!(merge_slashes("/a/b?//"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn escaped_slashes_are_unescaped_in_the_path_only() {
+        assert_eq!(
+            unescape_slashes("/a%2fb%5Cc%2F%41%?x=%2F").as_deref(),
+            Some("/a/b\\c/%41%?x=%2F")
+        );
+        assert_eq!(unescape_slashes("/a/%41%2?x=%2F"), None);
     }
 
     proptest! {

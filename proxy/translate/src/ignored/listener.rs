@@ -67,7 +67,8 @@ reviewed! { HttpConnectionManager as "HttpConnectionManager" {
         xff_num_trusted_hops, skip_xff_append, via, generate_request_id, preserve_external_request_id,
         always_set_request_id_in_response, forward_client_cert_details, set_current_client_cert_details, upgrade_configs,
         normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension, strip_matching_host_port,
-        route_specifier, strip_port_mode, tracing,
+        route_specifier, strip_port_mode, tracing, strip_trailing_host_dot, original_ip_detection_extensions,
+        early_header_mutation_extensions,
     ]
     ignored: {
         add_user_agent: "adds a header that decides nothing here",
@@ -91,10 +92,7 @@ reviewed! { HttpConnectionManager as "HttpConnectionManager" {
         add_proxy_protocol_connection_state: "PROXY protocol is refused where it would matter",
     }
     refused: {
-        original_ip_detection_extensions: "they decide who the client is",
-        early_header_mutation_extensions: "they decide which route is taken",
         forward_client_cert_matcher: "it decides which client identity the upstream is told",
-        strip_trailing_host_dot: "it decides which virtual host is chosen",
         forward_proto_config: "it decides which scheme require_tls sees",
     }
 } }

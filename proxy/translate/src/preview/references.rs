@@ -151,6 +151,7 @@ fn of_listener(names: &Interner<ClusterMark>, listener: &Listener, found: &mut V
                         .map(|name| (name, from.clone())),
                 );
             }
+            Terminal::Close => {}
         }
     }
 }

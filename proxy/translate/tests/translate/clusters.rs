@@ -278,6 +278,10 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "{name: a, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.subset.v3.Subset}}}]}}",
+        "load_balancing_policy: is not supported: load balancing of type envoy.extensions.load_balancing_policies.subset.v3.Subset",
+    ),
+    (
+        "{name: a, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': type.googleapis.com/google.protobuf.Empty}}}]}}",
         "load_balancing_policy: didn't find a registered load balancer factory implementation for cluster: 'a' with names from [x]",
     ),
 ];

@@ -324,13 +324,11 @@ fn a_wrong_listener_is_refused_with_its_reason() {
         (format!("{{name: l, filter_chains: [{{filters: [{TCP}]}}]}}"), "address: expected socket_address or pipe, found none".to_owned()),
         (format!("{{name: l, address: {{socket_address: {{address: localhost, port_value: 1}}}}, filter_chains: [{{filters: [{TCP}]}}]}}"), "address.socket_address.address: expected an IP address, found 'localhost'".to_owned()),
         (with_filters(&format!("{TCP}, {TCP}")), format!("{at}: Error: terminal filter named tcp of type envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy must be the last filter in a network filter chain.")),
-        (with_filters(""), "filter_chains[0].filters: expected a terminal network filter, found no filter".to_owned()),
         (router_twice, format!("{at}.typed_config.http_filters[0]: Error: terminal filter named router must be the last filter in a http filter chain.")),
         (manager(&format!("stat_prefix: s, route_config: {{}}, http_filters: [{cors}]")), format!("{at}.typed_config.http_filters[0]: Error: non-terminal filter named cors is the last filter in a http filter chain.")),
         (manager(&format!("stat_prefix: s, http_filters: [{ROUTER}]")), format!("{at}.typed_config: expected one of rds, route_config; found none")),
         (manager(&format!("stat_prefix: s, rds: {{route_config_name: r}}, http_filters: [{ROUTER}]")), format!("{at}.typed_config.rds.config_source: expected a configuration source, found none")),
-        (manager(&format!("stat_prefix: s, route_config: {{}}, path_with_escaped_slashes_action: REJECT_REQUEST, http_filters: [{ROUTER}]")), format!("{at}.typed_config.path_with_escaped_slashes_action: is not supported: REJECT_REQUEST")),
-        (manager(&format!("stat_prefix: s, route_config: {{}}, original_ip_detection_extensions: [{{name: x}}], http_filters: [{ROUTER}]")), format!("{at}.typed_config.original_ip_detection_extensions: is not supported: they decide who the client is")),
+        (manager(&format!("stat_prefix: s, route_config: {{}}, original_ip_detection_extensions: [{{name: x, typed_config: {{'@type': type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig}}}}], http_filters: [{ROUTER}]")), format!("{at}.typed_config.original_ip_detection_extensions[0]: is not supported: a source of the client's address, 'x' of type envoy.extensions.http.original_ip_detection.xff.v3.XffConfig")),
         (listener(&format!("filter_chains: [{{filter_chain_match: {{server_names: ['a.*.b'], destination_port: 0}}, filters: [{TCP}]}}]")), "filter_chains[0].filter_chain_match.destination_port: expected 1 to 65535, found 0; filter_chains[0].filter_chain_match.server_names[0]: partial wildcards are not supported in \"server_names\", found 'a.*.b'".to_owned()),
         (listener(&format!("filter_chains: [{{filter_chain_match: {{prefix_ranges: [{{address_prefix: '::1/128', prefix_len: 128}}]}}, filters: [{TCP}]}}]")), "filter_chains[0].filter_chain_match.prefix_ranges[0]: invalid ip/mask combo '::1/128/128' (format is <ip>/<# mask bits>)".to_owned()),
         (listener(&format!("transparent: true, filter_chains: [{{filters: [{TCP}]}}]")), "transparent: is not supported: transparent sockets (TPROXY); use redirection".to_owned()),
@@ -341,4 +339,39 @@ fn a_wrong_listener_is_refused_with_its_reason() {
     for (yaml, expected) in cases {
         assert_eq!(reason(LISTENER, &yaml), format!("l: {expected}"), "{yaml}");
     }
+}
+
+#[test]
+fn a_chain_without_filters_closes_its_connections() {
+    let translated = translate(&mut World::default(), &with_filters(""));
+    assert!(matches!(translated.listener.chains[0].terminal, Terminal::Close));
+}
+
+#[test]
+fn inline_routes_tell_which_clusters_must_be_there() {
+    let routes = |validate: &str| {
+        let actions = "{match: {prefix: /a}, route: {cluster: a, request_mirror_policies: [{cluster: m}]}}, \
+                       {match: {prefix: /h}, route: {cluster_header: x-to}}, \
+                       {match: {prefix: /}, route: {weighted_clusters: {clusters: [{name: w, weight: 1}]}}}";
+        manager(&format!(
+            "stat_prefix: s, http_filters: [{ROUTER}], \
+             route_config: {{{validate} virtual_hosts: [{{name: v, domains: ['*'], routes: [{actions}]}}]}}"
+        ))
+    };
+    let sentences = |yaml: &str| -> Vec<String> {
+        let translated = translate(&mut World::default(), yaml);
+        let expected = translated.expected_clusters.iter();
+        expected
+            .map(|expected| expected.problem.sentence.clone())
+            .collect()
+    };
+    assert_eq!(
+        sentences(&routes("")),
+        [
+            "route: unknown cluster 'a'",
+            "route: unknown shadow cluster 'm'",
+            "route: unknown weighted cluster 'w'"
+        ]
+    );
+    assert!(sentences(&routes("validate_clusters: false,")).is_empty());
 }

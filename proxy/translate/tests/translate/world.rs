@@ -68,28 +68,9 @@ pub(crate) fn bytes(message: &str, yaml: &str) -> Vec<u8> {
     })
 }
 
-/// Reads a bootstrap, or says why it is none.
-pub(crate) fn bootstrap(
-    text: &str,
-) -> Result<remora_proto::pb::envoy::config::bootstrap::v3::Bootstrap, String> {
-    POOL.with(|pool| {
-        let options = ReadOptions {
-            unknown_fields: remora_proto::UnknownFields::Warn,
-            ..ReadOptions::default()
-        };
-        let document = pool
-            .read(text, "envoy.config.bootstrap.v3.Bootstrap", options)
-            .map_err(|e| e.to_string())?;
-        document.decode().map_err(|error| error.to_string())
-    })
-}
-
-/// The field rules of Envoy's API that a message breaks.
-pub(crate) fn broken_rules(message: &str, bytes: &[u8]) -> Vec<String> {
-    POOL.with(|pool| match pool.validate(bytes, message) {
-        Ok(problems) => problems.iter().map(ToString::to_string).collect(),
-        Err(error) => vec![error.to_string()],
-    })
+/// Does something with the descriptors.
+pub(crate) fn with_pool<T>(step: impl FnOnce(&Pool) -> T) -> T {
+    POOL.with(step)
 }
 
 pub(crate) const LISTENER: &str = "envoy.config.listener.v3.Listener";

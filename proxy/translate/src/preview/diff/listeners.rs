@@ -99,6 +99,7 @@ fn purpose(sides: &Sides, chain: &FilterChain) -> String {
             }
         },
         Terminal::Tcp(proxy) => format!("TCP to {}", super::words::target(sides, &proxy.cluster)),
+        Terminal::Close => "no filter, its connections are closed".to_owned(),
     };
     format!("{}{tls}{to}", titled(chain))
 }
@@ -188,6 +189,7 @@ fn why(sides: &Sides, old: &FilterChain, new: &Listener) -> String {
     match (&old.terminal, &next.terminal) {
         (Terminal::Http(_), Terminal::Tcp(_)) => reasons.push("it is TCP instead of HTTP"),
         (Terminal::Tcp(_), Terminal::Http(_)) => reasons.push("it is HTTP instead of TCP"),
+        (Terminal::Http(_) | Terminal::Tcp(_), Terminal::Close) => reasons.push("it has no filter any more"),
         _ => {}
     }
     if reasons.is_empty() {
