@@ -59,24 +59,7 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
     request_id(work, &said);
     tracing(work, &said);
     internal_addresses(work, &said);
-    let families = [
-        (
-            "original_ip_detection_extensions",
-            &said.original_ip_detection_extensions,
-            "a source of the client's address",
-        ),
-        (
-            "early_header_mutation_extensions",
-            &said.early_header_mutation_extensions,
-            "a mutation before the route is chosen",
-        ),
-    ];
-    for (field, extensions, what) in families {
-        work.each(field, extensions, |work, said| -> Option<()> {
-            refuse_extension(work, what, said);
-            None
-        });
-    }
+    extensions(work, &said);
     let upgrades = upgrades(work, &said);
     let common = said.common_http_protocol_options.unwrap_or_default();
     work.at("common_http_protocol_options", |work| work.review(&common));
@@ -384,6 +367,27 @@ fn limits(
 }
 
 /// Extensions that decide something and of which we have none.
+fn extensions(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) {
+    let families = [
+        (
+            "original_ip_detection_extensions",
+            &said.original_ip_detection_extensions,
+            "a source of the client's address",
+        ),
+        (
+            "early_header_mutation_extensions",
+            &said.early_header_mutation_extensions,
+            "a mutation before the route is chosen",
+        ),
+    ];
+    for (field, extensions, what) in families {
+        work.each(field, extensions, |work, said| -> Option<()> {
+            refuse_extension(work, what, said);
+            None
+        });
+    }
+}
+
 fn refuse_extension(work: &mut Work<'_, '_>, what: &str, said: &core::TypedExtensionConfig) {
     let kind = said.typed_config.as_ref().map(|any| Extension::open(any).kind);
     let kind = kind.unwrap_or_default();
