@@ -172,6 +172,6 @@ mod tests {
         let mut value = json!({"a": [{"b": 1, "c": {"d.e": 2}}]});
         remove(&mut value, "a[0].b");
         remove(&mut value, "a[0].c[\"d.e\"]");
-        assert_eq!(value, json!({"a": [{"c": {"d.e": 2}}]}));
+        assert_eq!(value, json!({"a": [{"c": {}}]}));
     }
 }
