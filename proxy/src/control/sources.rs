@@ -174,7 +174,10 @@ impl Sources {
         } else {
             http::uri::Scheme::HTTP
         };
-        let authority = service.authority.as_deref().unwrap_or(&name).to_owned();
+        let authority = match &service.authority {
+            Some(authority) => authority.to_string(),
+            None => authority_of(&target, &name),
+        };
         let initial_metadata = service
             .initial_metadata
             .iter()
@@ -192,6 +195,21 @@ impl Sources {
             scheme,
             initial_metadata,
         })
+    }
+}
+
+/// `:authority` where nobody says it: the cluster's name as Envoy has it, the address as gRPC has it, and `localhost`
+/// where neither can stand in a request.
+fn authority_of(target: &xds::Target, name: &str) -> String {
+    let authority = match target {
+        xds::Target::Cluster(_) => name.to_owned(),
+        xds::Target::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+        xds::Target::Tcp { host, port } => format!("{host}:{port}"),
+        xds::Target::Unix(_) => String::new(),
+    };
+    match authority.parse::<http::uri::Authority>() {
+        Ok(_) => authority,
+        Err(_) => "localhost".to_owned(),
     }
 }
 
