@@ -110,6 +110,10 @@ fn http_filter(work: &mut Work<'_, '_>, said: &manager::HttpFilter) -> Outcome {
     }
     let any = match &said.config_type {
         Some(http_filter::ConfigType::TypedConfig(any)) => any,
+        Some(http_filter::ConfigType::ConfigDiscovery(_)) if said.is_optional => {
+            work.ignored("HttpFilter.config_discovery");
+            return Outcome::Nothing;
+        }
         Some(http_filter::ConfigType::ConfigDiscovery(_)) => {
             work.wrong_at("config_discovery", "is not supported: filters by ECDS");
             return Outcome::Refused;

@@ -60,6 +60,10 @@ const PARTLY: &[FieldReason] = &[
         "observability: tracing is not supported yet; trace headers pass untouched",
     ),
     (
+        "HttpFilter.config_discovery",
+        "is_optional says that who does not read filters by ECDS may go on without this one",
+    ),
+    (
         "HttpFilter.disabled",
         "a filter that does not run by default; a request that a route would send through it is answered 500",
     ),
