@@ -1,7 +1,7 @@
 //! How does a test run a proxy: Remora or, with the same bootstrap, the real Envoy?
 //!
 //! A [`ProxyProcess`] is started from a bootstrap text, waited for at `/ready`, and killed by its own process id when
-//! it is dropped; when the test is failing then, the end of its log goes to standard error. A [`Port`] keeps its
+//! it is dropped; when the test panics then, or `REMORA_TEST_LOG=1` is set, the end of its log goes to standard error. A [`Port`] keeps its
 //! number free for the proxy by staying bound (with `SO_REUSEPORT`, without listening) until the test ends.
 
 use std::fs::File;
@@ -224,6 +224,41 @@ impl ProxyProcess {
         })
     }
 
+    /// Starts without waiting for readiness, with an admin port that the system chooses: `bootstrap` names port 0.
+    /// Nobody can take that port between its choice and its use. Blocks until the process says which one it is, so the
+    /// test's runtime must have another thread.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`], and when the process ends or says nothing in time.
+    pub fn spawn_on_any_port(kind: Proxy, bootstrap: &str, options: &Options) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("admin");
+        let mut options = options.clone();
+        let path = file.to_string_lossy().into_owned();
+        options
+            .arguments
+            .extend(["--admin-address-path".to_owned(), path]);
+        let mut process = Self::spawn(kind, bootstrap, Port::reserve()?, &options)?;
+        let deadline = Instant::now() + options.ready_within;
+        tokio::task::block_in_place(|| {
+            loop {
+                let said = std::fs::read_to_string(&file).unwrap_or_default();
+                if let Ok(address) = said.trim().parse() {
+                    process.admin = address;
+                    return Ok(());
+                }
+                if let Some(status) = process.child.try_wait()? {
+                    bail!("{} ended with {status}:\n{}", kind.name(), process.log_tail());
+                }
+                if Instant::now() > deadline {
+                    bail!("{} names no admin port:\n{}", kind.name(), process.log_tail());
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        })?;
+        Ok(process)
+    }
+
     /// Waits until `/ready` says 200.
     pub async fn wait_ready(&mut self, within: Duration) -> Result<()> {
         let admin = self.admin;
@@ -430,7 +465,7 @@ impl Drop for ProxyProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
+        if std::thread::panicking() || std::env::var_os("REMORA_TEST_LOG").is_some() {
             use std::io::Write;
             let _ = writeln!(
                 std::io::stderr(),

@@ -337,7 +337,7 @@ impl Call {
     }
 
     /// Ends the call with a gRPC status (14 is UNAVAILABLE, 0 is OK).
-    pub fn close(mut self, code: u32, message: &str) -> Result<()> {
+    pub fn close(&mut self, code: u32, message: &str) -> Result<()> {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", code.into());
         trailers.insert("grpc-message", message.parse()?);
@@ -353,7 +353,7 @@ impl Call {
     }
 
     /// Ends the call with an HTTP/2 reset.
-    pub fn reset(mut self, reason: Reason) {
+    pub fn reset(&mut self, reason: Reason) {
         match &mut self.body {
             Some(body) => body.send_reset(reason),
             None => self.respond.send_reset(reason),

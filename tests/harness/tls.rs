@@ -56,6 +56,16 @@ pub fn server_config(authority: &Authority, leaf: &Leaf, alpn: &[&str]) -> Resul
     Ok(Arc::new(config))
 }
 
+/// A server configuration that asks nobody for a certificate: shows `leaf`, accepts `alpn`.
+pub fn open_server_config(leaf: &Leaf, alpn: &[&str]) -> Result<Arc<ServerConfig>> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der.clone()], key(leaf)?)?;
+    config.alpn_protocols = protocols(alpn);
+    Ok(Arc::new(config))
+}
+
 /// A TLS connection over `stream`, with `server_name` as SNI.
 pub async fn connect(
     config: Arc<ClientConfig>,

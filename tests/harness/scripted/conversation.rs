@@ -112,6 +112,13 @@ impl<V: Variant> Conversation<V> {
         Ok(of_type.cloned().collect())
     }
 
+    /// The same, and they count as asked for.
+    pub fn take_unasked(&mut self, type_url: &str) -> Result<Vec<V::Request>> {
+        let taken = self.unasked(type_url)?;
+        self.heard.retain(|request| V::type_url(request) != type_url);
+        Ok(taken)
+    }
+
     /// A response with a new nonce, which is returned.
     pub fn send(&mut self, type_url: &str, version: &str, resources: &[Resource]) -> Result<String> {
         self.send_with_removals(type_url, version, resources, &[])
@@ -159,7 +166,7 @@ impl<V: Variant> Conversation<V> {
     }
 
     /// Ends the stream with a gRPC status (14 is UNAVAILABLE, 0 is OK).
-    pub fn close(self, code: u32, message: &str) -> Result<()> {
+    pub fn close(&mut self, code: u32, message: &str) -> Result<()> {
         self.call.close(code, message)
     }
 

@@ -39,7 +39,9 @@ pub trait Variant: Debug + 'static {
     fn type_url(request: &Self::Request) -> &str;
     /// The nonce that it answers, or empty.
     fn nonce(request: &Self::Request) -> &str;
-    /// The message of its `error_detail`, if it is a NACK.
+    /// `resource_names`, or `resource_names_subscribe`.
+    fn names(request: &Self::Request) -> &[String];
+    /// Its `error_detail`, if it is a NACK.
     fn error(request: &Self::Request) -> Option<&Status>;
     /// Takes the node out.
     fn take_node(request: &mut Self::Request) -> Option<Node>;
@@ -115,6 +117,10 @@ impl Variant for Sotw {
         &request.response_nonce
     }
 
+    fn names(request: &Self::Request) -> &[String] {
+        &request.resource_names
+    }
+
     fn error(request: &Self::Request) -> Option<&Status> {
         request.error_detail.as_ref()
     }
@@ -183,6 +189,10 @@ impl Variant for Delta {
 
     fn nonce(request: &Self::Request) -> &str {
         &request.response_nonce
+    }
+
+    fn names(request: &Self::Request) -> &[String] {
+        &request.resource_names_subscribe
     }
 
     fn error(request: &Self::Request) -> Option<&Status> {

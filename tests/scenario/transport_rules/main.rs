@@ -5,8 +5,12 @@
 //! message by message, in both wire variants where the rule concerns both.
 
 mod answers;
+mod ignorable;
+mod refusals;
 mod scene;
+mod streams;
 mod subscriptions;
+mod transports;
 
 use anyhow::Result;
 use harness::process::Proxy;
@@ -40,6 +44,34 @@ macro_rules! in_both_variants {
     )*};
 }
 pub(crate) use in_both_variants;
+
+/// Runs one script, which sets its own scene, in both wire variants.
+macro_rules! in_each_variant {
+    ($($(#[$attribute:meta])* $name:ident => $script:ident;)*) => {$(
+        mod $name {
+            use super::*;
+
+            $(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn delta() -> anyhow::Result<()> {
+                if $crate::is_runnable(concat!(stringify!($name), " delta"))? {
+                    $script::<harness::scripted::Delta>().await?;
+                }
+                Ok(())
+            }
+
+            $(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn state_of_the_world() -> anyhow::Result<()> {
+                if $crate::is_runnable(concat!(stringify!($name), " state of the world"))? {
+                    $script::<harness::scripted::Sotw>().await?;
+                }
+                Ok(())
+            }
+        }
+    )*};
+}
+pub(crate) use in_each_variant;
 
 /// Whether there is a Remora to test; these scripts are about its manners, not about Envoy's.
 ///

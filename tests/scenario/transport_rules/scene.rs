@@ -1,6 +1,7 @@
 //! What stands on the stage: one proxy on ADS in one variant, and short words for its resources.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -38,13 +39,8 @@ impl<V: Variant> Scene<V> {
     /// With a bootstrap that `change` touched.
     pub async fn start_with(change: impl FnOnce(&mut Value)) -> Result<Self> {
         let plane = ScriptedPlane::tcp().await?;
-        let mut bootstrap = json!({
-            "node": {"id": "test", "cluster": "test"},
-            "dynamic_resources": {
-                "ads_config": api::<V>("control_plane"), "lds_config": ads(), "cds_config": ads(),
-            },
-            "static_resources": {"clusters": [bootstrap::http2_cluster("control_plane", &[plane.address()])]},
-        });
+        let mut bootstrap =
+            ads_bootstrap::<V>(&bootstrap::http2_cluster("control_plane", &[plane.address()]));
         change(&mut bootstrap);
         let process = spawn(&mut bootstrap)?;
         let ads = plane.open::<V>(ADS).await?;
@@ -86,11 +82,23 @@ impl<V: Variant> Scene<V> {
         ]))
     }
 
+    /// Ends the stream as a server that restarts does; from here on [`Self::ads`] is the next one.
+    pub async fn reconnect(&mut self) -> Result<()> {
+        self.ads.close(14, "the server restarts")?;
+        self.ads = self.plane.open(ADS).await?;
+        Ok(())
+    }
+
     /// Waits until a `GET /` at [`Self::port`] is answered by the upstream of this name.
     pub async fn answers_from(&self, upstream: &str) -> Result<()> {
         let wanted = format!("\"upstream\":\"{upstream}\"");
         let by = |answer: &RawResponse| answer.status() == 200 && answer.text().contains(&wanted);
         wait_answer(&self.port, by).await.map(drop)
+    }
+
+    /// The status with which one `GET /` at [`Self::port`] is answered.
+    pub async fn answers_now(&self) -> Result<u16> {
+        Ok(client::get(self.port.address(), "/").await?.status())
     }
 
     /// Waits until a `GET /` at [`Self::port`] is answered with this status.
@@ -104,18 +112,25 @@ impl<V: Variant> Scene<V> {
 /// The newest nonce of each type.
 pub type Nonces = BTreeMap<&'static str, String>;
 
+/// A bootstrap that gets everything from the ADS server behind this cluster.
+pub fn ads_bootstrap<V: Variant>(control_plane: &Value) -> Value {
+    let name = control_plane["name"].as_str().unwrap_or_default();
+    json!({
+        "node": {"id": "test", "cluster": "test"},
+        "dynamic_resources": {"ads_config": api::<V>(name), "lds_config": ads(), "cds_config": ads()},
+        "static_resources": {"clusters": [control_plane]},
+    })
+}
+
 /// Starts the proxy with this bootstrap, to which the admin endpoint is added.
 pub fn spawn(bootstrap: &mut Value) -> Result<ProxyProcess> {
-    let admin = Port::reserve()?;
-    merge(
-        bootstrap,
-        &json!({"admin": {"address": bootstrap::address(admin.address())}}),
-    );
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    merge(bootstrap, &json!({"admin": {"address": bootstrap::address(any)}}));
     let options = Options {
         log_level: "info".to_owned(),
         ..Options::default()
     };
-    ProxyProcess::spawn(Proxy::Remora, &bootstrap.to_string(), admin, &options)
+    ProxyProcess::spawn_on_any_port(Proxy::Remora, &bootstrap.to_string(), &options)
 }
 
 /// Waits until a `GET /` at `port` gets an answer for which `wanted` holds.
@@ -152,15 +167,23 @@ pub fn resource(type_url: &str, value: &Value) -> Resource {
 
 /// A cluster whose endpoints come over ADS.
 pub fn eds_cluster(name: &str) -> Resource {
-    let value = json!({"name": name, "type": "EDS", "connect_timeout": "1s", "eds_cluster_config": {"eds_config": ads()}});
+    eds_cluster_from(name, &ads())
+}
+
+/// A cluster whose endpoints come from this source.
+pub fn eds_cluster_from(name: &str, source: &Value) -> Resource {
+    let eds = json!({"eds_config": source});
+    let value = json!({"name": name, "type": "EDS", "connect_timeout": "1s", "eds_cluster_config": eds});
     resource(CLUSTER, &value)
 }
 
-/// A cluster that no proxy can take: its type has no meaning.
+/// A cluster that no proxy can take: nobody knows its transport socket.
 pub fn bad_cluster(name: &str) -> Resource {
-    let value = json!({"name": name, "type": "EDS", "connect_timeout": "1s", "eds_cluster_config": {"eds_config": ads()},
-        "transport_socket": {"name": "nope", "typed_config": {
-            "@type": bootstrap::type_url("config.core.v3.Node"), "id": "no transport socket"}}});
+    let nope = json!({"name": "nope", "typed_config": {
+        "@type": bootstrap::type_url("config.core.v3.Node"), "id": "no transport socket"}});
+    let eds = json!({"eds_config": ads()});
+    let value = json!({"name": name, "type": "EDS", "connect_timeout": "1s", "eds_cluster_config": eds,
+        "transport_socket": nope});
     resource(CLUSTER, &value)
 }
 
@@ -177,8 +200,25 @@ pub fn endpoints_of(cluster: &str, upstream: &Upstream) -> Resource {
 
 /// A listener on `port` whose routes, named `routes`, come over ADS.
 pub fn rds_listener(name: &str, port: &Port) -> Resource {
-    let rds = json!({"rds": {"route_config_name": "routes", "config_source": ads()}});
-    let manager = bootstrap::http_connection_manager(&rds);
+    rds_listener_from(name, port, &ads())
+}
+
+/// A listener on `port` whose routes, named `routes`, come from this source.
+pub fn rds_listener_from(name: &str, port: &Port, source: &Value) -> Resource {
+    let rds = json!({"rds": {"route_config_name": "routes", "config_source": source}});
+    manager_listener(name, port, &rds)
+}
+
+/// A listener on `port` that answers everything with 200 by itself.
+pub fn direct_listener(name: &str, port: &Port) -> Resource {
+    let direct = json!({"route_config": {"name": "direct", "virtual_hosts": [{"name": "all", "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]}]}});
+    manager_listener(name, port, &direct)
+}
+
+/// A listener on `port` with a connection manager over which `fields` are put.
+pub fn manager_listener(name: &str, port: &Port, fields: &Value) -> Resource {
+    let manager = bootstrap::http_connection_manager(fields);
     resource(LISTENER, &bootstrap::listener(name, port.address(), manager))
 }
 
