@@ -22,6 +22,7 @@ mod delta;
 mod directory_watch;
 pub mod filesystem;
 mod handle;
+mod rate_limit;
 mod reading;
 pub mod resource_type;
 mod review;
@@ -38,6 +39,7 @@ pub use back_off::BackOff;
 pub use connector::{Connector, Target};
 pub use directory_watch::DirectoryWatch;
 pub use handle::Handle;
+pub use rate_limit::RateLimit;
 pub use session::{Malformed, Request, Session, Settings, Variant};
 pub use status::{
     ClientStatus, RejectedResource, RejectedResponse, ResourceCounts, ResourceError, ResourceState,

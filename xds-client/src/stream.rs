@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::{StreamExt, TryFutureExt};
@@ -22,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::back_off::BackOff;
 use crate::connector::{ConnectTo, Connector, Target};
 use crate::handle::{Attendant, Handle, now};
+use crate::rate_limit::{Bucket, RateLimit};
 use crate::resource_type::{aggregated_path, own_path};
 use crate::session::{Session, Settings, Variant};
 use crate::status::StreamEnd;
@@ -32,6 +33,9 @@ const REQUEST_QUEUE: usize = 4;
 
 /// The stream's receive window, bytes: a push of tens of megabytes should not crawl in steps of HTTP/2's 64 KiB.
 const WINDOW: u32 = 4 << 20;
+
+/// A Go server with default settings allows a ping every five minutes.
+const LONGEST_KEEPALIVE: Duration = Duration::from_secs(310);
 
 /// One control plane.
 #[derive(Clone, Debug)]
@@ -72,11 +76,13 @@ pub struct ClientConfig {
     pub back_off: BackOff,
     /// Until a connection stands, TLS and the HTTP/2 preface included.
     pub connect_timeout: Duration,
-    /// Silence before an HTTP/2 ping. A Go server with default settings ends connections that ping more often than
-    /// every five minutes.
+    /// Silence before an HTTP/2 ping, so that a half-open stream is found out. A server that finds it too often says so
+    /// (a Go server with default settings wants five minutes), and from then on it is twice as long (gRFC A8).
     pub keepalive_interval: Option<Duration>,
     /// How long a ping may stay unanswered.
     pub keepalive_timeout: Duration,
+    /// How many requests may leave (`rate_limit_settings`); no limit if unset.
+    pub rate_limit: Option<RateLimit>,
     /// See [`Settings::max_response_size`].
     pub max_response_size: usize,
     /// See [`Settings::fetch_timeout`].
@@ -84,7 +90,7 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
-    /// Envoy's defaults, and a ping after 310 seconds of silence.
+    /// Envoy's defaults, and a ping after 30 seconds of silence that must be answered within 10.
     #[must_use]
     pub fn new(variant: Variant, scope: Scope, servers: Vec<Server>, node: Bytes) -> Self {
         Self {
@@ -94,8 +100,9 @@ impl ClientConfig {
             node,
             back_off: BackOff::default(),
             connect_timeout: Duration::from_secs(5),
-            keepalive_interval: Some(Duration::from_secs(310)),
-            keepalive_timeout: Duration::from_secs(20),
+            keepalive_interval: Some(Duration::from_secs(30)),
+            keepalive_timeout: Duration::from_secs(10),
+            rate_limit: None,
             max_response_size: usize::MAX,
             fetch_timeout: Some(Duration::from_secs(15)),
         }
@@ -247,6 +254,10 @@ impl Driver {
             let Some(End { reason, had_response }) = self.attendant.attend(self.attempt(server)).await else {
                 return;
             };
+            self.config.keepalive_interval = self
+                .config
+                .keepalive_interval
+                .map(|interval| after_complaints(interval, &reason));
             if had_response {
                 self.config.back_off.reset();
             } else {
@@ -335,19 +346,23 @@ impl Driver {
             .map_ok(tonic::Response::into_inner);
         let mut inbound = pin!(opening.try_flatten_stream());
         let mut had_response = false;
+        let mut bucket = self.config.rate_limit.map(Bucket::new);
         let reason = loop {
             let (has_request, wants_messages) = {
                 let session = handle.session();
                 (session.has_request(), session.wants_messages())
             };
+            let ready_at = bucket.as_ref().and_then(|bucket| bucket.ready_at(now()));
             tokio::select! {
-                permit = requests.reserve(), if has_request => {
+                permit = requests.reserve(), if has_request && ready_at.is_none() => {
                     // Without a receiver the connection is gone, and the other direction will say why.
                     let request = handle.session().poll_request(now());
                     if let (Ok(permit), Some(request)) = (permit, request) {
                         permit.send(request.message);
+                        bucket.iter_mut().for_each(|bucket| bucket.take(now()));
                     }
                 }
+                () = until(ready_at), if has_request && ready_at.is_some() => continue,
                 message = inbound.next(), if wants_messages => match message {
                     Some(Ok(message)) => {
                         had_response = true;
@@ -363,6 +378,24 @@ impl Driver {
             handle.may_have_events();
         };
         End { reason, had_response }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+/// How long to be silent before a ping, after a server ended a stream for this reason (gRFC A8: twice as long). Never
+/// longer than what the strictest Go server allows.
+fn after_complaints(interval: Duration, reason: &str) -> Duration {
+    let too_often = reason.contains("too_many_pings") || reason.contains("ENHANCE_YOUR_CALM");
+    let limit = LONGEST_KEEPALIVE.max(interval);
+    if too_often {
+        (interval * 2).min(limit)
+    } else {
+        interval
     }
 }
 

@@ -65,7 +65,8 @@ pub(crate) struct Subscription {
 
 /// Slows a conversation that goes in circles: some servers answer a NACK at once with the very response that was
 /// rejected (go-control-plane does in state of the world). The first NACK leaves at once, its repetitions wait from
-/// 100 ms up to 5 s each; a change of interest, another response or an ACK ends the waiting.
+/// 100 ms up to 1 s each, which is also the longest that such a server can keep a better version back for want of an
+/// answer; a change of interest, another response or an ACK ends the waiting.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Repetition {
     pub(crate) last: Option<(Arc<str>, String)>,
@@ -81,7 +82,7 @@ impl Repetition {
         }
         self.count = self.count.saturating_add(1);
         let doubled = Duration::from_millis(100).saturating_mul(1 << (self.count - 1).min(10));
-        doubled.min(Duration::from_secs(5))
+        doubled.min(Duration::from_secs(1))
     }
 }
 

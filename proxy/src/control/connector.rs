@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use remora_model::cluster::{Cluster, PickFacts, TransportSocket};
 use remora_model::snapshot::Snapshot;
@@ -69,6 +70,14 @@ impl Dialer {
         known
             .get(name)
             .is_some_and(|cluster| matches!(cluster.config.transport.fallback, TransportSocket::Tls(_)))
+    }
+
+    /// `connection_keepalive` of the cluster: the silence before a ping and the time for its answer.
+    pub fn keepalive(&self, target: &xds::Target) -> Option<(Duration, Duration)> {
+        let xds::Target::Cluster(name) = target else {
+            return None;
+        };
+        self.known.borrow().get(name)?.config.http.http2.keepalive
     }
 
     /// The connector that the clients use.

@@ -161,6 +161,18 @@ impl Sources {
         let BackOff { base, max } = grpc.back_off;
         config.back_off = xds::BackOff::new(base, max);
         config.fetch_timeout = fetch_timeout;
+        config.rate_limit = grpc.rate_limit.map(|limit| xds::RateLimit {
+            max_tokens: limit.max_tokens,
+            fill_interval: limit.fill_interval,
+        });
+        let said = config
+            .servers
+            .iter()
+            .find_map(|server| self.dialer.keepalive(&server.target));
+        if let Some((interval, timeout)) = said {
+            config.keepalive_interval = Some(interval);
+            config.keepalive_timeout = timeout;
+        }
         xds::spawn(config, self.dialer.connector()).map_err(|error| error.to_string())
     }
 

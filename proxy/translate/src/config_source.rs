@@ -51,6 +51,17 @@ pub struct GrpcSource {
     pub node_on_first_message_only: bool,
     /// Waits between attempts, from the first service that says them.
     pub back_off: BackOff,
+    /// `rate_limit_settings`: no limit if unset.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// `RateLimitSettings` of the requests to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RateLimit {
+    /// Requests that may leave at once; at least 1, 100 if unset.
+    pub max_tokens: u32,
+    /// Until the next one may: 100 ms if unset, at most a year.
+    pub fill_interval: Duration,
 }
 
 /// The wire variant of xDS.
@@ -192,6 +203,26 @@ pub fn grpc_source(
             return None;
         }
     };
+    refuse(from, path, problems);
+    let services = from.grpc_services.iter().enumerate();
+    let services: Vec<_> = services
+        .filter_map(|(index, service)| {
+            grpc_service(service, &format!("{path}.grpc_services[{index}]"), problems)
+        })
+        .collect();
+    let back_off = back_off(from, path, problems);
+    let rate_limit = rate_limit(from, path, problems);
+    (problems.len() == before).then_some(GrpcSource {
+        variant,
+        services,
+        node_on_first_message_only: from.set_node_on_first_message_only,
+        back_off,
+        rate_limit,
+    })
+}
+
+/// What an `ApiConfigSource` of gRPC must have, and what it must not.
+fn refuse(from: &core::ApiConfigSource, path: &str, problems: &mut Vec<Problem>) {
     if from.grpc_services.is_empty() {
         problems.push(Problem::new(
             format!("{path}.grpc_services"),
@@ -215,18 +246,24 @@ pub fn grpc_source(
             found,
         ));
     }
-    let services = from.grpc_services.iter().enumerate();
-    let services: Vec<_> = services
-        .filter_map(|(index, service)| {
-            grpc_service(service, &format!("{path}.grpc_services[{index}]"), problems)
-        })
-        .collect();
-    let back_off = back_off(from, path, problems);
-    (problems.len() == before).then_some(GrpcSource {
-        variant,
-        services,
-        node_on_first_message_only: from.set_node_on_first_message_only,
-        back_off,
+}
+
+fn rate_limit(from: &core::ApiConfigSource, path: &str, problems: &mut Vec<Problem>) -> Option<RateLimit> {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    let from = from.rate_limit_settings.as_ref()?;
+    let max_tokens = from.max_tokens.as_ref().map_or(100, |said| said.value);
+    let fill_rate = from.fill_rate.as_ref().map_or(10.0, |said| said.value);
+    if fill_rate.is_nan() || fill_rate <= 0.0 {
+        problems.push(Problem::new(
+            format!("{path}.rate_limit_settings.fill_rate"),
+            "a rate above 0",
+            fill_rate.to_string(),
+        ));
+    }
+    let fill_interval = Duration::try_from_secs_f64(fill_rate.recip()).unwrap_or(YEAR);
+    Some(RateLimit {
+        max_tokens: max_tokens.max(1),
+        fill_interval: fill_interval.min(YEAR),
     })
 }
 

@@ -112,6 +112,11 @@ fn a_mesh_bootstrap_is_understood() {
         (name.as_str(), value.to_str().unwrap()),
         ("authorization", "Bearer x")
     );
+    let rate_limit = ads.rate_limit.unwrap();
+    assert_eq!(
+        (rate_limit.max_tokens, rate_limit.fill_interval),
+        (5, Duration::from_millis(100))
+    );
     let lds = bootstrap.lds.unwrap();
     assert_eq!((lds.source, lds.initial_fetch_timeout), (Source::Ads, None));
     let cds = bootstrap.cds.unwrap();
@@ -129,7 +134,6 @@ fn a_mesh_bootstrap_is_understood() {
         [
             "admin.profile_path",
             "cluster_manager.outlier_detection",
-            "dynamic_resources.ads_config.rate_limit_settings",
             "layered_runtime",
             "stats_flush_interval",
         ]

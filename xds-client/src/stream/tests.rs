@@ -488,3 +488,38 @@ fn s1_the_paths_of_the_services_are_those_of_the_generated_ones() {
         None
     );
 }
+
+#[test]
+fn a_server_that_is_pinged_too_often_is_pinged_half_as_often() {
+    let seconds = Duration::from_secs;
+    let go = "gRPC status Unavailable: h2 protocol error: detected excessive load: too_many_pings";
+    assert_eq!(after_complaints(seconds(30), go), seconds(60));
+    assert_eq!(after_complaints(seconds(240), go), seconds(310));
+    assert_eq!(after_complaints(seconds(600), go), seconds(600));
+    assert_eq!(
+        after_complaints(seconds(30), "the server ended the stream"),
+        seconds(30)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f6_requests_wait_for_tokens_and_are_merged_meanwhile() {
+    let (mut running, connector) = in_memory();
+    let mut config = config(Variant::StateOfTheWorld, Scope::Aggregated);
+    config.rate_limit = Some(RateLimit {
+        max_tokens: 1,
+        fill_interval: Duration::from_secs(5),
+    });
+    let (handle, mut events) = spawn(config, connector).unwrap();
+    handle.want(CLUSTER_LOAD_ASSIGNMENT, Interest::names(["a"]));
+    connected(&mut events).await;
+    let mut stream = running.sotw.recv().await.unwrap();
+    assert_eq!(stream.request().await.resource_names, ["a"]);
+    let start = tokio::time::Instant::now();
+    handle.want(CLUSTER_LOAD_ASSIGNMENT, Interest::names(["a", "b"]));
+    // Let the driver see it before there is more.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    handle.want(CLUSTER_LOAD_ASSIGNMENT, Interest::names(["a", "b", "c"]));
+    assert_eq!(stream.request().await.resource_names, ["a", "b", "c"]);
+    assert!(start.elapsed() >= Duration::from_secs(4));
+}

@@ -23,6 +23,7 @@ const API_SOURCE: &[&str] = &[
     "cluster_names",
     "config_validators",
     "grpc_services",
+    "rate_limit_settings",
     "set_node_on_first_message_only",
     "transport_api_version",
 ];
