@@ -24,6 +24,8 @@ pub enum Failure {
     NoCluster(StatusCode),
     /// No endpoint may be used.
     NoHealthyUpstream,
+    /// The endpoints were asked for at the cluster's first use and did not come in time.
+    EndpointsNotReceived(Duration),
     /// A limit of the cluster is reached.
     Overflow(Limit),
     /// No connection to the endpoint could be made.
@@ -158,6 +160,12 @@ impl Failure {
                 "no_healthy_upstream",
                 "no healthy upstream",
             ),
+            Self::EndpointsNotReceived(_) => Said::new(
+                S::SERVICE_UNAVAILABLE,
+                "UH",
+                "no_healthy_upstream{endpoints_not_received}",
+                "no healthy upstream",
+            ),
             Self::Overflow(_) => Said::new(
                 S::SERVICE_UNAVAILABLE,
                 "UO",
@@ -193,6 +201,9 @@ impl Failure {
             Self::NoRoute => "no virtual host and route match this request".into(),
             Self::NoCluster(_) => "the route names a cluster that the control plane has not sent".into(),
             Self::NoHealthyUpstream => "the cluster has no endpoint that may be used".into(),
+            Self::EndpointsNotReceived(limit) => {
+                format!("the control plane sent no endpoints within {limit:?} of the cluster's first use")
+            }
             Self::Overflow(Limit::Pending) => {
                 "circuit breaker: max_connections and max_pending_requests".into()
             }

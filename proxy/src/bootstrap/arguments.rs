@@ -44,6 +44,9 @@ pub struct Arguments {
     /// Seconds that connections may live on after they were told to end
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub drain_time_s: u64,
+    /// Ask a delta control plane for the endpoints of clusters that traffic uses only, and until they are idle this long
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub on_demand_endpoints: Option<u64>,
     /// Where the last good resources of the control plane are kept, for a start without it (no private keys)
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

@@ -138,6 +138,7 @@ pub fn options(
         });
     control::Options {
         state,
+        on_demand_idle: arguments.on_demand_endpoints.map(Duration::from_secs),
         bootstrap: read.bootstrap,
         node: read.node,
         concurrency: concurrency(arguments.concurrency),

@@ -4,6 +4,9 @@
 //! serves meanwhile; a rejected version changes nothing; cached endpoints are used at once by a changed cluster, so no
 //! cluster waits for an assignment that will not come again.
 
+mod on_demand;
+mod standing;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -23,6 +26,7 @@ use remora_translate::{
 use super::files::{Reader, Readers};
 use super::held::{Held, HeldResource, Kind};
 use super::needs::{Need, Needs, User, kind_of, need_of};
+use super::on_demand::OnDemand;
 use super::slots::{Activated, Slot, Slots, Waiting};
 use super::sources::Origin;
 use super::state_dir::Journal;
@@ -72,6 +76,8 @@ pub struct Catalog {
     pub ignored: IgnoredFields,
     /// What is to be written to the state directory.
     pub journal: Journal,
+    /// Clusters whose endpoints are subscribed to by use.
+    pub on_demand: OnDemand,
     cluster_names: Interner<ClusterMark>,
     route_table_names: Interner<RouteTableMark>,
     secret_names: Interner<SecretMark>,
@@ -108,6 +114,7 @@ impl Catalog {
             files: Readers::default(),
             ignored: IgnoredFields::default(),
             journal: Journal::default(),
+            on_demand: OnDemand::default(),
             cluster_names: Interner::default(),
             route_table_names: Interner::default(),
             secret_names: Interner::default(),
@@ -256,30 +263,6 @@ impl Catalog {
         }
     }
 
-    /// Whether a version of this cluster (or listener) warms.
-    pub fn is_warming(&self, kind: Kind, name: &str) -> bool {
-        match kind {
-            Kind::Cluster => self.clusters.get(name).is_some_and(Slot::is_warming),
-            Kind::Listener => self.listeners.get(name).is_some_and(Slot::is_warming),
-            _ => false,
-        }
-    }
-
-    /// Whether no version of this cluster (or listener) was in use yet.
-    pub fn is_new(&self, kind: Kind, name: &str) -> bool {
-        match kind {
-            Kind::Cluster => self.clusters.get(name).is_some_and(Slot::is_new),
-            Kind::Listener => self.listeners.get(name).is_some_and(Slot::is_new),
-            _ => false,
-        }
-    }
-
-    /// What is referred to and is not there.
-    pub fn open_needs(&self) -> Vec<Need> {
-        let open = self.needs.all().filter(|need| !self.is_satisfied(need));
-        open.cloned().collect()
-    }
-
     /// The id of an RDS resource's name, if it was ever seen.
     pub fn route_table_id(&self, name: &str) -> Option<RouteTableId> {
         self.route_table_names.known(name)
@@ -326,8 +309,13 @@ impl Catalog {
     }
 
     fn accept_cluster(&mut self, arrived: &Arrived<'_>) -> Result<Vec<WatchedFile>, String> {
-        let new = self.translated(|context| translate::cluster(arrived.body, context))?;
+        let mut new = self.translated(|context| translate::cluster(arrived.body, context))?;
         self.check_static_secrets(&new.subscriptions)?;
+        if !arrived.is_static {
+            let config = &new.config;
+            self.on_demand
+                .defer(&config.name, &config.stat_name, &mut new.subscriptions);
+        }
         let name = Arc::clone(&new.config.name);
         let user = User::Cluster(Arc::clone(&name));
         self.needs.add(&user, &new.subscriptions);
@@ -402,6 +390,7 @@ impl Catalog {
         let Some(needs) = self.clusters.remove(name) else {
             return;
         };
+        self.on_demand.remove(name);
         if let Some(id) = self.cluster_names.known(name) {
             self.edit.remove_cluster(id);
         }

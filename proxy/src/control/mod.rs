@@ -17,6 +17,7 @@ mod freshness;
 mod held;
 mod ignored;
 mod needs;
+mod on_demand;
 mod operator;
 mod readiness;
 mod run;
@@ -77,6 +78,8 @@ pub struct Control {
     versions: HashMap<Kind, Arc<str>>,
     /// The last good resources on disk, where there is a state directory.
     state: Option<StateDir>,
+    /// Requests that wait for endpoints.
+    asks: on_demand::Asks,
 }
 
 impl Control {
@@ -312,6 +315,7 @@ impl Control {
         if let Some(snapshot) = snapshot {
             self.publish(snapshot);
         }
+        self.answer_asks();
         for effect in effects {
             self.carry_out(effect);
         }

@@ -23,11 +23,11 @@ use super::readiness::Phase;
 use super::sockets::Sockets;
 use super::sources::{ClientKey, Sources};
 use super::state_dir::{self, StateDir};
-use super::{Control, SharedControl, dns, drain};
+use super::{Control, SharedControl, dns, drain, on_demand};
 use crate::admin::{AdminContext, AdminServer};
 use crate::observe::Observe;
 use crate::observe::logging::Logging;
-use crate::worker::{Graveyard, Shared, WorkerThread};
+use crate::worker::{Ask, Graveyard, OnDemand, Shared, WorkerThread};
 
 /// Events of sources that may wait while the control thread is busy.
 const EVENTS: usize = 256;
@@ -54,6 +54,8 @@ pub struct Options {
     pub observe: Arc<Observe>,
     /// For `/logging`.
     pub logging: Logging,
+    /// Endpoints only of clusters that are used; how long a cluster stays in use after its last request.
+    pub on_demand_idle: Option<Duration>,
     /// Where the last good resources are kept.
     pub state: Option<state_dir::Options>,
 }
@@ -95,6 +97,8 @@ struct Queues {
     moved: mpsc::Receiver<PathBuf>,
     /// Resources of an earlier run.
     found: mpsc::Receiver<state_dir::Found>,
+    /// Requests that wait for endpoints.
+    asks: mpsc::Receiver<Ask>,
     orders: mpsc::UnboundedReceiver<Order>,
 }
 
@@ -111,6 +115,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     let (moved_to, moved) = mpsc::channel(EVENTS);
     let (found_to, found) = mpsc::channel(1);
     let (orders_to, orders) = mpsc::unbounded_channel();
+    let (catalog, asks) = catalog(&options, &shared);
     let world = Arc::clone(&shared);
     let current = Rc::new(move || world.current());
     let dialer = Dialer::start(options.observe.worker(usize::MAX), graveyard, current);
@@ -120,7 +125,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     let control: SharedControl = Rc::new(RefCell::new(Control {
         sources: Sources::new(options.bootstrap.ads.clone(), node, dialer.clone(), events_to),
         bootstrap: options.bootstrap,
-        catalog: Catalog::new(),
+        catalog,
         sockets: Sockets::default(),
         dialer,
         shared,
@@ -134,6 +139,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         failed_health_check: false,
         versions: HashMap::new(),
         state,
+        asks: on_demand::Asks::default(),
     }));
     let desk = Desk::new(Rc::clone(&control), orders_to, options.command_line, options.node);
     if let Some(address) = admin {
@@ -151,9 +157,23 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
             resolved,
             moved,
             found,
+            asks,
             orders,
         },
     ))
+}
+
+/// An empty catalog, and the way from the workers to it where endpoints are asked for by use.
+fn catalog(options: &Options, shared: &Shared) -> (Catalog, mpsc::Receiver<Ask>) {
+    let mut catalog = Catalog::new();
+    let (on_demand, asks) = OnDemand::new();
+    if let Some(idle) = options.on_demand_idle {
+        let ads = options.bootstrap.ads.as_ref().map(|ads| ads.variant);
+        catalog.on_demand.begin(idle, ads);
+        // Set once, before the first resource.
+        let _ = shared.on_demand.set(on_demand);
+    }
+    (catalog, asks)
 }
 
 fn state_dir(options: &Options, found: mpsc::Sender<state_dir::Found>) -> Option<StateDir> {
@@ -187,7 +207,7 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reopen = signal(SignalKind::user_defined1())?;
     loop {
-        let due = control.borrow().state_due();
+        let due = control.borrow().due();
         tokio::select! {
             Some((key, event)) = queues.events.recv() => {
                 let mut control = control.borrow_mut();
@@ -219,11 +239,8 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
                 control.restore(found);
                 control.settle();
             }
-            () = at(due) => {
-                let mut control = control.borrow_mut();
-                control.state_time(Instant::now());
-                control.settle();
-            }
+            () = at(due) => control.borrow_mut().on_time(Instant::now()),
+            Some(ask) = queues.asks.recv() => control.borrow_mut().take_asks(ask, &mut queues.asks),
             Some(order) = queues.orders.recv() => match order {
                 Order::Quit => return Ok(()),
                 Order::DrainListeners { inbound_only } => control.borrow_mut().drain_listeners(inbound_only),
@@ -232,6 +249,23 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         }
+    }
+}
+
+impl Control {
+    /// When [`Self::on_time`] has something to do.
+    fn due(&self) -> Option<Instant> {
+        [self.state_due(), self.on_demand_due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Time passed.
+    fn on_time(&mut self, now: Instant) {
+        self.state_time(now);
+        self.on_demand_time(now);
+        self.settle();
     }
 }
 

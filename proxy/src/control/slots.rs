@@ -110,6 +110,28 @@ impl<T> Slots<T> {
         Some(Activated { part, needs, before })
     }
 
+    /// All versions under a name refer to more.
+    pub fn refer(&mut self, name: &str, needs: &[Subscription]) {
+        for of_version in self.referring(name) {
+            of_version.extend_from_slice(needs);
+        }
+    }
+
+    /// No version under a name refers to these any more.
+    pub fn refer_no_more(&mut self, name: &str, needs: &[Subscription]) {
+        for of_version in self.referring(name) {
+            of_version.retain(|need| !needs.contains(need));
+        }
+    }
+
+    fn referring(&mut self, name: &str) -> impl Iterator<Item = &mut Vec<Subscription>> {
+        let slot = self.by_name.get_mut(name).into_iter();
+        slot.flat_map(|slot| {
+            let warming = slot.warming.as_mut().map(|waiting| &mut waiting.needs);
+            slot.active.as_mut().into_iter().chain(warming)
+        })
+    }
+
     /// Removes a name; returns everything that its versions referred to.
     pub fn remove(&mut self, name: &str) -> Option<Vec<Subscription>> {
         let slot = self.by_name.remove(name)?;

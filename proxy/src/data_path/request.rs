@@ -292,6 +292,13 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
         mutation::request(head, forward, chosen, response_limit, &self.record);
         let _in_flight = InFlight::begin(cluster)?;
+        let first_use = if cluster.endpoints.endpoints.is_empty() {
+            let asked = target::with_endpoints(&self.context.worker, cluster);
+            within(self.downstream, &deadlines, self.timer, asked).await??
+        } else {
+            None
+        };
+        let cluster = first_use.as_ref().unwrap_or(cluster);
         let cells = self.context.worker.counters.cluster(&cluster.config);
         let http2 = head.version == http::Version::HTTP_2;
         let protocol = Protocol::towards(cluster.config.http.protocol, http2);

@@ -155,6 +155,24 @@ pub fn endpoint_of(
     }
 }
 
+/// The cluster with its endpoints, where they are subscribed to by use and this is the first use; `None` where there is
+/// nothing to wait for.
+///
+/// # Errors
+/// They did not come within `connect_timeout`.
+pub async fn with_endpoints(worker: &Worker, cluster: &Cluster) -> Result<Option<Arc<Cluster>>, Failure> {
+    let by_use = worker.shared.on_demand.get();
+    let Some(on_demand) = by_use.filter(|_| matches!(cluster.config.discovery, Discovery::Eds { .. })) else {
+        return Ok(None);
+    };
+    let limit = cluster.config.connect_timeout;
+    let asked = on_demand.ask(Arc::clone(&cluster.config.name));
+    match tokio::time::timeout(limit, asked).await {
+        Ok(()) => Ok(worker.world().cluster(cluster.config.id).map(Arc::clone)),
+        Err(_) => Err(Failure::EndpointsNotReceived(limit)),
+    }
+}
+
 /// ALPN names that a filter puts in the place of the cluster's own.
 pub fn upstream_alpn(manager: &HttpManager, protocol: Protocol) -> Option<&[Box<[u8]>]> {
     let names = manager.filters.iter().find_map(|filter| match &filter.filter {

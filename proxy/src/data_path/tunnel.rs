@@ -73,6 +73,12 @@ async fn steps(
         return Err(Failure::NoCluster(http::StatusCode::SERVICE_UNAVAILABLE));
     };
     record.cluster = Some(Arc::clone(&cluster.config));
+    let first_use = if cluster.endpoints.endpoints.is_empty() {
+        target::with_endpoints(worker, &cluster).await?
+    } else {
+        None
+    };
+    let cluster = first_use.unwrap_or(cluster);
     let cluster_cells = worker.counters.cluster(&cluster.config);
     let hash = proxy.hash_source_address.then(|| source_hash(record.client.ip()));
     let (connected, open) = dial(

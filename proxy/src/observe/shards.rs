@@ -87,6 +87,17 @@ impl Observe {
         }
     }
 
+    /// How many requests and connections to the cluster with this `stat_name` began, and whether a request is open.
+    pub fn use_of(&self, stat_name: &Name) -> (u64, bool) {
+        let clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        let cells = clusters.get(stat_name).into_iter().flatten();
+        cells.fold((0, false), |(total, open), (_, cells)| {
+            let traffic = &cells.traffic;
+            let more = traffic.upstream_rq_total.value() + traffic.upstream_cx_total.value();
+            (total + more, open || traffic.upstream_rq_active.value() > 0)
+        })
+    }
+
     /// Lets go of the cells of things that are not in `snapshot` and that nobody counts into any more.
     pub fn retain(&self, snapshot: &Snapshot) {
         let names = Names::of(snapshot);

@@ -4,9 +4,11 @@
 //! needs a lock. A worker reads the world through its own pin ([`Worker::world`]) and never frees a world: replaced
 //! versions go back to the control thread. This is the only module that names a runtime.
 
+mod on_demand;
 mod pin;
 mod registry;
 
+pub use on_demand::{Ask, OnDemand};
 pub use pin::{Graveyard, World};
 pub use registry::{ConnectionHandle, ConnectionRegistry, Life, Told};
 
@@ -14,8 +16,8 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -44,6 +46,8 @@ pub struct Shared {
     pub drain_time: Duration,
     /// Counters, logs, and what else is seen from outside.
     pub observe: Arc<Observe>,
+    /// Where endpoints are asked for by use; empty for good otherwise.
+    pub on_demand: OnceLock<OnDemand>,
 }
 
 impl Shared {
@@ -55,6 +59,7 @@ impl Shared {
             open: AtomicUsize::new(0),
             drain_time,
             observe,
+            on_demand: OnceLock::new(),
         }
     }
 

@@ -274,6 +274,7 @@ impl Control {
                 self.note_heard(kind);
             }
         }
+        self.wake_kept(&store);
         for need in self.catalog.open_needs() {
             let kind = kind_of(need.kind);
             let taken = self.take_one(kind, &need.name, &need.source, &mut store, &mut open);
@@ -283,6 +284,19 @@ impl Control {
             }
         }
         open
+    }
+
+    /// Clusters whose endpoints were kept were in use.
+    fn wake_kept(&mut self, store: &Store) {
+        let kept = |name: &Name| store.resources.contains_key(&(Kind::Endpoints, Arc::clone(name)));
+        let asleep = self.catalog.on_demand.asleep();
+        let used: Vec<Name> = asleep
+            .filter(|(_, need)| kept(&need.name))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in used {
+            self.catalog.wake(&name, Instant::now());
+        }
     }
 
     /// Whether everybody who refers to this resource is among `users`.
