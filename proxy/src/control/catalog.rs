@@ -14,7 +14,7 @@ use bytes::Bytes;
 use remora_model::Name;
 use remora_model::cluster::{ClusterConfig, Discovery};
 use remora_model::endpoint::Assignment;
-use remora_model::listener::{ListenAddress, Listener};
+use remora_model::listener::Listener;
 use remora_model::snapshot::{
     ClusterMark, Edit, Interner, RouteTableId, RouteTableMark, SecretMark, Snapshot,
 };
@@ -228,52 +228,9 @@ impl Catalog {
         }
     }
 
-    /// Whether clusters (or listeners) are still waiting for what they refer to, and for what.
-    pub fn warming(&self, kind: Kind) -> Vec<(Name, String)> {
-        let why = |needs: &[Subscription]| {
-            let open = needs.iter().find(|need| !self.is_satisfied(&Need::from(*need)));
-            open.map_or_else(
-                || "its DNS name".to_owned(),
-                |need| format!("{:?} '{}'", need.kind, need.name),
-            )
-        };
-        let mut warming: Vec<(Name, String)> = match kind {
-            Kind::Cluster => self
-                .clusters
-                .warming()
-                .map(|(name, waiting)| (Arc::clone(name), why(&waiting.needs)))
-                .collect(),
-            Kind::Listener => self
-                .listeners
-                .warming()
-                .map(|(name, waiting)| (Arc::clone(name), why(&waiting.needs)))
-                .collect(),
-            _ => Vec::new(),
-        };
-        warming.sort_unstable();
-        warming
-    }
-
-    /// How many clusters (or listeners) are warming.
-    pub fn warming_count(&self, kind: Kind) -> usize {
-        match kind {
-            Kind::Cluster => self.clusters.warming_count(),
-            Kind::Listener => self.listeners.warming_count(),
-            _ => 0,
-        }
-    }
-
     /// The id of an RDS resource's name, if it was ever seen.
     pub fn route_table_id(&self, name: &str) -> Option<RouteTableId> {
         self.route_table_names.known(name)
-    }
-
-    /// Addresses of listeners that are not active yet: their sockets are bound and wait.
-    pub fn warming_addresses(&self) -> HashSet<ListenAddress> {
-        self.listeners
-            .warming()
-            .flat_map(|(_, waiting)| waiting.part.addresses.iter().cloned())
-            .collect()
     }
 
     /// The world so far, not yet published.

@@ -1,11 +1,61 @@
 //! Where does a cluster or a listener stand?
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use remora_model::Name;
+use remora_model::listener::ListenAddress;
+use remora_translate::Subscription;
+
 use super::Catalog;
 use crate::control::held::Kind;
 use crate::control::needs::Need;
 use crate::control::slots::Slot;
 
 impl Catalog {
+    /// Whether clusters (or listeners) are still waiting for what they refer to, and for what.
+    pub fn warming(&self, kind: Kind) -> Vec<(Name, String)> {
+        let why = |needs: &[Subscription]| {
+            let open = needs.iter().find(|need| !self.is_satisfied(&Need::from(*need)));
+            open.map_or_else(
+                || "its DNS name".to_owned(),
+                |need| format!("{:?} '{}'", need.kind, need.name),
+            )
+        };
+        let mut warming: Vec<(Name, String)> = match kind {
+            Kind::Cluster => self
+                .clusters
+                .warming()
+                .map(|(name, waiting)| (Arc::clone(name), why(&waiting.needs)))
+                .collect(),
+            Kind::Listener => self
+                .listeners
+                .warming()
+                .map(|(name, waiting)| (Arc::clone(name), why(&waiting.needs)))
+                .collect(),
+            _ => Vec::new(),
+        };
+        warming.sort_unstable();
+        warming
+    }
+
+    /// How many clusters (or listeners) are warming.
+    pub fn warming_count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Cluster => self.clusters.warming_count(),
+            Kind::Listener => self.listeners.warming_count(),
+            _ => 0,
+        }
+    }
+
+    /// Addresses of listeners that are not active yet: their sockets are bound and wait.
+    pub fn warming_addresses(&self) -> HashSet<ListenAddress> {
+        self.listeners
+            .warming()
+            .flat_map(|(_, waiting)| waiting.part.addresses.iter().cloned())
+            .collect()
+    }
+
     /// Whether a version of this cluster (or listener) warms.
     pub fn is_warming(&self, kind: Kind, name: &str) -> bool {
         match kind {
