@@ -7,6 +7,7 @@
 //! It reads no file: the caller brings names and contents.
 
 mod admin;
+pub(crate) mod extensions;
 mod ignored;
 mod node;
 mod wire;
@@ -163,6 +164,7 @@ fn translate(
         None => format!("{file}: {path}"),
     };
     let ignored = ignored::fields(pool, document, &said, &mut problems);
+    extensions::check(&said, &mut problems);
     let dynamic = said.dynamic_resources.clone().unwrap_or_default();
     let resources = |kind| wire::static_resources(&document.bytes, kind, &place);
     let bootstrap = Bootstrap {

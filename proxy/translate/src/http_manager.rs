@@ -11,6 +11,7 @@ use remora_model::listener::{
 };
 
 use crate::access_log::access_logs;
+use crate::bootstrap::extensions::is_tracer;
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::http_options::{http1, http2};
@@ -29,14 +30,6 @@ const STREAM_IDLE: Duration = Duration::from_secs(300);
 const DRAIN: Duration = Duration::from_secs(5);
 const DELAYED_CLOSE: Duration = Duration::from_secs(1);
 const UUID_REQUEST_ID: &str = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig";
-/// Tracers that Envoy 1.40 has.
-const TRACERS: [&str; 5] = [
-    "ZipkinConfig",
-    "DatadogConfig",
-    "OpenTelemetryConfig",
-    "SkyWalkingConfig",
-    "XRayConfig",
-];
 
 pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Arc<HttpManager>> {
     let said: api::HttpConnectionManager = extension.decode(work)?;
@@ -242,10 +235,7 @@ fn tracing(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) {
         Some(ConfigType::TypedConfig(any)) => Extension::open(any).kind,
         None => String::new(),
     };
-    let tracer = kind.strip_prefix("envoy.config.trace.v3.");
-    if !tracer.is_some_and(|tracer| TRACERS.contains(&tracer))
-        && !kind.starts_with("envoy.extensions.tracers.")
-    {
+    if !is_tracer(&kind) {
         work.wrong_at("tracing.provider", unknown(&provider.name, &kind));
     }
 }

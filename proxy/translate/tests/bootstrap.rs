@@ -406,9 +406,12 @@ fn items(folder: &str) -> Vec<Item> {
 }
 
 #[test]
-fn every_istio_bootstrap_loads() {
+fn every_istio_bootstrap_that_envoy_takes_loads() {
     let pool = Pool::load().unwrap();
-    for Item { name, text, .. } in items("istio-bootstrap") {
+    let taken = items("istio-bootstrap")
+        .into_iter()
+        .filter(|item| item.envoy_accepts);
+    for Item { name, text, .. } in taken {
         let input = Input {
             file: Some(("b.json", text.as_bytes())),
             ..Input::default()
@@ -456,4 +459,34 @@ fn every_kuma_bootstrap_that_envoy_takes_loads() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn an_extension_that_nobody_has_is_refused_in_envoys_words() {
+    let none = "name: x, typed_config: {'@type': type.googleapis.com/google.protobuf.Empty}";
+    let sentence = "Didn't find a registered implementation for 'x' with type URL: 'google.protobuf.Empty'";
+    for text in [
+        format!("stats_sinks: [{{{none}}}]"),
+        format!("bootstrap_extensions: [{{{none}}}]"),
+        format!("tracing: {{http: {{{none}}}}}"),
+        format!("overload_manager: {{resource_monitors: [{{{none}}}]}}"),
+    ] {
+        let problems = refused(&text);
+        assert!(
+            problems.len() == 1 && problems[0].ends_with(sentence),
+            "{problems:?}"
+        );
+    }
+    let known = read(
+        "stats_sinks: [{name: s, typed_config: {'@type': type.googleapis.com/envoy.config.metrics.v3.StatsdSink, tcp_cluster_name: c}}]",
+    );
+    assert_eq!(known.ignored, ["stats_sinks"]);
+    let twice =
+        refused("layered_runtime: {layers: [{name: a, admin_layer: {}}, {name: a, static_layer: {}}]}");
+    assert!(twice[0].ends_with("Duplicate layer name: a"), "{twice:?}");
+    let local = refused("cluster_manager: {local_cluster_name: here}");
+    assert!(
+        local[0].ends_with("local cluster 'here' must be defined"),
+        "{local:?}"
+    );
 }

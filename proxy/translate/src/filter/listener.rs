@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use remora_model::listener::{ChainMatch, Inspection, InspectorScope};
 
-use super::refuse;
+use super::{discovered, refuse};
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::pb::envoy::config::listener::v3::{
@@ -41,8 +41,8 @@ pub(crate) fn inspection(work: &mut Work<'_, '_>, said: &api::Listener) -> Inspe
         |work, filter| -> Option<()> {
             let any = match &filter.config_type {
                 Some(ConfigType::TypedConfig(any)) => any,
-                Some(ConfigType::ConfigDiscovery(_)) => {
-                    work.wrong_at("config_discovery", "is not supported: filters by ECDS");
+                Some(ConfigType::ConfigDiscovery(source)) => {
+                    discovered(work, &filter.name, source);
                     return None;
                 }
                 None => {

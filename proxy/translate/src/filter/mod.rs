@@ -17,8 +17,9 @@ use std::collections::HashMap;
 use remora_model::filter::{ChainedFilter, FilterSettings, HttpFilter, RouteFilter};
 
 use crate::context::Work;
-use crate::extension::{Extension, unknown};
+use crate::extension::{Extension, message_name, unknown};
 use crate::ignored::FieldReason;
+use crate::pb::envoy::config::core::v3::ExtensionConfigSource;
 use crate::pb::envoy::config::route::v3::FilterConfig;
 use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     self as manager, http_filter,
@@ -114,9 +115,12 @@ fn http_filter(work: &mut Work<'_, '_>, said: &manager::HttpFilter) -> Outcome {
             work.ignored("HttpFilter.config_discovery");
             return Outcome::Nothing;
         }
-        Some(http_filter::ConfigType::ConfigDiscovery(_)) => {
-            work.wrong_at("config_discovery", "is not supported: filters by ECDS");
-            return Outcome::Refused;
+        Some(http_filter::ConfigType::ConfigDiscovery(source)) => {
+            return if discovered(work, &said.name, source) {
+                Outcome::Nothing
+            } else {
+                Outcome::Refused
+            };
         }
         None if said.is_optional => return Outcome::Nothing,
         None => {
@@ -161,6 +165,21 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
             Outcome::Refused
         }
     }
+}
+
+/// A filter by ECDS: it may be left out where every type that it may have is one of [`IGNORED`].
+pub(super) fn discovered(work: &mut Work<'_, '_>, name: &str, said: &ExtensionConfigSource) -> bool {
+    let kinds: Vec<&str> = said.type_urls.iter().map(|url| message_name(url)).collect();
+    let harmless = |kind: &&str| IGNORED.iter().any(|(ignored, _)| ignored == kind);
+    if !kinds.is_empty() && kinds.iter().all(harmless) {
+        return kinds.iter().all(|kind| left_out(work, kind));
+    }
+    let sentence = format!(
+        "is not supported: filter '{name}' by ECDS of type {}",
+        kinds.join(", ")
+    );
+    work.wrong_at("config_discovery", sentence);
+    false
 }
 
 fn runs(filter: Option<HttpFilter>) -> Outcome {

@@ -3,7 +3,7 @@
 use remora_model::filter::NetworkFilter;
 use remora_model::listener::Terminal;
 
-use super::{left_out, refuse};
+use super::{discovered, left_out, refuse};
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::pb::envoy::config::cluster::v3::Filter as UpstreamFilter;
@@ -68,8 +68,8 @@ pub(crate) fn network_filters(
 fn open<'f>(work: &mut Work<'_, '_>, filter: &'f Filter) -> Option<Extension<'f>> {
     match &filter.config_type {
         Some(ConfigType::TypedConfig(any)) => Some(Extension::open(any)),
-        Some(ConfigType::ConfigDiscovery(_)) => {
-            work.wrong_at("config_discovery", "is not supported: filters by ECDS");
+        Some(ConfigType::ConfigDiscovery(source)) => {
+            discovered(work, &filter.name, source);
             None
         }
         None => {

@@ -1,6 +1,6 @@
 //! `envoy.filters.http.router`, and the filters that would run between it and the upstream.
 
-use super::{HTTP, Outcome, refuse};
+use super::{HTTP, Outcome, discovered, refuse};
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -32,8 +32,8 @@ pub(crate) fn upstream_filters(work: &mut Work<'_, '_>, field: &str, said: &[Htt
                     refuse(work, &filter.name, &extension.kind, HTTP);
                 }
             }
-            Some(http_filter::ConfigType::ConfigDiscovery(_)) => {
-                work.wrong_at("config_discovery", "is not supported: filters by ECDS");
+            Some(http_filter::ConfigType::ConfigDiscovery(source)) => {
+                discovered(work, &filter.name, source);
             }
             None => work.wrong(unknown(&filter.name, "")),
         }

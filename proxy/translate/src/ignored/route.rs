@@ -16,9 +16,9 @@ reviewed! { RouteConfiguration as "RouteConfiguration" {
         validate_clusters: "a route to a cluster that is not there (yet) answers 503 with its own cause",
         request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
         metadata: "read by no filter that is supported",
+        vhds: "virtual hosts that come on demand are not asked for: their requests get 404, the others are served",
     }
     refused: {
-        vhds: "virtual hosts by VHDS",
         internal_only_headers: "it takes headers away from clients that are not trusted",
         vhost_header: "it decides which virtual host is chosen",
         ignore_path_parameters_in_path_matching: "it decides which route is taken",

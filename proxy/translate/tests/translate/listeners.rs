@@ -375,3 +375,32 @@ fn inline_routes_tell_which_clusters_must_be_there() {
     );
     assert!(sentences(&routes("validate_clusters: false,")).is_empty());
 }
+
+#[test]
+fn a_filter_by_ecds_is_left_out_only_where_it_can_be_nothing_else() {
+    let filter = |kinds: &str| {
+        http_filters(&format!(
+            "{{name: e, config_discovery: {{config_source: {{ads: {{}}}}, type_urls: [{kinds}]}}}}, "
+        ))
+    };
+    let of = |kind: &str| format!("type.googleapis.com/envoy.extensions.filters.http.{kind}");
+    let compressor = of("compressor.v3.Compressor");
+    let mut world = World::default();
+    translate(&mut world, &filter(&compressor));
+    assert!(
+        world
+            .ignored_names()
+            .contains(&"envoy.extensions.filters.http.compressor.v3.Compressor")
+    );
+    let both = reason(
+        LISTENER,
+        &filter(&format!("{compressor}, {}", of("wasm.v3.Wasm"))),
+    );
+    assert!(
+        both.ends_with(
+            "is not supported: filter 'e' by ECDS of type envoy.extensions.filters.http.compressor.v3.Compressor, \
+             envoy.extensions.filters.http.wasm.v3.Wasm"
+        ),
+        "{both}"
+    );
+}

@@ -278,10 +278,8 @@ fn tables_refuse_doubled_domains_and_other_sources_of_routes() {
         reason(ROUTES, "{name: r, virtual_hosts: [{name: a}]}"),
         "r: virtual_hosts[0].domains: expected at least one domain, found none"
     );
-    assert_eq!(
-        reason(ROUTES, "{name: r, vhds: {}}"),
-        "r: vhds: is not supported: virtual hosts by VHDS"
-    );
+    let vhds = "{config_source: {ads: {}, resource_api_version: V3}}";
+    assert_eq!(reason(ROUTES, &format!("{{name: r, vhds: {vhds}}}")), "accepted");
     assert_eq!(
         reason(ROUTES, "{name: r, internal_only_headers: [x]}"),
         "r: internal_only_headers: is not supported: it takes headers away from clients that are not trusted"
