@@ -180,19 +180,19 @@ impl<'c, 'a> Work<'c, 'a> {
 
     /// The id of a cluster that a route names; `kind` is Envoy's word for how (`cluster`, `weighted cluster`).
     pub(crate) fn routed_cluster(&mut self, kind: &str, name: &str) -> ClusterId {
-        self.expect_cluster(kind, name);
+        self.expect_cluster(&format!("route: unknown {kind}"), name);
         self.context.clusters.id(name)
     }
 
-    /// Notes that a route names this cluster.
-    pub(crate) fn expect_cluster(&mut self, kind: &str, name: &str) {
+    /// Notes that a cluster is named where it must be there; `sentence` is Envoy's for when it is not.
+    pub(crate) fn expect_cluster(&mut self, sentence: &str, name: &str) {
         let known = |expected: &ExpectedCluster| *expected.name == *name;
         if self.clusters_must_exist && !name.is_empty() && !self.expected_clusters.iter().any(known) {
             self.expected_clusters.push(ExpectedCluster {
                 name: name.into(),
                 problem: Problem {
                     path: self.path.clone(),
-                    sentence: format!("route: unknown {kind} '{name}'"),
+                    sentence: format!("{sentence} '{name}'"),
                 },
             });
         }

@@ -16,6 +16,7 @@ use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::http_options::{http1, http2};
 use crate::pb::envoy::config::core::v3::{self as core, http_protocol_options::HeadersWithUnderscoresAction};
+use crate::pb::envoy::config::trace::v3::{DatadogConfig, ZipkinConfig};
 use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     self as api, http_connection_manager as inner,
 };
@@ -231,13 +232,30 @@ fn tracing(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) {
     let Some(tracing) = &said.tracing else { return };
     work.ignored("HttpConnectionManager.tracing");
     let Some(provider) = &tracing.provider else { return };
-    let kind = match &provider.config_type {
-        Some(ConfigType::TypedConfig(any)) => Extension::open(any).kind,
-        None => String::new(),
+    let Some(ConfigType::TypedConfig(any)) = &provider.config_type else {
+        work.wrong_at("tracing.provider", unknown(&provider.name, ""));
+        return;
     };
-    if !is_tracer(&kind) {
-        work.wrong_at("tracing.provider", unknown(&provider.name, &kind));
+    let extension = Extension::open(any);
+    work.clusters_must_exist = true;
+    match extension.kind.as_str() {
+        "envoy.config.trace.v3.ZipkinConfig" => {
+            if let Some(zipkin) = extension.decode::<ZipkinConfig>(work) {
+                work.expect_cluster("envoy.tracers.zipkin: unknown cluster", &zipkin.collector_cluster);
+            }
+        }
+        "envoy.config.trace.v3.DatadogConfig" => {
+            if let Some(datadog) = extension.decode::<DatadogConfig>(work) {
+                work.expect_cluster(
+                    "envoy.tracers.datadog: unknown cluster",
+                    &datadog.collector_cluster,
+                );
+            }
+        }
+        kind if is_tracer(kind) => {}
+        kind => work.wrong_at("tracing.provider", unknown(&provider.name, kind)),
     }
+    work.clusters_must_exist = false;
 }
 
 fn upgrades(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Vec<(Box<str>, bool)> {

@@ -190,7 +190,16 @@ fn addresses(work: &mut Work<'_, '_>, said: &api::Listener) -> Vec<ListenAddress
 }
 
 fn listen_address(work: &mut Work<'_, '_>, said: Option<&core::Address>) -> Option<ListenAddress> {
-    match value::address(work, said)? {
+    let place = value::address(work, said)?;
+    if let (Some(core::address::Address::SocketAddress(socket)), Place::Socket(address)) =
+        (said.and_then(|said| said.address.as_ref()), &place)
+        && socket.ipv4_compat
+        && !matches!(address.ip(), std::net::IpAddr::V6(ip) if ip.is_unspecified() || ip.to_ipv4_mapped().is_some())
+    {
+        let rule = "Only IPv6 address '::' or valid IPv4-mapped IPv6 address can set ipv4_compat";
+        work.wrong_at("socket_address", format!("{rule}: {address}"));
+    }
+    match place {
         Place::Socket(address) => Some(ListenAddress::Socket(address)),
         Place::Pipe(path) => Some(ListenAddress::Pipe(path.into())),
         Place::Host(host, _) => {

@@ -159,7 +159,7 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Forward> 
     let hash_policies = work.each("hash_policy", &said.hash_policy, hash_policy);
     let upgrades = work.each("upgrade_configs", &said.upgrade_configs, upgrade);
     for mirror in &said.request_mirror_policies {
-        work.expect_cluster("shadow cluster", &mirror.cluster);
+        work.expect_cluster("route: unknown shadow cluster", &mirror.cluster);
     }
     Some(Forward {
         cluster: cluster?,

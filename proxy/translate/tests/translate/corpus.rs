@@ -16,7 +16,8 @@ use crate::world::{World, with_pool};
 /// Reviewed differences: `item | reason` or `~ sentence | reason`, one a line.
 const EXCEPTIONS: &str = include_str!("../corpus_exceptions.txt");
 /// What Envoy says of files and directories that its machine does not have.
-const MACHINE: [&str; 4] = [
+const MACHINE: [&str; 5] = [
+    "unable to add filesystem watch",
     "cannot open shared object file",
     "unable to open file",
     "unable to read file",

@@ -331,6 +331,7 @@ fn a_wrong_listener_is_refused_with_its_reason() {
         (manager(&format!("stat_prefix: s, route_config: {{}}, original_ip_detection_extensions: [{{name: x, typed_config: {{'@type': type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig}}}}], http_filters: [{ROUTER}]")), format!("{at}.typed_config.original_ip_detection_extensions[0]: is not supported: a source of the client's address, 'x' of type envoy.extensions.http.original_ip_detection.xff.v3.XffConfig")),
         (listener(&format!("filter_chains: [{{filter_chain_match: {{server_names: ['a.*.b'], destination_port: 0}}, filters: [{TCP}]}}]")), "filter_chains[0].filter_chain_match.destination_port: expected 1 to 65535, found 0; filter_chains[0].filter_chain_match.server_names[0]: partial wildcards are not supported in \"server_names\", found 'a.*.b'".to_owned()),
         (listener(&format!("filter_chains: [{{filter_chain_match: {{prefix_ranges: [{{address_prefix: '::1/128', prefix_len: 128}}]}}, filters: [{TCP}]}}]")), "filter_chains[0].filter_chain_match.prefix_ranges[0]: invalid ip/mask combo '::1/128/128' (format is <ip>/<# mask bits>)".to_owned()),
+        (format!("{{name: l, address: {{socket_address: {{address: 0.0.0.0, port_value: 1, ipv4_compat: true}}}}, filter_chains: [{{filters: [{TCP}]}}]}}"), "address.socket_address: Only IPv6 address '::' or valid IPv4-mapped IPv6 address can set ipv4_compat: 0.0.0.0:1".to_owned()),
         (listener(&format!("transparent: true, filter_chains: [{{filters: [{TCP}]}}]")), "transparent: is not supported: transparent sockets (TPROXY); use redirection".to_owned()),
         (listener(&format!("filter_chains: [{{use_proxy_proto: true, filters: [{TCP}]}}]")), "filter_chains[0].use_proxy_proto: is not supported: PROXY protocol from downstream".to_owned()),
         (listener(&format!("filter_chains: [{{filters: [{TCP}]}}], listener_filters: [{{name: p, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol}}}}]")), "listener_filters[0].typed_config: is not supported: filter 'p' of type envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol".to_owned()),
@@ -374,6 +375,12 @@ fn inline_routes_tell_which_clusters_must_be_there() {
         ]
     );
     assert!(sentences(&routes("validate_clusters: false,")).is_empty());
+    let zipkin = "{name: z, typed_config: {'@type': type.googleapis.com/envoy.config.trace.v3.ZipkinConfig, \
+                  collector_cluster: z, collector_endpoint: /}}";
+    let traced = manager(&format!(
+        "stat_prefix: s, http_filters: [{ROUTER}], route_config: {{}}, tracing: {{provider: {zipkin}}}"
+    ));
+    assert_eq!(sentences(&traced), ["envoy.tracers.zipkin: unknown cluster 'z'"]);
 }
 
 #[test]
