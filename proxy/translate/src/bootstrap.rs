@@ -164,7 +164,6 @@ fn translate(
         None => format!("{file}: {path}"),
     };
     let ignored = ignored::fields(pool, document, &said, &mut problems);
-    extensions::check(&said, &mut problems);
     let dynamic = said.dynamic_resources.clone().unwrap_or_default();
     let resources = |kind| wire::static_resources(&document.bytes, kind, &place);
     let bootstrap = Bootstrap {

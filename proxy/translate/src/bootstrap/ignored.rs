@@ -8,6 +8,8 @@ use remora_proto::pb::envoy::config::bootstrap::v3 as pb;
 use remora_proto::{Document, Pool, Problem, Redaction, WriteOptions, type_url};
 use serde_json::Value;
 
+use super::extensions;
+
 /// The fields of a `ConfigSource` and of an `ApiConfigSource` that are translated or refused elsewhere.
 const SOURCE: &[&str] = &[
     "ads",
@@ -70,6 +72,7 @@ pub(super) fn fields(
     problems: &mut Vec<Problem>,
 ) -> Vec<String> {
     refuse(said, problems);
+    extensions::check(said, problems);
     let options = WriteOptions {
         redaction: Redaction::Secrets,
     };
