@@ -2,6 +2,7 @@
 //!
 //! What holds: every resource of the response is either an entry or an unreadable one; nothing is applied here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::update::Rejection;
-use crate::wire::{Any, Named, ResourceError, ResourceWrapper, Status};
+use crate::wire::{Any, Body, ResourceError, ResourceWrapper, Status};
+
+/// Names of one response.
+type Names<'a> = HashSet<&'a Arc<str>, rapidhash::fast::RandomState>;
 
 /// A response, read but not judged.
 #[derive(Debug, Default)]
@@ -59,7 +63,7 @@ impl Reading {
 
     /// A name that stands twice in the response (xDS protocol, "Duplicate Resource Names"), removals included.
     pub(crate) fn duplicate(&self) -> Option<&Arc<str>> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = self.names_with_room();
         let unreadable = self.unreadable.iter().map(|rejection| &rejection.name);
         self.entries
             .iter()
@@ -67,6 +71,20 @@ impl Reading {
             .chain(unreadable)
             .chain(&self.removed)
             .find(|name| !seen.insert(*name))
+    }
+
+    /// What the response speaks of, so that it is not absent: what is in error is not gone.
+    pub(crate) fn present(&self) -> Names<'_> {
+        let mut present = self.names_with_room();
+        present.extend(self.entries.iter().map(|entry| &entry.name));
+        present.extend(self.unreadable.iter().map(|bad| &bad.name));
+        present.extend(self.errors.iter().map(|(name, _)| name));
+        present
+    }
+
+    fn names_with_room(&self) -> Names<'_> {
+        let room = self.entries.len() + self.unreadable.len() + self.removed.len() + self.errors.len();
+        Names::with_capacity_and_hasher(room, rapidhash::fast::RandomState::new())
     }
 }
 
@@ -142,23 +160,21 @@ pub(crate) fn decode<M: Message + Default>(bytes: Bytes, what: &str) -> Result<M
 }
 
 fn body_of(any: Any, type_url: &str) -> Result<Bytes, String> {
-    if any.type_url == type_url {
+    if any.type_url == type_url.as_bytes() {
         Ok(any.value)
     } else {
-        Err(format!("expected type '{type_url}', found '{}'", any.type_url))
+        let found = String::from_utf8_lossy(&any.type_url);
+        Err(format!("expected type '{type_url}', found '{found}'"))
     }
 }
 
 fn name_in(body: &Bytes) -> Result<Arc<str>, Unreadable> {
-    let named = Named::decode(body.clone()).map_err(|error| Unreadable {
-        name: None,
-        reason: format!("cannot be decoded: {error}"),
-    })?;
-    if named.name.is_empty() {
-        return Err(Unreadable {
-            name: None,
-            reason: "expected a name in field 1, found none".into(),
-        });
+    let unreadable = |reason: String| Unreadable { name: None, reason };
+    let Body { name } =
+        Body::decode(body.clone()).map_err(|error| unreadable(format!("cannot be decoded: {error}")))?;
+    match std::str::from_utf8(&name) {
+        Ok("") => Err(unreadable("expected a name in field 1, found none".into())),
+        Ok(name) => Ok(name.into()),
+        Err(error) => Err(unreadable(format!("expected a name in field 1: {error}"))),
     }
-    Ok(named.name.into())
 }

@@ -231,29 +231,16 @@ impl Subscription {
                 .cloned()
                 .collect(),
             Variant::StateOfTheWorld if absence_is_removal(&self.type_url) && !reading.nameless => {
-                let readable = reading.entries.iter().map(|entry| &entry.name);
-                // What is in error is not gone.
-                let present: HashSet<_> = readable
-                    .chain(reading.unreadable.iter().map(|bad| &bad.name))
-                    .chain(reading.errors.iter().map(|(name, _)| name))
-                    .collect();
+                let present = reading.present();
                 let asked = self
                     .told
                     .iter()
                     .flatten()
                     .filter(|name| self.wanted.contains(*name));
                 let asked = asked.filter(|name| &***name != WILDCARD && !self.missing.contains_key(*name));
-                let known: BTreeSet<_> = self
-                    .held
-                    .keys()
-                    .chain(self.rejected.keys())
-                    .chain(asked)
-                    .collect();
-                known
-                    .into_iter()
-                    .filter(|name| !present.contains(name))
-                    .cloned()
-                    .collect()
+                let known = self.held.keys().chain(self.rejected.keys()).chain(asked);
+                let absent: BTreeSet<_> = known.filter(|name| !present.contains(name)).collect();
+                absent.into_iter().cloned().collect()
             }
             Variant::StateOfTheWorld => Vec::new(),
         }

@@ -24,7 +24,7 @@ pub(crate) fn read(response: Bytes, type_url: &str, version: &Arc<str>) -> Resul
     let mut reading = Reading::default();
     for (index, resource) in body.resources.into_iter().enumerate() {
         let entry = decode::<Any>(resource, "google.protobuf.Any").and_then(|any| {
-            if any.type_url == WRAPPER {
+            if any.type_url == WRAPPER.as_bytes() {
                 let wrapper = decode(any.value, "envoy.service.discovery.v3.Resource")?;
                 wrapped(wrapper, type_url, version)
             } else {

@@ -109,11 +109,11 @@ pub(crate) struct ResourceWrapper {
     pub(crate) resource_name: Option<Named>,
 }
 
-/// `google.protobuf.Any`.
+/// `google.protobuf.Any`. The type is a slice too: it is the same in every entry, and only compared.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Any {
-    #[prost(string, tag = "1")]
-    pub(crate) type_url: String,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) type_url: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     pub(crate) value: Bytes,
 }
@@ -142,6 +142,13 @@ impl Duration {
 pub(crate) struct Named {
     #[prost(string, tag = "1")]
     pub(crate) name: String,
+}
+
+/// The same for the body of a resource, without a copy of the name.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Body {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) name: Bytes,
 }
 
 impl Status {

@@ -417,7 +417,7 @@ fn encode(bounds: &Bounds, push: &Push) -> Bytes {
         Some(Garbage::Noise) | None => {}
     }
     let any = |value: Vec<u8>| wire::Any {
-        type_url: type_url.into(),
+        type_url: Bytes::from_static(type_url.as_bytes()),
         value: value.into(),
     };
     let resources: Vec<Vec<u8>> = match bounds.variant {
