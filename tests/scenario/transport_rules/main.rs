@@ -5,7 +5,10 @@
 //! message by message, in both wire variants where the rule concerns both.
 
 mod answers;
+mod failure;
 mod ignorable;
+mod introspection;
+mod lifetime;
 mod refusals;
 mod scene;
 mod streams;
