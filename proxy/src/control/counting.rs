@@ -9,6 +9,7 @@ use remora_xds_client as xds;
 
 use super::Control;
 use super::held::Kind;
+use super::sources::ClientKey;
 use crate::observe::control_metrics::{Subscription, Update};
 
 impl Control {
@@ -18,16 +19,15 @@ impl Control {
         match kind {
             Kind::Cluster => metrics.update(Subscription::Clusters, update),
             Kind::Listener => metrics.update(Subscription::Listeners, update),
-            Kind::Secret => metrics.update(Subscription::Secret { name }, update),
+            Kind::Secret => {
+                metrics.begin(Subscription::Secret { name });
+                metrics.update(Subscription::Secret { name }, update);
+            }
             Kind::RouteConfiguration => {
                 if let Some(manager) = self.manager_of(name) {
-                    metrics.update(
-                        Subscription::Routes {
-                            manager: &manager,
-                            name,
-                        },
-                        update,
-                    );
+                    let manager = &manager;
+                    metrics.begin(Subscription::Routes { manager, name });
+                    metrics.update(Subscription::Routes { manager, name }, update);
                 }
             }
             Kind::Endpoints => match update {
@@ -39,6 +39,44 @@ impl Control {
                 // An assignment is read from no file.
                 Update::FilesRefused => {}
             },
+        }
+    }
+
+    /// All clusters or all listeners are asked for.
+    pub(super) fn count_beginning(&self, kind: Kind) {
+        let subscription = match kind {
+            Kind::Cluster => Subscription::Clusters,
+            _ => Subscription::Listeners,
+        };
+        self.shared.observe.control.begin(subscription);
+        self.count_whole(kind, Update::Attempt);
+    }
+
+    /// Counts what happened to a type as a whole. What is counted for each resource has nothing to count then.
+    pub(super) fn count_whole(&self, kind: Kind, update: Update<'_>) {
+        match kind {
+            Kind::Cluster | Kind::Listener | Kind::Endpoints => self.count(kind, "", update),
+            Kind::RouteConfiguration | Kind::Secret => {}
+        }
+    }
+
+    /// A stream could not be opened, or ended without a response: every type on it failed.
+    pub(super) fn count_failure(&self, key: &ClientKey) {
+        match key.type_url {
+            Some(type_url) => {
+                if let Some(kind) = Kind::of(type_url) {
+                    self.count_whole(kind, Update::Failure);
+                }
+            }
+            None => {
+                let asked = [Kind::Cluster, Kind::Listener];
+                for kind in asked
+                    .into_iter()
+                    .filter(|kind| self.sources.serves(key, kind.type_url()))
+                {
+                    self.count_whole(kind, Update::Failure);
+                }
+            }
         }
     }
 

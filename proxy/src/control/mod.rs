@@ -150,6 +150,7 @@ impl Control {
                 source,
                 initial_fetch_timeout,
             }) => {
+                self.count_beginning(kind);
                 self.sources.want(
                     &source,
                     kind.type_url(),
@@ -180,11 +181,7 @@ impl Control {
                     tracing::warn!(%server, %reason, ?retry_in, "no stream to the control plane");
                 }
                 if !had_response {
-                    self.count(
-                        Kind::of(key.type_url.unwrap_or_default()).unwrap_or(Kind::Cluster),
-                        "",
-                        Update::Failure,
-                    );
+                    self.count_failure(key);
                 }
                 self.connected.insert(key.clone(), Err(reason));
                 self.set_levels();
@@ -200,7 +197,7 @@ impl Control {
                 reason,
             } => {
                 tracing::warn!(%type_url, %version, %reason, "response refused as a whole");
-                self.with_kind(&type_url, |this, kind| this.count(kind, "", Update::Rejected));
+                self.with_kind(&type_url, |this, kind| this.count_whole(kind, Update::Rejected));
             }
             xds::Event::Missing { type_url, names } => self.take_missing(key, &type_url, &names),
             xds::Event::Expired { type_url, names } => {
@@ -285,12 +282,12 @@ impl Control {
         tracing::warn!(%type_url, ?names, "nothing heard within initial_fetch_timeout; going on without");
         self.with_kind(type_url, |this, kind| {
             if names.is_empty() {
-                this.count(kind, "", Update::InitFetchTimeout);
+                this.count_whole(kind, Update::InitFetchTimeout);
             }
             for name in names {
-                this.count(kind, name, Update::InitFetchTimeout);
                 this.state_confirms(kind, name);
                 this.catalog.give_up(kind, &key.origin(), name);
+                this.count(kind, name, Update::InitFetchTimeout);
             }
             this.note_heard(kind);
         });

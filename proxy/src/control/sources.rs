@@ -88,6 +88,12 @@ impl Sources {
         }
     }
 
+    /// Whether a type was ever asked for from this client.
+    pub fn serves(&self, key: &ClientKey, type_url: &str) -> bool {
+        let handle = self.clients.get(key);
+        handle.is_some_and(|handle| handle.status(type_url).is_some())
+    }
+
     /// Answers a response.
     pub fn verdict(&self, key: &ClientKey, response: xds::ResponseToken, rejections: Vec<xds::Rejection>) {
         if let Some(handle) = self.clients.get(key) {

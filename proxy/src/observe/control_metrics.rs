@@ -229,6 +229,10 @@ impl ControlMetrics {
         match of {
             // There is one of each, for as long as the process lives.
             Subscription::Clusters | Subscription::Listeners => self.facade.count(&(of.prefix() + word), n),
+            // The subscription itself was the first attempt.
+            Subscription::Routes { .. } | Subscription::Secret { .. } if word == "update_attempt" => {
+                self.of_subscription(of, word, begun).add(n);
+            }
             Subscription::Routes { .. } | Subscription::Endpoints { .. } | Subscription::Secret { .. } => {
                 self.of_subscription(of, word, counter).add(n);
             }
@@ -276,6 +280,10 @@ fn insert(
 
 fn counter() -> ControlCell {
     ControlCell::Counter(AtomicU64::new(0))
+}
+
+fn begun() -> ControlCell {
+    ControlCell::Counter(AtomicU64::new(1))
 }
 
 fn gauge() -> ControlCell {
@@ -349,7 +357,7 @@ mod tests {
         metrics.forget(secret);
         assert_eq!(
             metrics.value("http.egress.rds.local.route.2.update_attempt"),
-            Some(1)
+            Some(2)
         );
         metrics.forget_routes("local.route.2");
         assert_eq!(metrics.series().len(), 1);
