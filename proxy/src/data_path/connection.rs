@@ -21,7 +21,7 @@ use crate::io::{Io, Socket, Transport};
 use crate::observe::{ConnectionRecord, ListenerCells};
 use crate::sniff::{self, Inspectors, Protocol, SniffFailure};
 use crate::tls::{Secured, ServerContext, Session, TlsFailure};
-use crate::worker::{Worker, World};
+use crate::worker::{Worker, World, close_in_time};
 
 /// A connection as it came out of `accept`.
 #[derive(Debug)]
@@ -138,9 +138,9 @@ async fn run_chain(
     record: Rc<ConnectionRecord>,
     io: Io,
 ) {
-    let handle = worker
-        .connections
-        .enter(Arc::clone(&listener.name), Arc::clone(&chain));
+    let handle = worker.connections.enter(Arc::clone(&listener.name), chain);
+    close_in_time(&worker, handle.follow(&worker.world()));
+    let chain = handle.chain();
     match &chain.terminal {
         Terminal::Http(manager) => {
             let multiplexed = record.multiplexed;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use remora_model::listener::{FilterChain, HttpManager, Terminal};
+use remora_model::route::RouteTable;
 
 use super::deadlines::LazyTimer;
 use super::local_reply::Reply;
@@ -26,7 +27,7 @@ use crate::observe::metrics::class_of;
 use crate::observe::{ConnectionRecord, ExchangeRecord, HttpCells};
 use crate::worker::{ConnectionHandle, Life, Worker, spawn};
 
-/// An idle connection of a draining chain closes after this much more idleness, so that a client that is about to send
+/// An idle connection of a draining process closes after this much more idleness, so that a client that is about to send
 /// hears `Connection: close` instead of a reset.
 pub const IDLE_WHILE_DRAINING: Duration = Duration::from_secs(1);
 
@@ -181,6 +182,11 @@ impl HttpContext {
         self.handle.poll_shorter(Life::Draining, cx).map(|_| ())
     }
 
+    /// The routes of a chain that is gone, as they were last.
+    pub fn last_routes(&self) -> Option<Arc<RouteTable>> {
+        self.handle.last_routes()
+    }
+
     /// Whether the client is to be told that this connection ends.
     pub fn is_ending(&self) -> bool {
         self.handle.life() != Life::Serving
@@ -226,6 +232,8 @@ pub async fn serve_http1(context: Rc<HttpContext>, io: Io) {
         let manager = context.newest_manager();
         match next_head(&context, &manager, &mut connection, &mut timer).await {
             Heard::Head(head) => {
+                // Since it was waited for, the chain may have changed together with the world.
+                let manager = context.newest_manager();
                 if context.is_ending() || context.too_old(&manager) || context.is_last(&manager) {
                     context.cells.http.downstream_cx_drain_close.one();
                     connection.set_close();
@@ -289,8 +297,11 @@ async fn next_head(
         let limit = match (life, head_since) {
             (Life::Closing, _) => return Poll::Ready(Heard::Over),
             (_, Some(begun)) => manager.timeouts.request_headers.map(|limit| begun + limit),
-            (Life::Draining, None) => Some(since + IDLE_WHILE_DRAINING),
-            (Life::Serving, None) => idle_limit(context, manager, since),
+            (Life::Draining, None) if context.worker.connections.is_draining() => {
+                Some(since + IDLE_WHILE_DRAINING)
+            }
+            // Whose chain is gone may wait for its last request until the drain time is over.
+            (Life::Draining | Life::Serving, None) => idle_limit(context, manager, since),
         };
         match limit.map(|at| timer.poll(at, cx)) {
             Some(Poll::Ready(())) if head_since.is_some() => {

@@ -137,7 +137,11 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         self.record.generation = world.generation;
         let table = match &self.manager.routes {
             Routes::Inline(table) => Arc::clone(table),
-            Routes::Dynamic(id) => Arc::clone(world.route_table(*id).ok_or(Failure::RoutesNotReady)?),
+            Routes::Dynamic(id) => {
+                let table = world.route_table(*id).cloned();
+                let table = table.or_else(|| self.context.last_routes());
+                table.ok_or(Failure::RoutesNotReady)?
+            }
         };
         let found = self.choose(&table, head);
         if !self.manager.filters.is_empty() {

@@ -151,14 +151,16 @@ impl Worker {
         }
     }
 
-    /// The newest world, pinned: cheap to take for each request, to be let go once everything is decided.
+    /// The world that this worker serves by: cheap to take for each request, to be let go once everything is decided.
+    /// It changes together with the chains of the connections, between two turns.
     pub fn world(&self) -> Rc<World> {
-        let newest = self.shared.generation.load(Ordering::Acquire);
-        let mut pin = self.pin.borrow_mut();
-        if pin.generation != newest {
-            *pin = Rc::new(World::pinned(self.shared.current(), self.graveyard.clone()));
-        }
-        Rc::clone(&pin)
+        Rc::clone(&self.pin.borrow())
+    }
+
+    /// Pins the newest world; returns the one before.
+    fn renew(&self) -> Rc<World> {
+        let newest = World::pinned(self.shared.current(), self.graveyard.clone());
+        self.pin.replace(Rc::new(newest))
     }
 
     /// A use of this worker's random numbers.
@@ -270,11 +272,19 @@ async fn last_words(worker: &Worker) {
 
 /// Lets pools and connections follow the newest world.
 fn take_over(worker: &Rc<Worker>) {
-    let world = worker.world();
+    if worker.world().generation == worker.shared.generation.load(Ordering::Acquire) {
+        return;
+    }
+    let (before, world) = (worker.renew(), worker.world());
     worker.pools.review(&world);
     worker.original_destinations.forget_unused();
     worker.counters.review(&world);
-    let told = worker.connections.review(&world);
+    let told = worker.connections.review(&before, &world);
+    close_in_time(worker, told);
+}
+
+/// Connections that were told to drain end with the drain time.
+pub fn close_in_time(worker: &Worker, told: Told) {
     if told.is_empty() {
         return;
     }

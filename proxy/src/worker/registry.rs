@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use remora_model::Name;
-use remora_model::listener::FilterChain;
+use remora_model::listener::{FilterChain, Routes, Terminal};
+use remora_model::route::RouteTable;
 use remora_model::snapshot::Snapshot;
 use slab::Slab;
 use tokio::sync::Notify;
@@ -29,6 +30,8 @@ pub enum Life {
 struct Entry {
     listener: Name,
     chain: RefCell<Arc<FilterChain>>,
+    /// By what a draining connection is served to its end: routes that no other chain needs are gone from the world.
+    last_routes: RefCell<Option<Arc<RouteTable>>>,
     life: Cell<Life>,
     waker: RefCell<Option<Waker>>,
 }
@@ -37,9 +40,35 @@ impl Entry {
     fn end(&self, life: Life) {
         if life > self.life.get() {
             self.life.set(life);
-            if let Some(waker) = self.waker.borrow_mut().take() {
-                waker.wake();
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Entry {
+    fn follow(self: &Rc<Self>, before: &Snapshot, world: &Snapshot, told: &mut Told) {
+        let successor = world.listeners.named(&self.listener).and_then(|listener| {
+            let chain = self.chain.borrow();
+            listener.successor_of(&chain).map(Arc::clone)
+        });
+        match successor {
+            Some(chain) => *self.chain.borrow_mut() = chain,
+            None if self.life.get() == Life::Serving => {
+                if let Terminal::Http(manager) = &self.chain.borrow().terminal
+                    && let Routes::Dynamic(id) = &manager.routes
+                {
+                    *self.last_routes.borrow_mut() = before.route_table(*id).cloned();
+                }
+                self.end(Life::Draining);
+                told.0.push(Rc::downgrade(self));
             }
+            None => {}
         }
     }
 }
@@ -69,6 +98,7 @@ impl ConnectionRegistry {
         let entry = Rc::new(Entry {
             listener,
             chain: RefCell::new(chain),
+            last_routes: RefCell::default(),
             life: Cell::new(self.life.get()),
             waker: RefCell::new(None),
         });
@@ -96,32 +126,29 @@ impl ConnectionRegistry {
         self.shortened.notify_waiters();
         for (_, entry) in self.all.borrow().iter() {
             entry.end(life);
+            // Whose chain was gone before may wait less long now.
+            entry.wake();
         }
+    }
+
+    /// Whether all connections are to end.
+    pub fn is_draining(&self) -> bool {
+        self.life.get() != Life::Serving
     }
 
     /// Ready once all connections are to end.
     pub async fn drained(&self) {
-        while self.life.get() == Life::Serving {
+        while !self.is_draining() {
             self.shortened.notified().await;
         }
     }
 
     /// Gives every connection its chain of the new world, and drains those whose chain is gone: these it returns.
-    pub fn review(&self, world: &Snapshot) -> Told {
+    /// `before` is the world that they were served by.
+    pub fn review(&self, before: &Snapshot, world: &Snapshot) -> Told {
         let mut told = Told::default();
         for (_, entry) in self.all.borrow().iter() {
-            let successor = world.listeners.named(&entry.listener).and_then(|listener| {
-                let chain = entry.chain.borrow();
-                listener.successor_of(&chain).map(Arc::clone)
-            });
-            match successor {
-                Some(chain) => *entry.chain.borrow_mut() = chain,
-                None if entry.life.get() == Life::Serving => {
-                    entry.end(Life::Draining);
-                    told.0.push(Rc::downgrade(entry));
-                }
-                None => {}
-            }
+            entry.follow(before, world, &mut told);
         }
         told
     }
@@ -157,6 +184,18 @@ impl ConnectionHandle {
     /// The chain as the newest world has it.
     pub fn chain(&self) -> Arc<FilterChain> {
         Arc::clone(&self.entry.chain.borrow())
+    }
+
+    /// Catches up with the world: what changed between the choice of the chain and its entry nobody told.
+    pub fn follow(&self, world: &Snapshot) -> Told {
+        let mut told = Told::default();
+        self.entry.follow(world, world, &mut told);
+        told
+    }
+
+    /// The routes of a chain that is gone, as they were last.
+    pub fn last_routes(&self) -> Option<Arc<RouteTable>> {
+        self.entry.last_routes.borrow().clone()
     }
 
     /// How much longer this connection may live.
