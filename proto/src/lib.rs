@@ -8,6 +8,7 @@
 //! What always holds: a [`Pool`] is an owned value of about 12 MB which nothing static keeps alive: load it, use it, drop it.
 //! It does not judge meaning (that is `translate`), does no IO, and knows no transport.
 
+mod describe;
 pub mod extra;
 pub mod json;
 mod pool;
@@ -16,6 +17,7 @@ pub mod registry;
 pub mod type_url;
 mod validate;
 
+pub use describe::{Count, Field, Shape};
 pub use envoy_types::pb;
 pub use json::{
     Branch, Document, Position, Problem, Problems, ReadOptions, Redaction, Tree, UnknownFields, UnknownTypes,

@@ -33,6 +33,8 @@ enum Command {
     Check(preview::CheckArguments),
     /// Say what changes between two configurations: listeners, routes, clusters, endpoints, identities
     Diff(preview::DiffArguments),
+    /// Print every field of the xDS messages that are read: honoured, ignored or rejected, and why
+    Fields(preview::FieldsArguments),
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Some(Command::Redirect(arguments)) => redirect::run(arguments).map_err(anyhow::Error::from),
         Some(Command::Check(arguments)) => return preview::check(&arguments),
         Some(Command::Diff(arguments)) => return preview::diff(&arguments),
+        Some(Command::Fields(arguments)) => return preview::fields(&arguments),
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "remora", &mut script);

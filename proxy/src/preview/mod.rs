@@ -1,4 +1,4 @@
-//! What would this configuration do? The commands `remora check` and `diff`, which read files and run nothing.
+//! What would this configuration do? The commands `remora check`, `diff` and `fields`, which run nothing.
 //!
 //! Holds: what is said comes from `remora-translate`, which also serves; here it only becomes words or JSON. The
 //! descriptors that reading needs live as long as the command. Exit codes: 0 nothing to report, 1 something to report
@@ -6,13 +6,14 @@
 
 mod check;
 mod diff;
+mod fields;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use remora_translate::preview::{Contents, Input, Unreadable};
+use remora_translate::preview::{Contents, Input, Tier, Unreadable};
 use remora_translate::{Pool, PoolError};
 
 /// How an answer is written.
@@ -49,6 +50,53 @@ pub struct DiffArguments {
     /// How the answer is written
     #[arg(long, value_enum, default_value = "text")]
     output: Output,
+}
+
+/// `remora fields`.
+#[derive(Debug, Args)]
+pub struct FieldsArguments {
+    /// Only messages whose full name contains this, such as `Cluster` or `route.v3.`
+    #[arg(long = "type", value_name = "T")]
+    message: Option<String>,
+    /// Only fields that are honoured, ignored or rejected
+    #[arg(long, value_enum)]
+    tier: Option<TierArgument>,
+    /// How the answer is written
+    #[arg(long, value_enum, default_value = "text")]
+    output: TableOutput,
+}
+
+/// How a table is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum TableOutput {
+    /// A line each.
+    #[default]
+    Text,
+    /// One JSON list.
+    Json,
+    /// A page of Markdown.
+    Markdown,
+}
+
+/// A tier of fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TierArgument {
+    /// Does what the API says.
+    Honoured,
+    /// Has no effect, and is counted.
+    Ignored,
+    /// Makes its resource be rejected.
+    Rejected,
+}
+
+impl From<TierArgument> for Tier {
+    fn from(said: TierArgument) -> Self {
+        match said {
+            TierArgument::Honoured => Self::Honoured,
+            TierArgument::Ignored => Self::Ignored,
+            TierArgument::Rejected => Self::Rejected,
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -116,6 +164,25 @@ pub fn diff(arguments: &DiffArguments) -> ExitCode {
             Output::Json => diff::json(&changes, out)?,
         }
         Ok(changes.is_empty())
+    })
+}
+
+/// `remora fields`: the table of every field of every message that is read.
+pub fn fields(arguments: &FieldsArguments) -> ExitCode {
+    answer(|out| {
+        let mut rows = remora_translate::preview::fields(&Pool::load()?);
+        if let Some(part) = &arguments.message {
+            rows.retain(|row| row.message.contains(part.as_str()));
+        }
+        if let Some(tier) = arguments.tier {
+            rows.retain(|row| row.tier == tier.into());
+        }
+        match arguments.output {
+            TableOutput::Text => fields::text(&rows, out)?,
+            TableOutput::Json => fields::json(&rows, out)?,
+            TableOutput::Markdown => fields::page(&rows, out)?,
+        }
+        Ok(true)
     })
 }
 

@@ -9,7 +9,11 @@ use std::collections::HashMap;
 use crate::context::Work;
 
 /// A message whose every field was reviewed.
-pub(crate) trait Reviewed {
+pub(crate) trait Reviewed: prost::Name {
+    /// The name that its fields have in the lists: `Cluster` of `Cluster.outlier_detection`.
+    const SHORT: &'static str;
+    /// Honoured fields, by their names in the message.
+    const HONOURED: &'static [&'static str];
     /// Ignored fields by full name, each with the reason.
     const IGNORED: &'static [(&'static str, &'static str)];
     /// Refused fields by full name, each with the reason.
@@ -80,6 +84,8 @@ macro_rules! reviewed {
         refused: { $($refused:ident: $because:literal),* $(,)? }
     }) => {
         impl $crate::reviewed::Reviewed for $message {
+            const SHORT: &'static str = $name;
+            const HONOURED: &'static [&'static str] = &[$(stringify!($honoured)),*];
             const IGNORED: &'static [(&'static str, &'static str)] =
                 &[$((concat!($name, ".", stringify!($ignored)), $why)),*];
             const REFUSED: &'static [(&'static str, &'static str)] =

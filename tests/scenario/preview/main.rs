@@ -4,6 +4,7 @@
 
 mod check;
 mod diff;
+mod fields;
 
 use std::process::{Command, Output};
 

@@ -3,6 +3,7 @@
 //! The rule: ignored is what only observes or tunes; refused is whatever decides who may connect, which identity is
 //! required, or where bytes go. Every ignored field that is set is counted by its full name.
 
+mod beyond;
 mod cluster;
 mod endpoint;
 mod filter;
@@ -18,11 +19,13 @@ use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use crate::pb::envoy::extensions::transport_sockets::tls::v3 as tls_api;
 use crate::reviewed::Reviewed;
 
+pub use beyond::{COUNTED, EXTENSIONS, IN_PART, REFUSED, UNREAD};
+
 /// A field's full name and the reason of its verdict.
 pub type FieldReason = (&'static str, &'static str);
 
 /// What is ignored for some of its values, or as one arm of a choice.
-const PARTLY: &[FieldReason] = &[
+pub const PARTLY: &[FieldReason] = &[
     (
         "AccessLog.filter",
         "observability: a log with a filter that is not supported is not written",
@@ -94,11 +97,26 @@ const PARTLY: &[FieldReason] = &[
     ),
 ];
 
+/// The verdicts on one message that has a list of its own.
+#[derive(Debug, Clone)]
+pub struct Lists {
+    /// Full name of the message.
+    pub message: String,
+    /// What its fields are called in the lists: `Cluster` of `Cluster.outlier_detection`.
+    pub short: &'static str,
+    /// Honoured fields and choices, by their names in the message.
+    pub honoured: &'static [&'static str],
+    /// Ignored fields with reasons.
+    pub ignored: &'static [FieldReason],
+    /// Refused fields with reasons.
+    pub refused: &'static [FieldReason],
+}
+
 /// All fields that are ignored, with their reasons.
 pub fn ignored_fields() -> Vec<FieldReason> {
-    let whole = fields()
+    let whole = lists()
         .into_iter()
-        .flat_map(|(ignored, _)| ignored.iter().copied());
+        .flat_map(|lists| lists.ignored.iter().copied());
     whole
         .chain(PARTLY.iter().copied())
         .chain(crate::filter::IGNORED.iter().copied())
@@ -107,19 +125,24 @@ pub fn ignored_fields() -> Vec<FieldReason> {
 
 /// All fields that are refused, with their reasons.
 pub fn refused_fields() -> Vec<FieldReason> {
-    fields()
+    lists()
         .into_iter()
-        .flat_map(|(_, refused)| refused.iter().copied())
+        .flat_map(|lists| lists.refused.iter().copied())
         .collect()
 }
 
-type Verdicts = (&'static [FieldReason], &'static [FieldReason]);
-
-fn of<M: Reviewed>() -> Verdicts {
-    (M::IGNORED, M::REFUSED)
+fn of<M: Reviewed>() -> Lists {
+    Lists {
+        message: M::full_name(),
+        short: M::SHORT,
+        honoured: M::HONOURED,
+        ignored: M::IGNORED,
+        refused: M::REFUSED,
+    }
 }
 
-fn fields() -> Vec<Verdicts> {
+/// The verdicts on every message that has a list of its own.
+pub fn lists() -> Vec<Lists> {
     vec![
         of::<listeners::Listener>(),
         of::<listeners::FilterChain>(),

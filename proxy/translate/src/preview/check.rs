@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::contents::{Contents, Resource};
 use super::references;
+use super::unread::Unread;
 use super::world::{Part, World};
 use crate::config_dump::ResourceKind;
 use crate::context::IgnoredAt;
@@ -121,6 +122,7 @@ pub fn check(pool: &Pool, mut contents: Contents, usable: &dyn Fn(&Secret) -> Re
         reasons: crate::ignored::ignored_fields().into_iter().collect(),
         usable,
         listeners: ListenerTable::default(),
+        unread: Unread::default(),
         checked: Checked {
             counts,
             rejections: std::mem::take(&mut contents.rejections),
@@ -177,6 +179,7 @@ struct Checker<'p> {
     reasons: HashMap<&'static str, &'static str>,
     usable: &'p dyn Fn(&Secret) -> Result<(), String>,
     listeners: ListenerTable,
+    unread: Unread,
     checked: Checked,
 }
 
@@ -248,14 +251,12 @@ impl Checker<'_> {
             ),
         });
         self.checked.ignored.extend(unknown);
-        if ignored.is_empty() {
-            return;
-        }
         let options = WriteOptions::default();
         let shown = self
             .pool
             .write(&resource.document.bytes, resource.kind.message(), options);
         let shown = shown.unwrap_or_default();
+        self.note_unread(resource, &shown);
         let named = ignored.into_iter().map(|IgnoredAt { field, path }| {
             let (path, value) = place_of(&shown, field, path);
             IgnoredField {
@@ -270,6 +271,22 @@ impl Checker<'_> {
             }
         });
         self.checked.ignored.extend(named);
+    }
+
+    /// Fields of messages without a list of their own that nothing reads: the translation does not count them.
+    fn note_unread(&mut self, resource: &Resource, shown: &Value) {
+        for found in self.unread.find(self.pool, shown, resource.kind.message()) {
+            self.checked.ignored.push(IgnoredField {
+                file: Arc::clone(&resource.file),
+                at: resource.document.locate(&found.path).or(resource.at),
+                kind: resource.kind.short(),
+                name: resource.name.clone(),
+                field: found.field,
+                path: found.path,
+                value: found.value,
+                reason: found.reason.to_owned(),
+            });
+        }
     }
 
     /// Envoy's field rules, where they are stricter than we are.

@@ -12,13 +12,16 @@ mod check;
 mod contents;
 mod diff;
 mod dump;
+mod fields;
 mod references;
 mod shape;
+mod unread;
 mod world;
 
 pub use check::{Checked, IgnoredField, Rejected, Warning, check};
 pub use contents::{Contents, Input, Resource, Unreadable};
 pub use diff::{Change, FieldChange, Kind, Section, diff};
+pub use fields::{FieldRow, Tier, fields, markdown};
 pub use remora_proto::Position;
 pub use world::Part;
 

@@ -10,6 +10,7 @@
 
 mod clusters;
 mod corpus;
+mod fields;
 mod garbage;
 mod listeners;
 mod routes;

@@ -1,0 +1,445 @@
+//! Verdicts on single fields of messages that have no list of their own, and on single members of a choice.
+//!
+//! A test sets every field of the table (`remora fields`) and fails when one that counts as honoured makes no difference:
+//! it belongs here then, with its reason, or somebody has to read it.
+
+use super::FieldReason;
+
+/// Extensions that are read although they have no list of their own; their messages stand in the table.
+pub const EXTENSIONS: &[&str] = &[
+    "envoy.config.route.v3.FilterConfig",
+    "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+    "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
+    "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+    "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+    "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+    "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
+    "envoy.extensions.load_balancing_policies.random.v3.Random",
+    "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
+    "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
+    "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
+    "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+];
+
+/// Fields that are ignored in part, for some of their values; the others are honoured.
+pub const IN_PART: &[&str] = &[
+    "envoy.config.accesslog.v3.AccessLog.filter",
+    "envoy.config.accesslog.v3.AccessLog.typed_config",
+    "envoy.config.core.v3.SubstitutionFormatString.formatters",
+    "envoy.config.route.v3.FilterConfig.is_optional",
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.is_optional",
+];
+
+/// Fields that nothing reads, by full name.
+pub const UNREAD: &[FieldReason] = &[
+    (
+        "envoy.config.core.v3.GrpcService.GoogleGrpc.stat_prefix",
+        "observability: which metrics are kept",
+    ),
+    (
+        "envoy.config.core.v3.GrpcService.GoogleGrpc.config",
+        "settings of a library that is not used",
+    ),
+    (
+        "envoy.config.core.v3.GrpcService.GoogleGrpc.per_stream_buffer_limit_bytes",
+        "tuning: buffers have bounds of their own",
+    ),
+    (
+        "envoy.config.core.v3.GrpcService.GoogleGrpc.channel_args",
+        "settings of a library that is not used",
+    ),
+    (
+        "envoy.config.core.v3.RuntimeUInt32.runtime_key",
+        "there is no runtime layer; the value given here holds",
+    ),
+    (
+        "envoy.config.core.v3.SubstitutionFormatString.json_format_options",
+        "observability: members of a line stand in their own order",
+    ),
+    (
+        "envoy.config.core.v3.WatchedDirectory.watch_modify",
+        "moves into the folder are what is followed",
+    ),
+    (
+        "envoy.config.endpoint.v3.ClusterLoadAssignment.named_endpoints",
+        "read with endpoint_name only, which is refused",
+    ),
+    (
+        "envoy.config.listener.v3.Filter.name",
+        "the type of its configuration says what it is",
+    ),
+    (
+        "envoy.extensions.filters.http.fault.v3.FaultAbort.response_body",
+        "the look of the proxy's own error responses only",
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.GenericSecret.secrets",
+        "read by nothing that is supported",
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher.oid",
+        "read with OTHER_NAME only, which is refused",
+    ),
+    (
+        "envoy.config.core.v3.RetryPolicy.num_retries",
+        "tuning: a stream to the control plane is retried for ever",
+    ),
+    (
+        "envoy.config.core.v3.RetryPolicy.retry_on",
+        "tuning: a stream to the control plane is retried for ever",
+    ),
+    (
+        "envoy.config.core.v3.RetryPolicy.retry_priority",
+        "tuning: a stream to the control plane is retried for ever",
+    ),
+    (
+        "envoy.config.core.v3.RetryPolicy.retry_host_predicate",
+        "tuning: a stream to the control plane is retried for ever",
+    ),
+    (
+        "envoy.config.core.v3.RetryPolicy.host_selection_retry_max_attempts",
+        "tuning: a stream to the control plane is retried for ever",
+    ),
+    (
+        "envoy.config.accesslog.v3.AccessLog.name",
+        "the type of its configuration says what it is",
+    ),
+    (
+        "envoy.config.accesslog.v3.AccessLogFilter.extension_filter",
+        "observability: a log with a filter that is not supported is not written",
+    ),
+    (
+        "envoy.config.accesslog.v3.AccessLogFilter.grpc_status_filter",
+        "observability: a log with a filter that is not supported is not written",
+    ),
+    (
+        "envoy.config.accesslog.v3.AccessLogFilter.log_type_filter",
+        "observability: a log with a filter that is not supported is not written",
+    ),
+    (
+        "envoy.config.accesslog.v3.AccessLogFilter.metadata_filter",
+        "observability: a log with a filter that is not supported is not written",
+    ),
+    (
+        "envoy.config.accesslog.v3.AccessLogFilter.runtime_filter",
+        "observability: a log with a filter that is not supported is not written",
+    ),
+    (
+        "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig.slow_start_config",
+        "tuning: a new endpoint gets its full share at once",
+    ),
+    (
+        "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig.slow_start_config",
+        "tuning: a new endpoint gets its full share at once",
+    ),
+    (
+        "envoy.config.cluster.v3.Cluster.round_robin_lb_config",
+        "it holds slow start only; tuning: a new endpoint gets its full share at once",
+    ),
+    (
+        "envoy.config.core.v3.ApiConfigSource.rate_limit_settings",
+        "tuning: requests to the control plane are not paced by it",
+    ),
+    (
+        "envoy.config.core.v3.ApiConfigSource.refresh_delay",
+        "read with REST only, which is refused",
+    ),
+    (
+        "envoy.config.core.v3.ApiConfigSource.request_timeout",
+        "read with REST only, which is refused",
+    ),
+    (
+        "envoy.config.core.v3.ConfigSource.authorities",
+        "read with xdstp names only",
+    ),
+    (
+        "envoy.config.core.v3.GrpcService.EnvoyGrpc.max_receive_message_length",
+        "tuning: messages of the control plane have a bound of their own",
+    ),
+    (
+        "envoy.config.core.v3.GrpcService.EnvoyGrpc.skip_envoy_headers",
+        "no x-envoy-* header is sent to the control plane",
+    ),
+    (
+        "envoy.config.core.v3.JsonFormatOptions.sort_properties",
+        "observability: members of a line stand in their own order",
+    ),
+    (
+        "envoy.config.core.v3.KeepaliveSettings.interval_jitter",
+        "tuning: pings are sent at the interval",
+    ),
+    (
+        "envoy.config.core.v3.Metadata.typed_filter_metadata",
+        "read by no filter that is supported",
+    ),
+    (
+        "envoy.config.core.v3.Pipe.mode",
+        "the socket has the mode that the umask gives it",
+    ),
+    (
+        "envoy.config.core.v3.RuntimeDouble.runtime_key",
+        "there is no runtime layer; the value given here holds",
+    ),
+    (
+        "envoy.config.core.v3.RuntimeFractionalPercent.runtime_key",
+        "there is no runtime layer; the value given here holds",
+    ),
+    (
+        "envoy.config.core.v3.SubstitutionFormatString.content_type",
+        "read for bodies only; here it formats log lines",
+    ),
+    (
+        "envoy.config.listener.v3.AdditionalAddress.tcp_keepalive",
+        "tuning: the system's keepalive settings hold",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.tracing",
+        "observability: tracing is not supported yet",
+    ),
+    (
+        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.zone_aware_lb_config",
+        "tuning: no zone is preferred, every endpoint of a priority is used",
+    ),
+    (
+        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.enable_full_scan",
+        "tuning: the least loaded of some, not of all",
+    ),
+    (
+        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.slow_start_config",
+        "tuning: a new endpoint gets its full share at once",
+    ),
+    (
+        "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash.hash_balance_factor",
+        "tuning: the load of an endpoint is not bounded",
+    ),
+    (
+        "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin.slow_start_config",
+        "tuning: a new endpoint gets its full share at once",
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.session_ticket_keys_sds_secret_config",
+        "tuning: tickets have keys of this process, so others do not resume",
+    ),
+    (
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig.alternate_protocols_cache_options",
+        "read with HTTP/3 only",
+    ),
+    (
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig.http3_protocol_options",
+        "HTTP/3 is not offered, so ALPN chooses among the others",
+    ),
+    (
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig.http3_protocol_options",
+        "no client speaks HTTP/3 here",
+    ),
+    (
+        "envoy.type.matcher.v3.RegexMatcher.google_re2",
+        "the only engine there is; its program size is bounded by a limit of our own",
+    ),
+];
+
+/// Fields that are always refused, by full name.
+pub const REFUSED: &[FieldReason] = &[
+    (
+        "envoy.config.core.v3.ApiConfigSource.config_validators",
+        "validators that are not run",
+    ),
+    (
+        "envoy.config.core.v3.GrpcService.GoogleGrpc.credentials_factory_name",
+        "credentials by plug-in",
+    ),
+    (
+        "envoy.config.cluster.v3.Cluster.lb_subset_config",
+        "subsets of endpoints",
+    ),
+    (
+        "envoy.config.cluster.v3.Filter.config_discovery",
+        "filters by ECDS",
+    ),
+    ("envoy.config.core.v3.ConfigSource.self", "self as a source"),
+    (
+        "envoy.config.core.v3.GrpcService.GoogleGrpc.call_credentials",
+        "call credentials; use initial_metadata",
+    ),
+    (
+        "envoy.config.core.v3.GrpcService.GoogleGrpc.channel_credentials",
+        "credentials for TLS; use envoy_grpc and a cluster with a transport socket",
+    ),
+    (
+        "envoy.config.route.v3.RouteAction.inline_cluster_specifier_plugin",
+        "clusters chosen by a plug-in",
+    ),
+    ("envoy.type.v3.HashPolicy.filter_state", "hashes of filter state"),
+    (
+        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig.metadata_key",
+        "a destination from metadata",
+    ),
+    (
+        "envoy.config.core.v3.Address.envoy_internal_address",
+        "internal listeners",
+    ),
+    (
+        "envoy.config.core.v3.BindConfig.socket_options",
+        "options beyond TCP, buffers and keepalive; these are ignored",
+    ),
+    (
+        "envoy.config.core.v3.Http1ProtocolOptions.send_fully_qualified_url",
+        "absolute URLs towards the upstream",
+    ),
+    (
+        "envoy.config.core.v3.SocketAddress.named_port",
+        "ports by name; use port_value",
+    ),
+    (
+        "envoy.config.core.v3.SocketOptionsOverride.socket_options",
+        "options beyond TCP, buffers and keepalive; these are ignored",
+    ),
+    (
+        "envoy.config.core.v3.UpstreamHttpProtocolOptions.override_auto_sni_header",
+        "SNI from a header",
+    ),
+    (
+        "envoy.config.endpoint.v3.LbEndpoint.endpoint_name",
+        "endpoints by name",
+    ),
+    (
+        "envoy.config.endpoint.v3.LocalityLbEndpoints.leds_cluster_locality_config",
+        "endpoints by LEDS",
+    ),
+    (
+        "envoy.config.listener.v3.Filter.config_discovery",
+        "filters by ECDS",
+    ),
+    (
+        "envoy.config.listener.v3.FilterChain.use_proxy_proto",
+        "PROXY protocol from downstream",
+    ),
+    (
+        "envoy.config.listener.v3.Listener.internal_listener",
+        "internal listeners",
+    ),
+    (
+        "envoy.config.listener.v3.Listener.socket_options",
+        "options beyond TCP, buffers and keepalive; these are ignored",
+    ),
+    (
+        "envoy.config.listener.v3.Listener.transparent",
+        "transparent sockets; use redirection",
+    ),
+    (
+        "envoy.config.listener.v3.ListenerFilter.config_discovery",
+        "filters by ECDS",
+    ),
+    (
+        "envoy.config.route.v3.RedirectAction.path_rewrite",
+        "path rewriting by format string",
+    ),
+    ("envoy.config.route.v3.Route.filter_action", "actions of filters"),
+    (
+        "envoy.config.route.v3.Route.non_forwarding_action",
+        "routes that do not forward",
+    ),
+    (
+        "envoy.config.route.v3.RouteAction.HashPolicy.Header.regex_rewrite",
+        "hashes of rewritten headers",
+    ),
+    (
+        "envoy.config.route.v3.RouteAction.HashPolicy.filter_state",
+        "hashes of filter state",
+    ),
+    (
+        "envoy.config.route.v3.RouteAction.UpgradeConfig.connect_config",
+        "CONNECT that ends here",
+    ),
+    (
+        "envoy.config.route.v3.RouteAction.host_rewrite",
+        "host rewriting by format string",
+    ),
+    (
+        "envoy.config.route.v3.RouteConfiguration.cluster_specifier_plugins",
+        "clusters chosen by a plug-in, unless it is optional",
+    ),
+    (
+        "envoy.config.route.v3.RouteMatch.path_match_policy",
+        "matching by URI template",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails.format",
+        "client certificates in a format of its own",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails.issuer",
+        "the issuer of client certificates in headers",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig.filters",
+        "filter chains of upgrades",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.scoped_routes",
+        "scoped routes",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.config_discovery",
+        "filters by ECDS",
+    ),
+    (
+        "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig.hash_policy",
+        "hash policies of a cluster",
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext.require_signed_certificate_timestamp",
+        "certificate transparency",
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.ocsp_staple_policy",
+        "policies that demand staples",
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig.TrustDomain.workload_trust_domain",
+        "trust domains of workloads",
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig.trust_bundles",
+        "trust bundles as one map",
+    ),
+    (
+        "envoy.extensions.transport_sockets.tls.v3.TlsCertificate.password",
+        "private keys that are protected by a password",
+    ),
+    (
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig.http3_protocol_options",
+        "HTTP/3",
+    ),
+    (
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.hash_policy",
+        "hash policies of a cluster",
+    ),
+    (
+        "envoy.type.matcher.v3.StringMatcher.custom",
+        "matchers of a custom kind",
+    ),
+];
+
+/// Fields of [`UNREAD`] that need not be told by that name: the translation counts them under another, or they are labels.
+pub const COUNTED: &[&str] = &[
+    "envoy.config.accesslog.v3.AccessLog.name",
+    "envoy.config.accesslog.v3.AccessLogFilter.extension_filter",
+    "envoy.config.accesslog.v3.AccessLogFilter.grpc_status_filter",
+    "envoy.config.accesslog.v3.AccessLogFilter.log_type_filter",
+    "envoy.config.accesslog.v3.AccessLogFilter.metadata_filter",
+    "envoy.config.accesslog.v3.AccessLogFilter.runtime_filter",
+    "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig.slow_start_config",
+    "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig.slow_start_config",
+    "envoy.config.cluster.v3.Cluster.round_robin_lb_config",
+    "envoy.config.listener.v3.Filter.name",
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.tracing",
+    "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.zone_aware_lb_config",
+    "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.enable_full_scan",
+    "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.slow_start_config",
+    "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash.hash_balance_factor",
+    "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin.slow_start_config",
+    "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.session_ticket_keys_sds_secret_config",
+];
