@@ -139,10 +139,6 @@ pub const UNREAD: &[FieldReason] = &[
         "it holds slow start only; tuning: a new endpoint gets its full share at once",
     ),
     (
-        "envoy.config.core.v3.ApiConfigSource.rate_limit_settings",
-        "tuning: requests to the control plane are not paced by it",
-    ),
-    (
         "envoy.config.core.v3.ApiConfigSource.refresh_delay",
         "read with REST only, which is refused",
     ),

@@ -130,7 +130,9 @@ impl Prober {
                 continue;
             };
             let proven = self.seen.get(&key).is_some_and(|seen| holds(&row, seen));
-            if !settled && !proven {
+            // That nothing reads a field must be so everywhere.
+            let silent = row.tier == Tier::Ignored && row.counted_as.is_none();
+            if silent || (!settled && !proven) {
                 self.field(whole, at, field, &base, &row);
                 self.held(whole, at, name, field, &row);
             }
@@ -181,7 +183,10 @@ impl Prober {
     /// A field that holds a message which says nothing by being there.
     fn held(&mut self, whole: &Value, at: &str, outer: &str, field: &Field, row: &FieldRow) {
         let key = (row.message.clone(), row.field.clone());
-        if row.tier != Tier::Honoured || self.seen.get(&key).is_none_or(|seen| seen.effect || seen.refused) {
+        let silent = row.tier == Tier::Ignored && row.counted_as.is_none();
+        if !(silent || row.tier == Tier::Honoured)
+            || self.seen.get(&key).is_none_or(|seen| seen.effect || seen.refused)
+        {
             return;
         }
         let Some((grown, place, inner)) = self.grown(whole, at, outer, field) else {
