@@ -54,6 +54,28 @@ impl Tree {
     pub fn fill_redacted(&mut self) -> usize {
         fill(&mut self.0, None)
     }
+
+    /// Takes every `key` away whose value is written as `scalar`, at any depth.
+    pub fn forget(&mut self, key: &str, scalar: &str) {
+        forget(&mut self.0, key, scalar);
+    }
+}
+
+fn forget(node: &mut Node, key: &str, scalar: &str) {
+    match &mut node.value {
+        Value::List(items) => items.iter_mut().for_each(|item| forget(item, key, scalar)),
+        Value::Map(entries) => {
+            entries.retain(|entry| {
+                let same =
+                    matches!(&entry.node.value, Value::Number(text) | Value::String(text) if text == scalar);
+                !(same && snake(&entry.key) == key)
+            });
+            entries
+                .iter_mut()
+                .for_each(|entry| forget(&mut entry.node, key, scalar));
+        }
+        Value::Null | Value::Bool { .. } | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// `around`: the stand-in for what is hidden at this place.
@@ -72,7 +94,19 @@ fn fill(node: &mut Node, around: Option<&str>) -> usize {
     }
 }
 
+fn is_redacted(node: &Node) -> bool {
+    matches!(&node.value, Value::String(text) if REDACTED.contains(&text.as_str()))
+}
+
 fn fill_entry(entry: &mut Entry, around: Option<&str>) -> usize {
+    // Envoy hides the names of files too: what they hold is given instead.
+    let named = matches!(
+        entry.key.as_str(),
+        "filename" | "environment_variable" | "environmentVariable"
+    );
+    if around.is_some() && named && is_redacted(&entry.node) {
+        entry.key = "inline_string".to_owned();
+    }
     let ticket_key = "A".repeat(TICKET_KEY_BYTES);
     let stand_in = match entry.key.as_str() {
         "private_key" | "privateKey" => Some(KEY),
@@ -196,11 +230,14 @@ mod tests {
 
     #[test]
     fn what_a_dump_hides_gets_a_stand_in_and_nothing_else_does() {
-        let text = r#"{"tls_certificate": {"private_key": {"inline_bytes": "W3JlZGFjdGVkXQ=="},
+        let text = r#"{"own": {"private_key": {"filename": "[redacted]"}},
+            "tls_certificate": {"private_key": {"inline_bytes": "W3JlZGFjdGVkXQ=="},
             "certificate_chain": {"inline_string": "[redacted]"}},
             "session_ticket_keys": {"keys": [{"inline_string": "[redacted]"}]}}"#;
         let mut tree = Tree::parse(text).unwrap();
-        assert_eq!(tree.fill_redacted(), 2);
+        assert_eq!(tree.fill_redacted(), 3);
+        let own = tree.root().at("own").unwrap().at("private_key").unwrap();
+        assert!(own.at("inline_string").is_some() && own.at("filename").is_none());
         let certificate = tree.root().at("tls_certificate").unwrap();
         let inside = |key: &str, form: &str| certificate.at(key).unwrap().at(form).unwrap().text().unwrap();
         assert!(inside("private_key", "inline_bytes").starts_with("LS0tLS1CRUdJTi"));

@@ -138,7 +138,7 @@ pub fn check(pool: &Pool, mut contents: Contents, usable: &dyn Fn(&Secret) -> Re
             }
         }
     }
-    let dangling = references::dangling(&checker.world, &parts);
+    let dangling = references::dangling(&checker.world, &parts, &contents.resources);
     checker.checked.warnings.extend(dangling);
     if contents.hidden_keys > 0 {
         checker.checked.warnings.push(Warning {
@@ -146,10 +146,9 @@ pub fn check(pool: &Pool, mut contents: Contents, usable: &dyn Fn(&Secret) -> Re
             at: None,
             kind: None,
             name: String::new(),
-            sentence: format!(
-                "{} private keys are hidden in a dump, so whether they fit their certificates is not known",
-                contents.hidden_keys
-            ),
+            sentence:
+                "private keys are hidden in a dump, so whether they fit their certificates is not known"
+                    .into(),
         });
     }
     checker.checked

@@ -120,6 +120,10 @@ impl Reader<'_, '_> {
 
     fn tree(&mut self, mut tree: Tree, content: &[u8]) -> Result<(), String> {
         self.contents.hidden_keys += tree.fill_redacted();
+        if matches!(shape::of(tree.root()), Shape::Dump | Shape::DumpPart) {
+            // Envoy writes the weight of a locality that has none as 0, which no configuration may say.
+            tree.forget("load_balancing_weight", "0");
+        }
         let before = self.contents.resources.len() + self.contents.rejections.len();
         self.value(tree.root(), "", content)?;
         let after = self.contents.resources.len() + self.contents.rejections.len();
@@ -220,8 +224,24 @@ impl Reader<'_, '_> {
                 }
             }
         }
+        self.without_inline_routes(before);
         if let (Some((inside, place)), true) = (bootstrap, self.contents.resources.len() == before) {
             self.static_resources(inside, &place);
+        }
+    }
+
+    /// A dump shows the route configurations inside of its listeners a second time.
+    fn without_inline_routes(&mut self, before: usize) {
+        let here = &self.contents.resources[before..];
+        if here
+            .iter()
+            .any(|resource| resource.kind == ResourceKind::Listener)
+        {
+            let mut index = 0;
+            self.contents.resources.retain(|resource| {
+                index += 1;
+                index <= before || !resource.place.contains(".static_route_configs[")
+            });
         }
     }
 

@@ -16,13 +16,13 @@ use super::world::{Part, World};
 use crate::config_dump::ResourceKind;
 use crate::subscription::SubscriptionKind;
 
-/// Every reference of `parts` that leads nowhere.
-pub(super) fn dangling(world: &World, parts: &[(&Resource, Part)]) -> Vec<Warning> {
-    let there: HashSet<(ResourceKind, &str)> = parts
+/// Every reference of `parts` that leads to none of all resources; one that is rejected is reported as such already.
+pub(super) fn dangling(world: &World, parts: &[(&Resource, Part)], all: &[Resource]) -> Vec<Warning> {
+    let there: HashSet<(ResourceKind, &str)> = all
         .iter()
-        .map(|(resource, part)| named(resource, part))
+        .map(|resource| (resource.kind, resource.name.as_str()))
         .collect();
-    let kinds: HashSet<ResourceKind> = parts.iter().map(|(resource, _)| resource.kind).collect();
+    let kinds: HashSet<ResourceKind> = all.iter().map(|resource| resource.kind).collect();
     let mut warnings = Vec::new();
     let mut elsewhere: BTreeMap<ResourceKind, BTreeSet<String>> = BTreeMap::new();
     for (resource, part) in parts {
@@ -67,15 +67,6 @@ pub(super) fn dangling(world: &World, parts: &[(&Resource, Part)]) -> Vec<Warnin
         });
     }
     warnings
-}
-
-/// Kind and name under which others refer to it.
-fn named<'p>(resource: &'p Resource, part: &'p Part) -> (ResourceKind, &'p str) {
-    let name: &str = match part {
-        Part::Endpoints(assignment) => &assignment.name,
-        _ => &resource.name,
-    };
-    (resource.kind, name)
 }
 
 /// What happens while it is not there.

@@ -256,7 +256,7 @@ impl Prober {
         let mut grown = whole.clone();
         let message = grown.pointer_mut(at)?.as_object_mut()?;
         let (value, place) = match field.count {
-            Count::One => (json!({}), step.clone()),
+            Count::One => (json!({}), step),
             Count::List => (json!([{}]), format!("{step}/0")),
             Count::Map => (json!({"a": {}}), format!("{step}/a")),
         };
