@@ -98,15 +98,17 @@ impl Subscription {
             Variant::StateOfTheWorld => sotw::read(response, &self.type_url, &version),
             Variant::Delta => delta::read(response, &self.type_url, &version),
         });
+        let duplicate = |name: &Arc<str>| format!("{name}: expected once in a response, found twice");
+        let reading = reading.and_then(|reading| reading.duplicate().map(duplicate).map_or(Ok(reading), Err));
         if variant == Variant::StateOfTheWorld && !self.withdrawals.doubted.is_empty() {
             let arrived: HashSet<&Arc<str>> = match &reading {
                 Ok(reading) => reading.entries.iter().map(|entry| &entry.name).collect(),
+                // Nothing arrives in what is refused.
                 Err(_) => HashSet::new(),
             };
             self.doubt(|name| arrived.contains(name));
         }
-        let duplicate = |name: &Arc<str>| format!("{name}: expected once in a response, found twice");
-        match reading.and_then(|reading| reading.duplicate().map(duplicate).map_or(Ok(reading), Err)) {
+        match reading {
             Ok(reading) => {
                 let refused = self.note_errors(&reading.errors, now);
                 let update = self.begin_review(reading, nonce, version, variant, serial);

@@ -149,6 +149,7 @@ impl Writer<'_> {
                 self.byte(match known {
                     Known::Nothing => 0xff,
                     Known::ToldGone => 0xfe,
+                    Known::Unsure => 0xfd,
                     Known::Has(content) => content,
                 });
             }

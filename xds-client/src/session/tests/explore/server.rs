@@ -31,6 +31,8 @@ pub(super) enum Known {
     Nothing,
     Has(Content),
     ToldGone,
+    /// Given up by name under a wildcard: it is owed the resource or its removal, to know whether the wildcard covers it.
+    Unsure,
 }
 
 /// What one stream says of one type.
@@ -150,7 +152,8 @@ impl Server {
                 fresh.push((name, content));
             }
             let named = watch.names & (1 << name) != 0;
-            let unaware = matches!(known, Known::Has(_)) || (named && known == Known::Nothing);
+            let unaware =
+                matches!(known, Known::Has(_) | Known::Unsure) || (named && known == Known::Nothing);
             if bounds.variant == Variant::Delta && content == GONE && unaware {
                 gone |= 1 << name;
             }
@@ -256,8 +259,12 @@ impl Server {
         for name in bits(heard.names) {
             watch.known[name] = Known::Nothing;
         }
-        for name in bits(heard.unsubscribed).filter(|_| !watch.wildcard) {
-            watch.known[name] = Known::Nothing;
+        for name in bits(heard.unsubscribed) {
+            watch.known[name] = if watch.wildcard {
+                Known::Unsure
+            } else {
+                Known::Nothing
+            };
         }
     }
 
