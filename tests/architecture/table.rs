@@ -240,7 +240,10 @@ pub(crate) const MODULES: &[Module] = &[
     },
     Module {
         name: "admin",
-        may_name: &[edge("observe", "most answers are what was counted")],
+        may_name: &[
+            edge("observe", "most answers are what was counted"),
+            edge("io", "HTTP/1 and HTTP/2 are told apart by the first bytes"),
+        ],
     },
     Module {
         name: "control",

@@ -16,6 +16,8 @@ pub(super) enum Pieces {
     Here(Box<dyn Iterator<Item = String>>),
     /// Made on another thread, which waits until they are taken.
     Elsewhere(mpsc::Receiver<String>),
+    /// Messages and trailers of gRPC.
+    Frames(mpsc::Receiver<Frame<Bytes>>),
 }
 
 /// An answer.
@@ -36,6 +38,7 @@ impl Body for Pieces {
         let next = match self.get_mut() {
             Self::Here(pieces) => pieces.find(|piece| !piece.is_empty()),
             Self::Elsewhere(pieces) => ready!(pieces.poll_recv(cx)),
+            Self::Frames(frames) => return frames.poll_recv(cx).map(|frame| frame.map(Ok)),
         };
         Poll::Ready(next.map(|piece| Ok(Frame::data(Bytes::from(piece)))))
     }
@@ -86,6 +89,11 @@ pub(super) fn json_pieces(pieces: impl Iterator<Item = String> + 'static) -> Ans
 /// JSON in pieces that another thread makes.
 pub(super) fn json_from(pieces: mpsc::Receiver<String>) -> Answer {
     with_pieces(StatusCode::OK, JSON, Pieces::Elsewhere(pieces))
+}
+
+/// An answer whose frames come one by one.
+pub(super) fn frames(content_type: HeaderValue, frames: mpsc::Receiver<Frame<Bytes>>) -> Answer {
+    with_pieces(StatusCode::OK, content_type, Pieces::Frames(frames))
 }
 
 /// A JSON value, indented.

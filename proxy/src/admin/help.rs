@@ -122,6 +122,14 @@ pub(super) const COMMANDS: &[Entry] = &[
         "metrics in the Prometheus text format",
         STATS,
     ),
+    entry(
+        "/xds",
+        "whether the configuration is up to date, and if not, why",
+        &[
+            ("format", "text or json"),
+            ("resources", "every resource with its version and status"),
+        ],
+    ),
 ];
 
 /// The list as text.

@@ -2,14 +2,16 @@
 //!
 //! Holds: it runs on the main thread; what changes something is a POST; what it shows comes from the snapshot, from
 //! [`crate::observe`], and from the rest of the house through [`Operator`]. Secrets are never shown. Connections, heads
-//! and the life of a connection are bounded, and large answers are streamed. It trusts whoever reaches it, as Envoy's
-//! does: bind it to loopback or to a Unix socket.
+//! and the life of a connection are bounded, and large answers are streamed. HTTP/1 and HTTP/2 without TLS share the
+//! port, gRPC included. It trusts whoever reaches it, as Envoy's does: bind it to loopback or to a Unix socket.
 
 mod body;
 mod certs;
 mod clusters;
 mod commands;
 mod dump;
+mod freshness;
+mod grpc;
 mod help;
 mod listeners;
 mod query;
@@ -29,8 +31,9 @@ pub use server::{AdminError, AdminServer};
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use remora_model::Name;
 use remora_model::listener::ListenAddress;
 use remora_model::snapshot::Snapshot;
@@ -106,6 +109,69 @@ pub struct BoundListener {
     pub address: ListenAddress,
 }
 
+/// Where resources come from.
+#[derive(Debug, Clone)]
+pub struct SourceView {
+    /// In words: `ADS`, or the server or file.
+    pub name: String,
+    /// Its stream.
+    pub stream: StreamView,
+    /// The types that are asked for there.
+    pub types: Vec<TypeView>,
+}
+
+/// A stream to a control plane, or the watch of a file.
+#[derive(Debug, Clone, Default)]
+pub struct StreamView {
+    /// The server, while a stream stands.
+    pub connected_to: Option<Name>,
+    /// Since when it is so.
+    pub since: Option<Duration>,
+    /// How long ago a message arrived, on this stream or an earlier one.
+    pub last_message: Option<Duration>,
+    /// Streams that were opened.
+    pub opened: u64,
+    /// Attempts that could not connect and streams that ended without a response.
+    pub failures: u64,
+    /// How the last stream or attempt ended.
+    pub last_end: Option<StreamEndView>,
+}
+
+/// The end of a stream.
+#[derive(Debug, Clone)]
+pub struct StreamEndView {
+    /// The server.
+    pub server: Name,
+    /// Why, in words.
+    pub reason: String,
+    /// How long ago.
+    pub age: Duration,
+}
+
+/// One type of resources from one source.
+#[derive(Debug, Clone)]
+pub struct TypeView {
+    /// The type.
+    pub kind: ResourceKind,
+    /// Version of the last response that was accepted whole.
+    pub version: Name,
+    /// How many resources are `acked` (in use), `nacked` (the newest version was refused: one that is in use too counts
+    /// twice), `requested`, `missing` (said not to exist, or not heard of in time) and `received_error`.
+    pub states: [(&'static str, usize); 5],
+    /// Responses received.
+    pub received: u64,
+    /// Responses accepted whole.
+    pub accepted: u64,
+    /// Responses refused in whole or in part.
+    pub rejected: u64,
+    /// Resources that were not heard of in time.
+    pub fetch_timeouts: u64,
+    /// How long ago a response was accepted whole.
+    pub last_update: Option<Duration>,
+    /// How long ago one was refused, and its version.
+    pub last_rejection: Option<(Duration, Name)>,
+}
+
 /// What an operator orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
@@ -134,10 +200,16 @@ pub trait Operator {
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Every resource of a kind, static and dynamic, accepted, refused and only asked for.
     fn resources(&self, kind: ResourceKind) -> Vec<ResourceView>;
+    /// Where dynamic resources come from, and how each source does.
+    fn sources(&self) -> Vec<SourceView>;
+    /// The clusters (or listeners) that warm, by name, each with what it waits for.
+    fn warming(&self, kind: ResourceKind) -> Vec<(Name, String)>;
     /// The names of the clusters that the bootstrap brought.
     fn static_clusters(&self) -> HashSet<Name>;
     /// `version_info` of the newest accepted response of a kind; `None` before the first and with delta.
     fn version(&self, kind: ResourceKind) -> Option<String>;
+    /// The encoded `core.v3.Node` that the control plane is told.
+    fn encoded_node(&self) -> Bytes;
     /// The bootstrap as it was read.
     fn bootstrap(&self) -> Option<BootstrapView>;
     /// Every socket that accepts now.

@@ -6,7 +6,7 @@ use http::{Method, Request, StatusCode};
 
 use super::body::{Answer, html, json, text};
 use super::query::Query;
-use super::{AdminContext, certs, clusters, commands, dump, help, listeners, server_info, stats};
+use super::{AdminContext, certs, clusters, commands, dump, freshness, help, listeners, server_info, stats};
 
 /// Answers one request; its body is not looked at.
 pub(super) async fn answer<B>(context: &AdminContext, request: &Request<B>) -> Answer {
@@ -49,6 +49,7 @@ async fn show(context: &AdminContext, path: &str, query: &Query) -> Answer {
         "/config_dump" => dump::config_dump(context, query).await,
         "/server_info" => server_info::server_info(context),
         "/certs" => certs::certs(context),
+        "/xds" => freshness::xds(context, query),
         "/memory" => server_info::memory(),
         "/init_dump" => server_info::init_dump(context),
         "/runtime" => json(&serde_json::json!({ "entries": {}, "layers": [] })),

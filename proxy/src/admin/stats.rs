@@ -4,9 +4,10 @@ use http::StatusCode;
 
 use super::body::{Answer, json_pieces, text, text_pieces};
 use super::query::Query;
-use super::{AdminContext, router};
+use super::{AdminContext, freshness, router};
 use crate::observe::Scrape;
 use crate::observe::scrape::{Kind, ServerFacts, StatsQuery};
+use crate::observe::xds_metrics;
 
 fn scrape(context: &AdminContext) -> Scrape {
     let operator = &*context.operator;
@@ -16,7 +17,8 @@ fn scrape(context: &AdminContext) -> Scrape {
         concurrency: operator.server().concurrency,
         healthy: operator.healthy(),
     };
-    Scrape::new(&context.observe, &operator.snapshot(), facts)
+    let (types, servers) = freshness::facts(operator);
+    Scrape::new(&context.observe, &operator.snapshot(), facts).with(xds_metrics::series(&types, &servers))
 }
 
 /// What the parameters ask for, or what is wrong with them.

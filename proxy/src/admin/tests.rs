@@ -1,5 +1,8 @@
 //! The admin port over a real socket, with a stand-in for the rest of the house.
 
+mod freshness;
+mod grpc;
+
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
@@ -68,11 +71,53 @@ impl Operator for StandIn {
             status: ClientStatus::Acked,
         }]
     }
+    fn sources(&self) -> Vec<SourceView> {
+        let stream = StreamView {
+            since: Some(Duration::from_secs(3)),
+            last_end: Some(StreamEndView {
+                server: "planner".into(),
+                reason: "connection refused".into(),
+                age: Duration::from_millis(3200),
+            }),
+            ..StreamView::default()
+        };
+        vec![SourceView {
+            name: "ADS".into(),
+            stream,
+            types: vec![TypeView {
+                kind: ResourceKind::Cluster,
+                version: "v7".into(),
+                states: [
+                    ("acked", 1),
+                    ("nacked", 0),
+                    ("requested", 0),
+                    ("missing", 0),
+                    ("received_error", 0),
+                ],
+                received: 2,
+                accepted: 1,
+                rejected: 1,
+                fetch_timeouts: 0,
+                last_update: Some(Duration::from_secs(9)),
+                last_rejection: None,
+            }],
+        }]
+    }
+    fn warming(&self, kind: ResourceKind) -> Vec<(Name, String)> {
+        match kind {
+            ResourceKind::Cluster => vec![("up".into(), "ClusterLoadAssignment 'up'".into())],
+            _ => Vec::new(),
+        }
+    }
     fn static_clusters(&self) -> HashSet<Name> {
         HashSet::from(["dead".into()])
     }
     fn version(&self, _: ResourceKind) -> Option<String> {
         Some("v7".into())
+    }
+    fn encoded_node(&self) -> Bytes {
+        // A node with the id `n1`.
+        Bytes::from_static(b"\x0a\x02n1")
     }
     fn bootstrap(&self) -> Option<BootstrapView> {
         None

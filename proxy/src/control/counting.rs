@@ -36,8 +36,8 @@ impl Control {
                 Update::Rejected => metrics.count("cluster_manager.eds.update_rejected", 1),
                 Update::Failure => metrics.count("cluster_manager.eds.update_failure", 1),
                 Update::InitFetchTimeout => metrics.count("cluster_manager.eds.init_fetch_timeout", 1),
-                // An assignment is read from no file.
-                Update::FilesRefused => {}
+                // An assignment is read from no file, and Envoy counts no reload of it.
+                Update::FilesRefused | Update::Reload => {}
             },
         }
     }
@@ -91,6 +91,11 @@ impl Control {
             };
             self.count(kind, name, outcome);
         };
+        let changes =
+            update.resources.len() - rejections.len().min(update.resources.len()) + update.removed.len();
+        if kind == Kind::Cluster && changes > 0 {
+            self.count(kind, "", Update::Reload);
+        }
         match kind {
             Kind::Cluster | Kind::Listener | Kind::Endpoints => {
                 count(
@@ -103,6 +108,9 @@ impl Control {
                 for resource in &update.resources {
                     let is_good = rejections.iter().all(|rejection| rejection.name != resource.name);
                     count(&resource.name, &resource.version, is_good);
+                    if is_good && kind == Kind::RouteConfiguration {
+                        self.count(kind, &resource.name, Update::Reload);
+                    }
                 }
             }
         }

@@ -9,11 +9,16 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use remora_model::Name;
+use remora_translate::config_source::{GrpcTarget, Source};
 use remora_xds_client as xds;
 
 use super::Control;
 use super::held::{HeldResource, Kind};
-use crate::admin::{AcceptedVersion, ClientStatus, ResourceKind, ResourceState, ResourceView, UpdateFailure};
+use super::sources::ClientKey;
+use crate::admin::{
+    AcceptedVersion, ClientStatus, ResourceKind, ResourceState, ResourceView, SourceView, StreamEndView,
+    StreamView, TypeView, UpdateFailure,
+};
 
 /// The kind of resource behind the admin endpoint's.
 pub(super) fn kind_of(kind: ResourceKind) -> Kind {
@@ -42,9 +47,16 @@ impl Control {
             let mut view = view(kind, name, resource, warming.contains(name));
             let serving = self.catalog.serving.get(&(held, Arc::clone(name)));
             view.serving = serving.and_then(accepted);
-            if let (Some(said), None) = (unheard.remove(name), &view.error) {
-                view.status = status_of(&said);
-                view.error = failure_of(&said);
+            match (unheard.remove(name), &view.error) {
+                (Some(said), None) => {
+                    view.status = status_of(&said);
+                    view.error = failure_of(&said);
+                }
+                (None, Some(_)) if is_withdrawn(resource) => {
+                    view.status = ClientStatus::Acked;
+                    view.error = None;
+                }
+                _ => {}
             }
             views.push(view);
         }
@@ -60,6 +72,21 @@ impl Control {
         views
     }
 
+    /// Every client with its stream and its types.
+    pub(super) fn source_views(&self) -> Vec<SourceView> {
+        let mut sources: Vec<SourceView> = self
+            .sources
+            .clients()
+            .map(|(key, handle)| SourceView {
+                name: name_of(key),
+                stream: stream_view(handle.stream_status()),
+                types: handle.overview().iter().filter_map(type_view).collect(),
+            })
+            .collect();
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        sources
+    }
+
     /// What the clients asked for and did not get as it should be.
     fn unheard(&self, kind: Kind) -> BTreeMap<Name, xds::ResourceStatus> {
         let clients = self.sources.clients();
@@ -70,6 +97,63 @@ impl Control {
             .map(|resource| (Arc::clone(&resource.name), resource))
             .collect()
     }
+}
+
+/// A source in words, with the type where the stream is for that alone.
+fn name_of(key: &ClientKey) -> String {
+    let of_type = || {
+        let url = key.type_url.unwrap_or_default();
+        url.rsplit('.').next().unwrap_or_default().to_owned()
+    };
+    match &key.source {
+        Source::Ads => "ADS".into(),
+        Source::Grpc(grpc) => {
+            let server = grpc.services.first().map(|service| match &service.target {
+                GrpcTarget::Cluster(name) | GrpcTarget::Uri(name) => &**name,
+            });
+            format!("{} from {}", of_type(), server.unwrap_or_default())
+        }
+        Source::Path(path) => format!("{} from {}", of_type(), path.path),
+    }
+}
+
+fn stream_view(status: xds::StreamStatus) -> StreamView {
+    StreamView {
+        connected_to: status.connected_to,
+        since: status.since.map(|since| since.elapsed()),
+        last_message: status.last_message.map(|at| at.elapsed()),
+        opened: status.opened,
+        failures: status.failures,
+        last_end: status.last_end.map(|end| StreamEndView {
+            server: end.server,
+            reason: end.reason,
+            age: end.at.elapsed(),
+        }),
+    }
+}
+
+fn type_view(status: &xds::TypeStatus) -> Option<TypeView> {
+    let counts = &status.counts;
+    Some(TypeView {
+        kind: ResourceKind::of(&status.type_url)?,
+        version: Arc::clone(&status.version),
+        states: [
+            ("acked", counts.accepted),
+            ("nacked", counts.rejected),
+            ("requested", counts.requested),
+            ("missing", counts.missing),
+            ("received_error", counts.errors),
+        ],
+        received: status.received,
+        accepted: status.accepted,
+        rejected: status.rejected,
+        fetch_timeouts: status.fetch_timeouts,
+        last_update: status.last_accepted.map(|at| at.elapsed()),
+        last_rejection: status
+            .last_rejected
+            .as_ref()
+            .map(|rejected| (rejected.at.elapsed(), Arc::clone(&rejected.version))),
+    })
 }
 
 fn status_of(said: &xds::ResourceStatus) -> ClientStatus {
@@ -135,6 +219,16 @@ fn view(kind: ResourceKind, name: &Name, held: &HeldResource, warming: bool) -> 
         state,
         status,
     }
+}
+
+/// Whether a refusal that the client does not know of any more is over: the server went back to the version in use,
+/// which is recognised by its bytes and never comes here. A refusal of files is ours alone and has the version in use.
+fn is_withdrawn(held: &HeldResource) -> bool {
+    let of_files = held
+        .rejected
+        .as_ref()
+        .is_some_and(|rejected| rejected.version == held.version);
+    !held.body.is_empty() && !of_files
 }
 
 /// The version that a resource holds; one that was only ever refused holds none.

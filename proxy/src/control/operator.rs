@@ -17,7 +17,7 @@ use super::readiness::Phase;
 use super::run::Order;
 use crate::admin::{
     BootstrapView, BoundListener, Command, Operator, Readiness, ResourceKind, ResourceView, ServerState,
-    ServerView,
+    ServerView, SourceView,
 };
 
 /// The control thread as the admin endpoint sees it.
@@ -92,6 +92,14 @@ impl Operator for Desk {
         self.control.borrow().resource_views(kind)
     }
 
+    fn sources(&self) -> Vec<SourceView> {
+        self.control.borrow().source_views()
+    }
+
+    fn warming(&self, kind: ResourceKind) -> Vec<(Name, String)> {
+        self.control.borrow().catalog.warming(kind_of(kind))
+    }
+
     fn static_clusters(&self) -> HashSet<Name> {
         let control = self.control.borrow();
         let clusters = control.bootstrap.clusters.iter();
@@ -104,6 +112,10 @@ impl Operator for Desk {
             .versions
             .get(&kind_of(kind))
             .map(ToString::to_string)
+    }
+
+    fn encoded_node(&self) -> Bytes {
+        Bytes::from(self.control.borrow().bootstrap.node.encoded.clone())
     }
 
     fn bootstrap(&self) -> Option<BootstrapView> {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use xxhash_rust::xxh64::xxh64;
 
@@ -93,11 +94,13 @@ impl Subscription<'_> {
 pub enum Update<'a> {
     /// A request was sent, or a response came in: `update_attempt`.
     Attempt,
-    /// An update was applied: `update_success`, and `version` / `version_text`.
+    /// An update was applied: `update_success`, `update_time`, and `version` / `version_text`.
     Success {
         /// `version_info`.
         version: &'a str,
     },
+    /// An update changed something: `config_reload`, and `config_reload_time_ms`.
+    Reload,
     /// An update was refused in whole or in part: `update_rejected`.
     Rejected,
     /// The transport failed: `update_failure`.
@@ -146,12 +149,19 @@ impl ControlMetrics {
             Update::Failure => "update_failure",
             Update::InitFetchTimeout => "init_fetch_timeout",
             Update::FilesRefused => "key_rotation_failed",
+            Update::Reload => {
+                self.of_subscription(subscription, "config_reload_time_ms", gauge)
+                    .set(now_ms());
+                "config_reload"
+            }
             Update::Success { version } => {
                 // Envoy's gauge is the xxHash64 of the version, all 64 bits of it.
                 let hash = xxh64(version.as_bytes(), 0) as i64;
                 self.of_subscription(subscription, "version", gauge).set(hash);
                 self.of_subscription(subscription, "version_text", text)
                     .write(version);
+                self.of_subscription(subscription, "update_time", gauge)
+                    .set(now_ms());
                 "update_success"
             }
         };
@@ -276,6 +286,12 @@ fn insert(
         },
     );
     cell
+}
+
+/// Milliseconds since 1970, as Envoy's time gauges have them.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn counter() -> ControlCell {

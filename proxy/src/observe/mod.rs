@@ -21,6 +21,7 @@ mod shards;
 pub(crate) mod test_world;
 pub mod time_text;
 pub mod values;
+pub mod xds_metrics;
 
 pub use control_metrics::ControlMetrics;
 pub use exchange_record::{ConnectionRecord, ExchangeRecord, UpstreamRecord};

@@ -105,6 +105,14 @@ impl Scrape {
         Self { tables, singles }
     }
 
+    /// With series that only the caller knows.
+    #[must_use]
+    pub fn with(mut self, series: Vec<Series>) -> Self {
+        self.singles.extend(series);
+        self.singles.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
+
     /// `/stats/prometheus`: pieces of at most one family each.
     pub fn prometheus(self, query: StatsQuery) -> impl Iterator<Item = String> {
         prometheus::pieces(self.tables, self.singles, query)
