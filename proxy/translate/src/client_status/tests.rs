@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use remora_proto::Pool;
 use serde_json::json;
 
@@ -82,82 +80,54 @@ fn each_resource_has_its_state_and_the_reason_of_a_refusal() {
     assert_eq!(brief.config[0].generic_xds_configs[0].xds_config, None);
 }
 
-/// Matchers by name, each with whether it means the client.
-fn cases() -> HashMap<&'static str, (serde_json::Value, bool)> {
-    let path = |keys: &[&str]| -> Vec<_> { keys.iter().map(|key| json!({"key": key})).collect() };
-    let by = |keys: &[&str], value: serde_json::Value| json!({"node_metadatas": [{"path": path(keys), "value": value}]});
-    HashMap::from([
-        ("id", (json!({"node_id": {"prefix": "sidecar~"}}), true)),
-        ("other id", (json!({"node_id": {"exact": "router~web"}}), false)),
-        (
-            "text",
-            (
-                by(
-                    &["app"],
-                    json!({"string_match": {"safe_regex": {"regex": "w.b"}}}),
-                ),
-                true,
-            ),
-        ),
-        (
-            "number",
-            (
-                by(
-                    &["labels", "tier"],
-                    json!({"double_match": {"range": {"start": 3, "end": 4}}}),
-                ),
-                true,
-            ),
-        ),
-        (
-            "end of a range",
-            (
-                by(
-                    &["labels", "tier"],
-                    json!({"double_match": {"range": {"start": 2, "end": 3}}}),
-                ),
-                false,
-            ),
-        ),
-        (
-            "list",
-            (
-                by(
-                    &["ports"],
-                    json!({"list_match": {"one_of": {"string_match": {"exact": "grpc"}}}}),
-                ),
-                true,
-            ),
-        ),
-        ("truth", (by(&["canary"], json!({"bool_match": true})), true)),
+/// A path into metadata.
+fn path(keys: &[&str]) -> Vec<serde_json::Value> {
+    keys.iter().map(|key| json!({"key": key})).collect()
+}
+
+/// A matcher by one value of metadata.
+fn by(keys: &[&str], value: serde_json::Value) -> serde_json::Value {
+    json!({"node_metadatas": [{"path": path(keys), "value": value}]})
+}
+
+/// A matcher with its name, and whether it means the client.
+type Case = (&'static str, serde_json::Value, bool);
+
+fn by_id() -> Vec<Case> {
+    let both = json!({"node_id": {"prefix": "sidecar~"}, "node_metadatas": [
+        {"path": path(&["app"]), "value": {"null_match": {}}}]});
+    vec![
+        ("id", json!({"node_id": {"prefix": "sidecar~"}}), true),
+        ("other id", json!({"node_id": {"exact": "router~web"}}), false),
+        ("id and metadata", both, false),
+    ]
+}
+
+fn by_metadata() -> Vec<Case> {
+    let regex = json!({"string_match": {"safe_regex": {"regex": "w.b"}}});
+    let range = |start: u32, end: u32| json!({"double_match": {"range": {"start": start, "end": end}}});
+    let one_of = json!({"list_match": {"one_of": {"string_match": {"exact": "grpc"}}}});
+    let either =
+        json!({"or_match": {"value_matchers": [{"null_match": {}}, {"string_match": {"exact": "web"}}]}});
+    vec![
+        ("text", by(&["app"], regex), true),
+        ("number", by(&["labels", "tier"], range(3, 4)), true),
+        ("end of a range", by(&["labels", "tier"], range(2, 3)), false),
+        ("list", by(&["ports"], one_of), true),
+        ("truth", by(&["canary"], json!({"bool_match": true})), true),
         (
             "absent",
-            (by(&["labels", "none"], json!({"present_match": true})), false),
+            by(&["labels", "none"], json!({"present_match": true})),
+            false,
         ),
-        (
-            "both",
-            (
-                json!({"node_id": {"prefix": "sidecar~"}, "node_metadatas": [{"path": path(&["app"]), "value": {"null_match": {}}}]}),
-                false,
-            ),
-        ),
-        (
-            "either",
-            (
-                by(
-                    &["app"],
-                    json!({"or_match": {"value_matchers": [{"null_match": {}}, {"string_match": {"exact": "web"}}]}}),
-                ),
-                true,
-            ),
-        ),
-    ])
+        ("either", by(&["app"], either), true),
+    ]
 }
 
 #[test]
 fn matchers_choose_by_id_and_metadata() {
     let client = client(Vec::new());
-    for (name, (matcher, meant)) in cases() {
+    for (name, matcher, meant) in by_id().into_iter().chain(by_metadata()) {
         let response = answered(&json!({"node_matchers": [matcher]}), &client).unwrap();
         assert_eq!(!response.config.is_empty(), meant, "{name}");
         let with_all = json!({"node_matchers": [matcher, {"node_id": {"contains": "web"}}]});
