@@ -4,6 +4,7 @@
 //! serves meanwhile; a rejected version changes nothing; cached endpoints are used at once by a changed cluster, so no
 //! cluster waits for an assignment that will not come again.
 
+mod hold;
 mod on_demand;
 mod standing;
 
@@ -23,6 +24,8 @@ use remora_translate::{
     WatchedFile,
 };
 
+use self::hold::Hold;
+pub use self::hold::PATIENCE;
 use super::files::{Reader, Readers};
 use super::held::{Held, HeldResource, Kind};
 use super::needs::{Need, Needs, User, kind_of, need_of};
@@ -78,6 +81,8 @@ pub struct Catalog {
     pub journal: Journal,
     /// Clusters whose endpoints are subscribed to by use.
     pub on_demand: OnDemand,
+    /// Routes that wait for their clusters.
+    pub hold: Hold,
     cluster_names: Interner<ClusterMark>,
     route_table_names: Interner<RouteTableMark>,
     secret_names: Interner<SecretMark>,
@@ -115,6 +120,7 @@ impl Catalog {
             ignored: IgnoredFields::default(),
             journal: Journal::default(),
             on_demand: OnDemand::default(),
+            hold: Hold::default(),
             cluster_names: Interner::default(),
             route_table_names: Interner::default(),
             secret_names: Interner::default(),
@@ -167,7 +173,8 @@ impl Catalog {
         let replaces = match kind {
             Kind::Cluster => self.clusters.get(name).is_some_and(Slot::replaces),
             Kind::Listener => self.listeners.get(name).is_some_and(Slot::replaces),
-            _ => false,
+            Kind::RouteConfiguration => self.is_warming(kind, name),
+            Kind::Endpoints | Kind::Secret => false,
         };
         if let (true, Some(held)) = (replaces, self.held.at(kind, name)) {
             let key = (kind, Arc::clone(name));
@@ -240,6 +247,7 @@ impl Catalog {
 
     /// The next version of the world, if anything changed, and what is to be done beside publishing it.
     pub fn finish(&mut self) -> (Option<Arc<Snapshot>>, Vec<Effect>) {
+        self.release_held();
         let effects = std::mem::take(&mut self.effects);
         if !self.edit.changed() {
             return (None, effects);
@@ -380,6 +388,7 @@ impl Catalog {
             ));
         }
         admit(&listener)?;
+        self.hold_listener(&listener);
         let name = Arc::clone(&listener.name);
         let user = User::Listener(Arc::clone(&name));
         self.needs.add(&user, &new.subscriptions);
@@ -427,7 +436,7 @@ impl Catalog {
                     .iter()
                     .all(|need| self.is_satisfied(&Need::from(need)))
             });
-        if !ready {
+        if !ready || self.hold.is_listener_held(name) {
             return;
         }
         let Some(Activated { part, needs, before }) = self.listeners.activate(name) else {
@@ -443,6 +452,7 @@ impl Catalog {
         let Some(needs) = self.listeners.remove(name) else {
             return;
         };
+        self.hold.drop_listener(name);
         self.edit.remove_listener(name);
         self.effects.push(Effect::ListenerGone);
         let user = User::Listener(Arc::clone(name));
@@ -452,7 +462,11 @@ impl Catalog {
     fn accept_route_table(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
         let table = self.translated(|context| translate::route_configuration(arrived.body, context))?;
         let id = self.route_table_names.id(&table.name);
-        self.edit.set_route_table(id, table);
+        if let Some(table) = self.hold_table(id, arrived, table) {
+            let key = (Kind::RouteConfiguration, Arc::clone(arrived.name));
+            self.serving.remove(&key);
+            self.edit.set_route_table(id, table);
+        }
         self.heard(Kind::RouteConfiguration, arrived);
         Ok(())
     }
@@ -534,6 +548,8 @@ impl Catalog {
             }
             SubscriptionKind::RouteConfiguration => {
                 if let Some(id) = self.route_table_names.known(&need.name) {
+                    self.hold.drop_table(id);
+                    self.serving.remove(&(kind, Arc::clone(&need.name)));
                     self.edit.remove_route_table(id);
                 }
             }

@@ -35,6 +35,7 @@ pub use validate::validate;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use remora_model::Name;
 use remora_model::cluster::Discovery;
@@ -164,6 +165,7 @@ impl Control {
     /// Takes one event of a source in.
     fn hear(&mut self, key: &ClientKey, event: xds::Event) {
         self.state_hears(key, &event);
+        self.expect_clusters(key, &event);
         match event {
             xds::Event::Connected { server } => {
                 tracing::info!(%server, "connected to the control plane");
@@ -186,11 +188,7 @@ impl Control {
                 self.connected.insert(key.clone(), Err(reason));
                 self.set_levels();
             }
-            xds::Event::Update(update) => {
-                if let Some(update) = self.hold_back(key, update) {
-                    self.take_update(key, update);
-                }
-            }
+            xds::Event::Update(update) => self.take_update(key, update),
             xds::Event::Refused {
                 type_url,
                 version,
@@ -207,6 +205,26 @@ impl Control {
                     });
                 }
             }
+        }
+    }
+
+    /// On a new stream routes may come before the clusters that they name.
+    fn expect_clusters(&mut self, key: &ClientKey, event: &xds::Event) {
+        let of_type = Kind::Cluster.type_url();
+        let cds = self.bootstrap.cds.as_ref();
+        if cds.is_none_or(|config| ClientKey::of(&config.source, of_type) != *key) {
+            return;
+        }
+        match event {
+            xds::Event::Connected { .. } => self.catalog.hold.cds_asked(Instant::now()),
+            xds::Event::Update(xds::Update { type_url, .. })
+            | xds::Event::Refused { type_url, .. }
+            | xds::Event::Missing { type_url, .. }
+                if **type_url == *of_type =>
+            {
+                self.catalog.hold.cds_answered();
+            }
+            _ => {}
         }
     }
 
@@ -301,7 +319,6 @@ impl Control {
 
     /// Carries everything out that was taken in since the last call: at most one publication.
     pub fn settle(&mut self) {
-        self.release_held_back();
         let (snapshot, effects) = self.catalog.finish();
         let listeners = effects
             .iter()

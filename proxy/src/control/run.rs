@@ -255,7 +255,7 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
 impl Control {
     /// When [`Self::on_time`] has something to do.
     fn due(&self) -> Option<Instant> {
-        [self.state_due(), self.on_demand_due()]
+        [self.state_due(), self.on_demand_due(), self.catalog.hold.due()]
             .into_iter()
             .flatten()
             .min()

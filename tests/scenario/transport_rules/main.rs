@@ -9,6 +9,7 @@ mod failure;
 mod ignorable;
 mod introspection;
 mod lifetime;
+mod order;
 mod refusals;
 mod scene;
 mod streams;

@@ -5,6 +5,7 @@
 //! before its cluster arrived is not rebuilt when it does.
 //! Decides only; what is decided is carried out by the data path.
 
+mod clusters;
 mod decide;
 mod domains;
 mod hash_policy;

@@ -13,7 +13,7 @@ use crate::control::needs::Need;
 use crate::control::slots::Slot;
 
 impl Catalog {
-    /// Whether clusters (or listeners) are still waiting for what they refer to, and for what.
+    /// Which clusters (or listeners, or route configurations) are still waiting for what they refer to, and for what.
     pub fn warming(&self, kind: Kind) -> Vec<(Name, String)> {
         let why = |needs: &[Subscription]| {
             let open = needs.iter().find(|need| !self.is_satisfied(&Need::from(*need)));
@@ -33,7 +33,12 @@ impl Catalog {
                 .warming()
                 .map(|(name, waiting)| (Arc::clone(name), why(&waiting.needs)))
                 .collect(),
-            _ => Vec::new(),
+            Kind::RouteConfiguration => {
+                let held = self.hold.tables();
+                held.map(|name| (Arc::clone(name), "its clusters".to_owned()))
+                    .collect()
+            }
+            Kind::Endpoints | Kind::Secret => Vec::new(),
         };
         warming.sort_unstable();
         warming
@@ -56,12 +61,16 @@ impl Catalog {
             .collect()
     }
 
-    /// Whether a version of this cluster (or listener) warms.
+    /// Whether a version of this cluster (or listener, or route configuration) warms.
     pub fn is_warming(&self, kind: Kind, name: &str) -> bool {
         match kind {
             Kind::Cluster => self.clusters.get(name).is_some_and(Slot::is_warming),
             Kind::Listener => self.listeners.get(name).is_some_and(Slot::is_warming),
-            _ => false,
+            Kind::RouteConfiguration => {
+                let id = self.route_table_names.known(name);
+                id.is_some_and(|id| self.hold.is_table_held(id))
+            }
+            Kind::Endpoints | Kind::Secret => false,
         }
     }
 

@@ -6,8 +6,8 @@
 //!                              ^--the control plane spoke of everything that is left-/
 //! ```
 //! Holds: a start that the control plane answers is not delayed; what the control plane said in this process is never
-//! replaced from the files, they fill holes; make before break: what it sends of listeners and routes is taken in when
-//! its clusters are warm, and what it does not have any more goes when all of that is in use. Secrets with private keys are not in the files: what needs them warms until SDS answers.
+//! replaced from the files, they fill holes; what it does not have any more goes when what replaces it is in use. Secrets
+//! with private keys are not in the files: what needs them warms until SDS answers.
 
 use std::collections::HashSet;
 use std::io;
@@ -22,7 +22,7 @@ use remora_xds_client as xds;
 use super::store::{self, Identity, Store};
 use super::{StateDir, writer};
 use crate::control::Control;
-use crate::control::catalog::Arrived;
+use crate::control::catalog::{Arrived, PATIENCE};
 use crate::control::held::Kind;
 use crate::control::needs::{Need, User, kind_of};
 use crate::control::readiness::Phase;
@@ -32,8 +32,8 @@ use crate::control::sources::{ClientKey, Origin};
 const ANSWER: Duration = Duration::from_secs(1);
 /// No answer for this long: the control plane said everything. A first delta answer may come in several responses.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long what is new waits for its clusters, and what is no longer there for what replaces it.
-const REPLACEMENT: Duration = Duration::from_secs(15);
+/// How long what is no longer there waits for what replaces it.
+const REPLACEMENT: Duration = PATIENCE;
 
 /// What was read: a store, none, or why it is of no use.
 pub type Found = Result<Option<Store>, String>;
@@ -64,10 +64,6 @@ pub struct Serving {
     heard: Instant,
     /// When to look next whether it said everything.
     next_look: Instant,
-    /// When it said the first thing.
-    back: Option<Instant>,
-    /// Listeners and routes that wait for their clusters.
-    held_back: Vec<(ClientKey, xds::Update)>,
     /// Since when it has answered for clusters and listeners.
     answered: Option<Instant>,
     /// What it does not have any more was removed.
@@ -140,7 +136,6 @@ impl Control {
             }
             (Standing::Serving(serving), xds::Event::Update(_)) => {
                 serving.heard = now;
-                serving.back.get_or_insert(now);
             }
             _ => {}
         }
@@ -233,8 +228,6 @@ impl Control {
                 saved,
                 heard: Instant::now(),
                 next_look: Instant::now() + QUIET,
-                back: None,
-                held_back: Vec::new(),
                 answered: None,
                 swept: false,
             });
@@ -345,51 +338,6 @@ impl Control {
                 tracing::warn!(?kind, %name, %reason, "a resource of the snapshot is of no use");
                 false
             }
-        }
-    }
-
-    /// Keeps an update for later: the routes of a control plane that is just back must not be used before its clusters
-    /// are, and since we asked for all at once, they may come first.
-    pub(in crate::control) fn hold_back(
-        &mut self,
-        key: &ClientKey,
-        update: xds::Update,
-    ) -> Option<xds::Update> {
-        let waits = match Kind::of(&update.type_url) {
-            Some(Kind::Listener | Kind::RouteConfiguration) => self.is_waiting_for_clusters(Instant::now()),
-            _ => false,
-        };
-        match self.state.as_mut().map(|state| &mut state.standing) {
-            Some(Standing::Serving(serving)) if waits => {
-                serving.held_back.push((key.clone(), update));
-                None
-            }
-            _ => Some(update),
-        }
-    }
-
-    fn is_waiting_for_clusters(&self, now: Instant) -> bool {
-        let Some(state) = &self.state else { return false };
-        let Standing::Serving(serving) = &state.standing else {
-            return false;
-        };
-        let mut first_rank = self.first_rank().into_iter();
-        let unanswered =
-            first_rank.any(|(kind, _)| kind == Kind::Cluster) && !state.answered.contains(&Kind::Cluster);
-        let patient = serving.back.is_none_or(|back| now < back + REPLACEMENT);
-        !serving.swept && patient && (unanswered || self.catalog.warming_count(Kind::Cluster) > 0)
-    }
-
-    /// Takes in what waited for clusters, if they are warm.
-    pub(in crate::control) fn release_held_back(&mut self) {
-        if self.is_waiting_for_clusters(Instant::now()) {
-            return;
-        }
-        let Some(Standing::Serving(serving)) = self.state.as_mut().map(|state| &mut state.standing) else {
-            return;
-        };
-        for (key, update) in std::mem::take(&mut serving.held_back) {
-            self.take_update(&key, update);
         }
     }
 
