@@ -1,0 +1,8 @@
+//! Which endpoint is chosen, compared with the real Envoy or with an ideal share?
+//!
+//! Consistent hashing: both proxies get one bootstrap with the same endpoints (their addresses enter the hash), and for
+//! every key the same application must answer.
+
+mod hashing;
+mod policies;
+mod stage;
