@@ -1,7 +1,7 @@
 //! `lb_policy`, its configuration, and `load_balancing_policy`: how one endpoint is chosen.
 //!
 //! Holds: of a list the first policy that we have wins, and a list of which we have none is refused; parameters that
-//! only tune (slow start, bounded loads) are counted and left out.
+//! only tune (slow start) are counted and left out.
 
 use remora_model::balance::{BalancePolicy, RingHashFunction};
 
@@ -31,6 +31,20 @@ pub(crate) struct Policy {
     pub(crate) locality_weighted: bool,
 }
 
+/// `ConsistentHashingLbConfig`, of a cluster or of a typed policy.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hashing {
+    use_hostname: bool,
+    balance_factor: Option<u32>,
+}
+
+fn balance_factor(
+    work: &mut Work<'_, '_>,
+    said: Option<&crate::pb::google::protobuf::UInt32Value>,
+) -> Option<u32> {
+    said.map(|_| value::number_or(work, "hash_balance_factor", said, 100, 100..=u32::MAX))
+}
+
 /// The policy of a cluster.
 pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Policy> {
     if let Some(list) = &said.load_balancing_policy {
@@ -45,11 +59,15 @@ pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Pol
         }
         None => false,
     };
-    let hashing = common.and_then(|common| common.consistent_hashing_lb_config.as_ref());
-    if hashing.is_some_and(|hashing| hashing.hash_balance_factor.is_some()) {
-        work.ignored("ConsistentHashingLbConfig.hash_balance_factor");
-    }
-    let use_hostname = hashing.is_some_and(|hashing| hashing.use_hostname_for_hashing);
+    let hashing = common
+        .and_then(|common| common.consistent_hashing_lb_config.as_ref())
+        .map(|said| Hashing {
+            use_hostname: said.use_hostname_for_hashing,
+            balance_factor: work.at("common_lb_config.consistent_hashing_lb_config", |work| {
+                balance_factor(work, said.hash_balance_factor.as_ref())
+            }),
+        })
+        .unwrap_or_default();
     let balance = match value::known(work, "lb_policy", said.lb_policy)? {
         LbPolicy::RoundRobin => {
             if let Some(LbConfig::RoundRobinLbConfig(config)) = &said.lb_config {
@@ -59,13 +77,13 @@ pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Pol
         }
         LbPolicy::LeastRequest => least_request(work, said)?,
         LbPolicy::Random => BalancePolicy::Random,
-        LbPolicy::RingHash => ring_hash(work, said, use_hostname)?,
+        LbPolicy::RingHash => ring_hash(work, said, hashing)?,
         LbPolicy::Maglev => {
             let size = match &said.lb_config {
                 Some(LbConfig::MaglevLbConfig(config)) => config.table_size.as_ref().map(|size| size.value),
                 _ => None,
             };
-            work.at("maglev_lb_config", |work| maglev(work, size, use_hostname))?
+            work.at("maglev_lb_config", |work| maglev(work, size, hashing))?
         }
         LbPolicy::ClusterProvided => BalancePolicy::ClusterProvided,
         LbPolicy::LoadBalancingPolicyConfig => {
@@ -124,7 +142,7 @@ fn choices(
     Some(BalancePolicy::LeastRequest { choices, bias })
 }
 
-fn ring_hash(work: &mut Work<'_, '_>, said: &api::Cluster, use_hostname: bool) -> Option<BalancePolicy> {
+fn ring_hash(work: &mut Work<'_, '_>, said: &api::Cluster, hashing: Hashing) -> Option<BalancePolicy> {
     let (minimum, maximum, function) = match &said.lb_config {
         Some(LbConfig::RingHashLbConfig(config)) => (
             config.minimum_ring_size.as_ref().map(|size| size.value),
@@ -137,7 +155,7 @@ fn ring_hash(work: &mut Work<'_, '_>, said: &api::Cluster, use_hostname: bool) -
         _ => (None, None, RingHashFunction::XxHash),
     };
     work.at("ring_hash_lb_config", |work| {
-        ring(work, minimum, maximum, function, use_hostname)
+        ring(work, minimum, maximum, function, hashing)
     })
 }
 
@@ -146,7 +164,7 @@ fn ring(
     minimum: Option<u64>,
     maximum: Option<u64>,
     function: RingHashFunction,
-    use_hostname: bool,
+    hashing: Hashing,
 ) -> Option<BalancePolicy> {
     let (minimum, maximum) = (minimum.unwrap_or(RING_MINIMUM), maximum.unwrap_or(RING_MAXIMUM));
     for (field, size) in [("minimum_ring_size", minimum), ("maximum_ring_size", maximum)] {
@@ -164,11 +182,12 @@ fn ring(
         minimum,
         maximum,
         function,
-        use_hostname,
+        use_hostname: hashing.use_hostname,
+        balance_factor: hashing.balance_factor,
     })
 }
 
-fn maglev(work: &mut Work<'_, '_>, size: Option<u64>, use_hostname: bool) -> Option<BalancePolicy> {
+fn maglev(work: &mut Work<'_, '_>, size: Option<u64>, hashing: Hashing) -> Option<BalancePolicy> {
     let table_size = size.unwrap_or(TABLE);
     if table_size > LARGEST_TABLE || !prime(table_size) {
         let rule = format!("The table size of maglev must be prime number of at most {LARGEST_TABLE}");
@@ -177,7 +196,8 @@ fn maglev(work: &mut Work<'_, '_>, size: Option<u64>, use_hostname: bool) -> Opt
     }
     Some(BalancePolicy::Maglev {
         table_size,
-        use_hostname,
+        use_hostname: hashing.use_hostname,
+        balance_factor: hashing.balance_factor,
     })
 }
 
@@ -340,19 +360,22 @@ fn typed_least_request(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Op
     })
 }
 
-/// Whether host names are hashed; bounded loads and policies inside are counted.
-fn hashing(work: &mut Work<'_, '_>, said: Option<&typed::common::v3::ConsistentHashingLbConfig>) -> bool {
-    let Some(said) = said else { return false };
-    if said.hash_balance_factor.is_some() {
-        work.ignored("ConsistentHashingLbConfig.hash_balance_factor");
-    }
-    if !said.hash_policy.is_empty() {
-        work.wrong_at(
-            "consistent_hashing_lb_config.hash_policy",
-            "is not supported: hash policies of a cluster",
-        );
-    }
-    said.use_hostname_for_hashing
+fn typed_hashing(
+    work: &mut Work<'_, '_>,
+    said: Option<&typed::common::v3::ConsistentHashingLbConfig>,
+) -> Hashing {
+    let Some(said) = said else {
+        return Hashing::default();
+    };
+    work.at("consistent_hashing_lb_config", |work| {
+        if !said.hash_policy.is_empty() {
+            work.wrong_at("hash_policy", "is not supported: hash policies of a cluster");
+        }
+        Hashing {
+            use_hostname: said.use_hostname_for_hashing,
+            balance_factor: balance_factor(work, said.hash_balance_factor.as_ref()),
+        }
+    })
 }
 
 fn typed_ring_hash(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
@@ -362,18 +385,20 @@ fn typed_ring_hash(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option
         Function::DefaultHash | Function::XxHash => RingHashFunction::XxHash,
         Function::MurmurHash2 => RingHashFunction::MurmurHash2,
     };
-    let use_hostname =
-        hashing(work, said.consistent_hashing_lb_config.as_ref()) || said.use_hostname_for_hashing;
-    if said.hash_balance_factor.is_some() {
-        work.ignored("ConsistentHashingLbConfig.hash_balance_factor");
-    }
+    let hashing = match &said.consistent_hashing_lb_config {
+        Some(common) => typed_hashing(work, Some(common)),
+        None => Hashing {
+            use_hostname: said.use_hostname_for_hashing,
+            balance_factor: balance_factor(work, said.hash_balance_factor.as_ref()),
+        },
+    };
     let size = |said: Option<crate::pb::google::protobuf::UInt64Value>| said.map(|size| size.value);
     let balance = ring(
         work,
         size(said.minimum_ring_size),
         size(said.maximum_ring_size),
         function,
-        use_hostname,
+        hashing,
     )?;
     Some(Policy {
         balance,
@@ -383,8 +408,8 @@ fn typed_ring_hash(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option
 
 fn typed_maglev(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
     let said: typed::maglev::v3::Maglev = extension.decode(work)?;
-    let use_hostname = hashing(work, said.consistent_hashing_lb_config.as_ref());
-    let balance = maglev(work, said.table_size.map(|size| size.value), use_hostname)?;
+    let hashing = typed_hashing(work, said.consistent_hashing_lb_config.as_ref());
+    let balance = maglev(work, said.table_size.map(|size| size.value), hashing)?;
     Some(Policy {
         balance,
         locality_weighted: said.locality_weighted_lb_config.is_some(),

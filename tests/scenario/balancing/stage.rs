@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use futures_util::future::try_join_all;
+use futures_util::future::{select_all, try_join_all};
 use harness::bootstrap::{address, fixed, http_connection_manager, listener, merge};
 use harness::client::RawClient;
 use harness::process::{Options, Port, Proxy, ProxyProcess};
@@ -30,6 +30,22 @@ impl Applications {
             all.push(Upstream::start_with(&format!("e{number}"), behaviour, None).await?);
         }
         Ok(Self(all))
+    }
+
+    /// How many requests each has got.
+    pub(crate) fn counts(&self) -> Vec<usize> {
+        self.0.iter().map(|one| one.received().len()).collect()
+    }
+
+    /// The one that gets the next request after these counts were taken.
+    pub(crate) async fn next_taker(&self, before: &[usize]) -> String {
+        let waits = self.0.iter().zip(before).map(|(one, count)| {
+            Box::pin(async move {
+                one.wait_received(count + 1).await;
+                one.name().to_owned()
+            })
+        });
+        select_all(waits).await.0
     }
 
     /// An `LbEndpoint` for application `number`, with further fields.
@@ -77,6 +93,10 @@ impl Running {
 
     pub(crate) fn name(&self) -> &'static str {
         self.process.kind().name()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     /// Who answers each of these requests, over a few connections with several requests under way on each.

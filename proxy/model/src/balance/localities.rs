@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::bounded::LoadBound;
 use super::{BalancePolicy, HashedEndpoint, LeastRequest, Maglev, RingHash, RoundRobin, WeightedRandom};
 use crate::endpoint::{Endpoint, EndpointAddress, LabelValue};
 
@@ -22,6 +23,7 @@ pub struct Group<'a> {
 pub struct Balancer {
     endpoints: Vec<Arc<Endpoint>>,
     scheme: Scheme,
+    bound: Option<LoadBound>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +43,7 @@ impl Balancer {
             .iter()
             .flat_map(|group| group.endpoints.iter().copied().cloned())
             .collect();
+        let mut bound = None;
         let scheme = match policy {
             BalancePolicy::RoundRobin => Scheme::RoundRobin(RoundRobin::new(&flat_weights(groups))),
             BalancePolicy::LeastRequest { choices, bias } => {
@@ -52,17 +55,28 @@ impl Balancer {
                 maximum,
                 function,
                 use_hostname,
+                balance_factor,
             } => {
                 let hashed = hashed(groups, *use_hostname);
+                bound = balance_factor.map(|factor| LoadBound::new(&hashed, factor));
                 Scheme::RingHash(RingHash::new(&hashed, *minimum, *maximum, *function))
             }
             BalancePolicy::Maglev {
                 table_size,
                 use_hostname,
-            } => Scheme::Maglev(Maglev::new(&hashed(groups, *use_hostname), *table_size)),
+                balance_factor,
+            } => {
+                let hashed = hashed(groups, *use_hostname);
+                bound = balance_factor.map(|factor| LoadBound::new(&hashed, factor));
+                Scheme::Maglev(Maglev::new(&hashed, *table_size))
+            }
             BalancePolicy::ClusterProvided => Scheme::Provided,
         };
-        Self { endpoints, scheme }
+        Self {
+            endpoints,
+            scheme,
+            bound,
+        }
     }
 
     /// The endpoint for this sequence number, hash (drawn from `rng` where the request has none) or chance.
@@ -76,6 +90,19 @@ impl Balancer {
             Scheme::Provided => None,
         };
         self.endpoints.get(position?)
+    }
+
+    /// The endpoint for `hash` where loads are bounded, else `None`; `in_flight` counts the cluster's requests, this one
+    /// among them.
+    pub fn pick_bounded(&self, hash: u64, in_flight: u32) -> Option<&Arc<Endpoint>> {
+        let bound = self.bound.as_ref()?;
+        let first = match &self.scheme {
+            Scheme::RingHash(ring) => ring.pick(hash),
+            Scheme::Maglev(table) => table.pick(hash),
+            Scheme::RoundRobin(_) | Scheme::LeastRequest(_) | Scheme::Random(_) | Scheme::Provided => None,
+        };
+        let position = bound.settle(first?, hash, in_flight, &self.endpoints)?;
+        self.endpoints.get(position)
     }
 
     /// Everything that may be chosen.

@@ -4,6 +4,7 @@
 //! one health class, its localities). Picking is a pure function of (balancer, sequence, hash, rng) and takes constant
 //! time but for the ring's binary search.
 
+mod bounded;
 pub(crate) mod hash;
 mod least_request;
 mod localities;
@@ -46,6 +47,9 @@ pub enum BalancePolicy {
         function: RingHashFunction,
         /// Hash `hostname` instead of the address.
         use_hostname: bool,
+        /// `hash_balance_factor`, percent, at least 100: an endpoint with more than that of its share of the requests
+        /// passes keys on; `None`: loads are not bounded.
+        balance_factor: Option<u32>,
     },
     /// Maglev table over a hash of the request.
     Maglev {
@@ -53,6 +57,9 @@ pub enum BalancePolicy {
         table_size: u64,
         /// Hash `hostname` instead of the address.
         use_hostname: bool,
+        /// `hash_balance_factor`, percent, at least 100: an endpoint with more than that of its share of the requests
+        /// passes keys on; `None`: loads are not bounded.
+        balance_factor: Option<u32>,
     },
     /// The cluster itself decides (`CLUSTER_PROVIDED`, original destination).
     ClusterProvided,

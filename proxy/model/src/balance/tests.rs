@@ -61,6 +61,7 @@ fn ring(minimum: u64, maximum: u64, function: RingHashFunction) -> BalancePolicy
         maximum,
         function,
         use_hostname: false,
+        balance_factor: None,
     }
 }
 
@@ -90,6 +91,7 @@ fn maglev_tables_are_envoys() {
     let maglev = |table_size| BalancePolicy::Maglev {
         table_size,
         use_hostname: false,
+        balance_factor: None,
     };
     let weighted = "3103033330421134302222432334214230223222201032223032032412222230";
     assert_eq!(choices(&maglev(65537), WEIGHTS, None), weighted);
@@ -212,6 +214,7 @@ fn a_table_whose_size_is_no_prime_is_filled_all_the_same() {
         let policy = BalancePolicy::Maglev {
             table_size,
             use_hostname: false,
+            balance_factor: None,
         };
         assert_eq!(choices(&policy, WEIGHTS, None).len(), 64);
     }
@@ -225,6 +228,7 @@ fn losing_an_endpoint_moves_only_its_share() {
         BalancePolicy::Maglev {
             table_size: 65537,
             use_hostname: false,
+            balance_factor: None,
         },
     ] {
         let over = |count: usize| {

@@ -86,7 +86,9 @@ impl Cluster {
         } else {
             0
         };
-        match balancer.pick(sequence, hash, rng) {
+        let bounded =
+            hash.and_then(|hash| balancer.pick_bounded(hash, self.live.requests.load(Ordering::Relaxed)));
+        match bounded.or_else(|| balancer.pick(sequence, hash, rng)) {
             Some(endpoint) => Ok(Pick {
                 endpoint,
                 priority: at as u32,

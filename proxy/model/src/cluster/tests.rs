@@ -136,6 +136,7 @@ fn the_same_hash_finds_the_same_endpoint() {
     let maglev = BalancePolicy::Maglev {
         table_size: 251,
         use_hostname: false,
+        balance_factor: None,
     };
     let cluster = cluster(maglev, &[&[H; 5]]);
     let mut rng = fastrand::Rng::with_seed(9);

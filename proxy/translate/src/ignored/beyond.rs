@@ -207,10 +207,6 @@ pub const UNREAD: &[FieldReason] = &[
         "tuning: a new endpoint gets its full share at once",
     ),
     (
-        "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash.hash_balance_factor",
-        "tuning: the load of an endpoint is not bounded",
-    ),
-    (
         "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin.slow_start_config",
         "tuning: a new endpoint gets its full share at once",
     ),
@@ -435,7 +431,6 @@ pub const COUNTED: &[&str] = &[
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.zone_aware_lb_config",
     "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.enable_full_scan",
     "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.slow_start_config",
-    "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash.hash_balance_factor",
     "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin.slow_start_config",
     "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.session_ticket_keys_sds_secret_config",
 ];

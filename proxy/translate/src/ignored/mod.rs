@@ -43,10 +43,6 @@ pub const PARTLY: &[FieldReason] = &[
         "tuning: no zone is preferred, every endpoint of a priority is used",
     ),
     (
-        "ConsistentHashingLbConfig.hash_balance_factor",
-        "tuning: the load of an endpoint is not bounded",
-    ),
-    (
         "DownstreamTlsContext.session_ticket_keys",
         "tuning: tickets have keys of this process, so others do not resume",
     ),

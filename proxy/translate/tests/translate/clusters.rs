@@ -202,7 +202,10 @@ fn the_first_known_policy_wins() {
             "wrr_locality.v3.WrrLocality",
             &format!(
                 ", endpoint_picking_policy: {{policies: [{}]}}",
-                policy("maglev.v3.Maglev", ", table_size: 101")
+                policy(
+                    "maglev.v3.Maglev",
+                    ", table_size: 101, consistent_hashing_lb_config: {hash_balance_factor: 150}"
+                )
             )
         ),
     );
@@ -211,7 +214,8 @@ fn the_first_known_policy_wins() {
         made.config.balance,
         BalancePolicy::Maglev {
             table_size: 101,
-            use_hostname: false
+            use_hostname: false,
+            balance_factor: Some(150),
         }
     );
     assert!(made.config.locality_weighted);
@@ -231,6 +235,10 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "{name: a, lb_policy: MAGLEV, maglev_lb_config: {table_size: 100}}",
         "maglev_lb_config.table_size: The table size of maglev must be prime number of at most 5000011, found 100",
+    ),
+    (
+        "{name: a, lb_policy: RING_HASH, common_lb_config: {consistent_hashing_lb_config: {hash_balance_factor: 99}}}",
+        "common_lb_config.consistent_hashing_lb_config.hash_balance_factor: expected 100 to 4294967295, found 99",
     ),
     (
         "{name: a, lb_policy: RING_HASH, ring_hash_lb_config: {minimum_ring_size: 100, maximum_ring_size: 10}}",
