@@ -12,6 +12,8 @@ mod filters;
 mod headers;
 #[path = "differential/http2.rs"]
 mod http2;
+#[path = "differential/limits.rs"]
+mod limits;
 #[path = "differential/matching.rs"]
 mod matching;
 #[path = "differential/observe.rs"]
@@ -51,6 +53,7 @@ fn rows() -> Vec<&'static Row> {
         protocol::REFUSALS,
         http2::ROWS,
         filters::ROWS,
+        limits::ROWS,
     ];
     parts.into_iter().flatten().collect()
 }

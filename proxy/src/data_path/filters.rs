@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use remora_model::filter::{
     AbortKind, ChainedFilter, CorsPolicy, CorsVerdict, Fault, HeaderOperation, HttpFilter, MutationFilter,
-    Preflight, RouteFilter, apply_operations,
+    Preflight, RouteFilter, TokenBucket, apply_operations,
 };
 use remora_model::route::{Action, Decision};
 
@@ -17,7 +17,7 @@ use super::forward::{Cut, within};
 use super::local_reply::Reply;
 use super::mutation::Printer;
 use super::request::{Exchange, facts};
-use super::target;
+use super::{rate_limit, target};
 use crate::exchange::{Downstream, RequestHead};
 use crate::failure::{Denial, Failure};
 use crate::observe::ExchangeRecord;
@@ -29,6 +29,8 @@ pub enum OnResponse {
     Set(Vec<(HeaderName, HeaderValue)>),
     /// Carries these out.
     Mutate(Arc<[HeaderOperation]>),
+    /// Tells of a rate limit.
+    Tell(Arc<TokenBucket>),
 }
 
 /// Lets the filters at the response's headers, the last filter first.
@@ -56,6 +58,7 @@ pub fn respond(
                 }
             }
             OnResponse::Mutate(operations) => apply_operations(operations, headers, &printer),
+            OnResponse::Tell(bucket) => rate_limit::tell(bucket, headers),
         }
     }
 }
@@ -98,6 +101,10 @@ impl<D: Downstream> Exchange<'_, D> {
                 HttpFilter::Cors => self.cors(&filter.name, decision.as_ref(), head)?,
                 HttpFilter::HeaderMutation(own) => {
                     self.mutate(own, &filter.name, decision.as_ref(), head);
+                    false
+                }
+                HttpFilter::LocalRateLimit(own) => {
+                    self.limit(own, &filter.name, decision.as_ref(), head)?;
                     false
                 }
                 HttpFilter::Unsupported(kind) => return Err(unsupported(&filter.name, kind).into()),

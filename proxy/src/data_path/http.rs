@@ -3,7 +3,7 @@
 //! Holds: HTTP/1 serves one exchange after the other in the connection's own task; HTTP/2 gives each stream a task on
 //! the same worker. A drain lets what is in flight finish and tells the client (`Connection: close`, GOAWAY).
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use remora_model::filter::Buckets;
 use remora_model::listener::{FilterChain, HttpManager, Terminal};
 use remora_model::route::RouteTable;
 
@@ -45,6 +46,8 @@ pub struct HttpContext {
     active: Cell<u32>,
     served: Cell<u32>,
     last_active: Cell<Instant>,
+    /// Of limits `per_downstream_connection`: the first one that a request meets makes them, as in Envoy.
+    own_buckets: OnceCell<Buckets>,
 }
 
 /// A request in flight on a connection.
@@ -96,7 +99,13 @@ impl HttpContext {
             active: Cell::new(0),
             served: Cell::new(0),
             last_active,
+            own_buckets: OnceCell::new(),
         }
+    }
+
+    /// What this connection alone takes from, full where it was not asked before.
+    pub fn own_buckets(&self, pattern: &Buckets) -> &Buckets {
+        self.own_buckets.get_or_init(|| pattern.fresh())
     }
 
     /// Counts the connection until the guard is dropped.

@@ -13,6 +13,7 @@ mod forwarded_for;
 mod http;
 mod local_reply;
 mod mutation;
+mod rate_limit;
 mod request;
 mod request_head;
 mod response_head;

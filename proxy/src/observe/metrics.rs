@@ -169,6 +169,20 @@ group! {
 }
 
 group! {
+    /// `<stat_prefix>.http_local_rate_limit.*`
+    LimitCounters {
+        /// Requests that the filter looked at.
+        enabled: Counter,
+        /// Of these, within the limit.
+        ok: Counter,
+        /// Of these, above the limit.
+        rate_limited: Counter,
+        /// Of these, refused.
+        enforced: Counter,
+    }
+}
+
+group! {
     /// `tcp.<stat_prefix>.*`
     TcpCounters {
         /// Tunnels.

@@ -27,7 +27,9 @@ pub use control_metrics::ControlMetrics;
 pub use exchange_record::{ConnectionRecord, ExchangeRecord, UpstreamRecord};
 pub use log_sinks::SinkError;
 pub use scrape::Scrape;
-pub use shards::{ClusterCells, HttpCells, ListenerCells, Observe, Shards, TcpCells, WorkerCounters};
+pub use shards::{
+    ClusterCells, HttpCells, LimitCells, ListenerCells, Observe, Shards, TcpCells, WorkerCounters,
+};
 
 use std::net::SocketAddr;
 use std::rc::Rc;

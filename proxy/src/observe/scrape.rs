@@ -95,6 +95,7 @@ impl Scrape {
             tables::listeners(observe, snapshot),
             tables::listener_workers(observe, snapshot),
             tables::tcp_proxies(observe, snapshot),
+            tables::limits(observe, snapshot),
         ];
         let process = ProcessFacts::now();
         ask_server(observe, snapshot, server);

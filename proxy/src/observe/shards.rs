@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use remora_model::Name;
 use remora_model::cluster::ClusterConfig;
+use remora_model::filter::{ChainedFilter, HttpFilter};
 use remora_model::listener::Terminal;
 use remora_model::snapshot::{ClusterId, Snapshot};
 
@@ -16,7 +17,8 @@ use super::cells::StatusCodes;
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, ListenerCounters, TcpCounters, TlsCounters,
+    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, LimitCounters, ListenerCounters, TcpCounters,
+    TlsCounters,
 };
 
 /// Cells of a listener.
@@ -37,6 +39,13 @@ pub struct HttpCells {
     pub fault: FaultCounters,
     /// Cross-origin requests.
     pub cors: CorsCounters,
+}
+
+/// Cells of local rate limits.
+#[derive(Debug, Default)]
+pub struct LimitCells {
+    /// Of requests.
+    pub http: LimitCounters,
 }
 
 /// Cells of a TCP proxy.
@@ -69,6 +78,8 @@ pub struct Observe {
     pub managers: Shards<HttpCells>,
     /// By `stat_prefix`.
     pub tcp_proxies: Shards<TcpCells>,
+    /// By `stat_prefix`. Any route may name one, so they are never let go of.
+    pub limits: Shards<LimitCells>,
     /// By `alt_stat_name` or name.
     pub clusters: Shards<ClusterCells>,
     /// What the control side counts.
@@ -84,6 +95,7 @@ impl Observe {
             index,
             all: Arc::clone(self),
             by_cluster: RefCell::default(),
+            by_limit: RefCell::default(),
         }
     }
 
@@ -114,6 +126,8 @@ pub(super) struct Names {
     pub(super) listeners: HashSet<Name>,
     pub(super) managers: HashSet<Name>,
     pub(super) tcp_proxies: HashSet<Name>,
+    /// Limits of chains; those of routes show once they are used.
+    pub(super) limits: HashSet<Name>,
     pub(super) clusters: HashSet<Name>,
 }
 
@@ -124,7 +138,10 @@ impl Names {
             names.listeners.insert(Arc::clone(&listener.stat_prefix));
             for chain in listener.chains.iter().chain(&listener.default_chain) {
                 match &chain.terminal {
-                    Terminal::Http(manager) => names.managers.insert(Arc::clone(&manager.stat_prefix)),
+                    Terminal::Http(manager) => {
+                        names.limits.extend(manager.filters.iter().filter_map(limit_of));
+                        names.managers.insert(Arc::clone(&manager.stat_prefix))
+                    }
                     Terminal::Tcp(proxy) => names.tcp_proxies.insert(Arc::clone(&proxy.stat_prefix)),
                     Terminal::Close => false,
                 };
@@ -137,6 +154,13 @@ impl Names {
                 .map(|(_, cluster)| Arc::clone(&cluster.config.stat_name)),
         );
         names
+    }
+}
+
+fn limit_of(filter: &ChainedFilter) -> Option<Name> {
+    match &filter.filter {
+        HttpFilter::LocalRateLimit(limit) => Some(Arc::clone(&limit.stat_prefix)),
+        _ => None,
     }
 }
 
@@ -153,6 +177,7 @@ pub struct WorkerCounters {
     index: usize,
     all: Arc<Observe>,
     by_cluster: RefCell<Vec<Option<Arc<ClusterCells>>>>,
+    by_limit: RefCell<HashMap<Name, Arc<LimitCells>>>,
 }
 
 impl WorkerCounters {
@@ -169,6 +194,17 @@ impl WorkerCounters {
     /// The cells of a TCP proxy.
     pub fn tcp_proxy(&self, stat_prefix: &Name) -> Arc<TcpCells> {
         self.cells(&self.all.tcp_proxies, stat_prefix)
+    }
+
+    /// The cells of local rate limits with this `stat_prefix`.
+    pub fn limit(&self, stat_prefix: &Name) -> Arc<LimitCells> {
+        if let Some(cells) = self.by_limit.borrow().get(stat_prefix) {
+            return Arc::clone(cells);
+        }
+        let cells = self.cells(&self.all.limits, stat_prefix);
+        let mut known = self.by_limit.borrow_mut();
+        known.insert(Arc::clone(stat_prefix), Arc::clone(&cells));
+        cells
     }
 
     /// The cells of a cluster.

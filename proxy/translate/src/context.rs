@@ -12,6 +12,7 @@ use remora_model::Name;
 use remora_model::identity::ClientTls;
 use remora_model::snapshot::{ClusterId, ClusterMark, Interner, RouteTableMark, SecretMark, Snapshot};
 
+use crate::filter::local_rate_limit::LimitsBefore;
 use crate::fingerprint;
 use crate::rejection::{Problem, Rejection};
 use crate::reviewed::Reviewed;
@@ -146,6 +147,8 @@ pub(crate) struct Work<'c, 'a> {
     pub(crate) files: Vec<WatchedFile>,
     /// TLS contexts of the same cluster in the version before.
     pub(crate) before: Vec<Arc<ClientTls>>,
+    /// Rate limits of the same listener or virtual host in the version before, whose buckets stay in use.
+    pub(crate) limits_before: LimitsBefore,
     /// Hash over the contents of all files read so far.
     pub(crate) file_hash: u64,
     /// Whether the routes that are translated now are to name clusters that are there (`validate_clusters`).
@@ -172,6 +175,7 @@ impl<'c, 'a> Work<'c, 'a> {
             subscriptions: Vec::new(),
             files: Vec::new(),
             before: Vec::new(),
+            limits_before: Vec::new(),
             file_hash: 0,
             clusters_must_exist: false,
             expected_clusters: Vec::new(),

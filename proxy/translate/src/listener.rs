@@ -11,6 +11,7 @@ use crate::access_log::access_logs;
 use crate::context::{Context, ExpectedCluster, WatchedFile, Work, undecodable};
 use crate::extension::Extension;
 use crate::filter::listener as listener_filters;
+use crate::filter::local_rate_limit::of_listener;
 use crate::pb::envoy::config::core::v3 as core;
 use crate::pb::envoy::config::listener::v3::{self as api, listener::ListenerSpecifier};
 use crate::rejection::Rejection;
@@ -44,6 +45,11 @@ pub struct TranslatedListener {
 pub fn listener(bytes: &[u8], context: &mut Context<'_>) -> Result<TranslatedListener, Rejection> {
     let said = api::Listener::decode(bytes).map_err(|error| undecodable("Listener", &error))?;
     let mut work = Work::new(context);
+    let previous = work
+        .context
+        .previous
+        .and_then(|world| world.listeners.named(&said.name));
+    work.limits_before = previous.map(|listener| of_listener(listener)).unwrap_or_default();
     let translated = translate(&mut work, &said, bytes);
     let listener = work.verdict(&said.name, translated)?;
     Ok(TranslatedListener {

@@ -3,6 +3,7 @@
 //! Holds: a virtual host whose bytes did not change is the very one of the version before (same `Arc`), so a push that
 //! changes one virtual host costs one; domains are unique over the table. Matches and actions have files of their own.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use remora_model::filter::{FilterSettings, RouteFilter};
 use remora_model::route::{DomainIndex, RequireTls, Route, RouteTable, VirtualHost};
 
 use crate::context::{Context, Work, undecodable};
+use crate::filter::local_rate_limit::{of_table, of_virtual_host};
 use crate::header_mutation::{self, header_lists};
 use crate::pb::envoy::config::route::v3::{self as api, virtual_host::TlsRequirementType};
 use crate::pb::google::protobuf::Any;
@@ -57,6 +59,9 @@ pub(crate) fn table(
         }
     }
     let headers = header_mutation::pair(work, &header_lists!(said));
+    if let Some(previous) = previous {
+        work.limits_before = of_table(previous);
+    }
     let filters = filter::per_route(work, &said.typed_per_filter_config);
     let body_limit = said
         .max_direct_response_body_size_bytes
@@ -66,12 +71,23 @@ pub(crate) fn table(
         .into_iter()
         .flat_map(|table| table.virtual_hosts.iter().map(|host| (host.fingerprint, host)))
         .collect();
+    let by_name: OnceCell<HashMap<&str, &Arc<VirtualHost>>> = OnceCell::new();
     let mut raw = fingerprint::fields(bytes, VIRTUAL_HOSTS);
     let virtual_hosts = work.each("virtual_hosts", &said.virtual_hosts, |work, host| {
         let fingerprint = fingerprint::of((raw.next(), body_limit));
         match known.get(&fingerprint) {
             Some(same) if *same.name == *host.name => Some(Arc::clone(same)),
-            _ => virtual_host(work, host, fingerprint, body_limit).map(Arc::new),
+            _ => {
+                if let Some(table) = previous {
+                    let by_name = by_name.get_or_init(|| {
+                        let hosts = table.virtual_hosts.iter();
+                        hosts.map(|host| (&*host.name, host)).collect()
+                    });
+                    let before = by_name.get(host.name.as_str());
+                    work.limits_before = before.map(|host| of_virtual_host(host)).unwrap_or_default();
+                }
+                virtual_host(work, host, fingerprint, body_limit).map(Arc::new)
+            }
         }
     });
     let domains = match DomainIndex::new(&virtual_hosts, &said.name) {

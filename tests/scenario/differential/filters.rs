@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::config::{host, to};
 use super::table::{Row, http2, text};
 
-fn config(kind: &str, fields: Value) -> Value {
+pub(crate) fn config(kind: &str, fields: Value) -> Value {
     let mut config = json!({"@type": type_url(&format!("extensions.filters.http.{kind}"))});
     harness::bootstrap::merge(&mut config, &fields);
     config
@@ -21,6 +21,7 @@ pub(crate) fn chain() -> Value {
         {"name": "envoy.filters.http.fault", "typed_config": config("fault.v3.HTTPFault", json!({}))},
         {"name": "envoy.filters.http.cors", "typed_config": config("cors.v3.Cors", json!({}))},
         {"name": "mutation", "disabled": true, "typed_config": config("header_mutation.v3.HeaderMutation", own)},
+        {"name": "limit", "typed_config": config("local_ratelimit.v3.LocalRateLimit", json!({"stat_prefix": "limit"}))},
         {"name": "router", "typed_config": config("router.v3.Router", json!({}))},
     ])
 }
@@ -30,7 +31,7 @@ fn always() -> Value {
 }
 
 /// A route with words to filters.
-fn says(path: &str, filters: Value) -> Value {
+pub(crate) fn says(path: &str, filters: Value) -> Value {
     let mut route = to("a", path, json!({}));
     route["typed_per_filter_config"] = filters;
     route
@@ -64,7 +65,7 @@ fn mutation(level: &str) -> Value {
 
 /// The virtual hosts of these rows.
 pub(crate) fn hosts() -> Vec<Value> {
-    vec![fault_host(), cors_host(), mutation_host()]
+    vec![fault_host(), cors_host(), mutation_host(), super::limits::host()]
 }
 
 fn fault_host() -> Value {

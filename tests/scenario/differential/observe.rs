@@ -179,6 +179,14 @@ fn normal_value(name: &str, value: &str) -> String {
         "date" if value.ends_with(" GMT") => "DATE".to_owned(),
         "x-request-id" if is_uuid => "UUID".to_owned(),
         "x-envoy-upstream-service-time" => "MILLISECONDS".to_owned(),
+        // It counts down from row to row.
+        "x-ratelimit-reset"
+            if value
+                .parse::<u32>()
+                .is_ok_and(|seconds| (3500..=3600).contains(&seconds)) =>
+        {
+            "AN HOUR".to_owned()
+        }
         // The upstream's report holds what differs from run to run.
         "content-length"
             if value

@@ -7,12 +7,16 @@
 mod cors;
 mod fault;
 mod header_mutation;
+mod local_rate_limit;
 mod per_route;
+mod token_bucket;
 
 pub use cors::{CorsPolicy, CorsVerdict, Preflight};
 pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
 pub use header_mutation::{HeaderOperation, MutationFilter, apply_operations};
+pub use local_rate_limit::{Buckets, LimitVerdict, LocalRateLimit};
 pub use per_route::{FilterSettings, RouteFilter};
+pub use token_bucket::{Fill, TokenBucket};
 
 use std::sync::Arc;
 
@@ -46,6 +50,8 @@ pub enum HttpFilter {
     Cors,
     /// `envoy.filters.http.header_mutation`.
     HeaderMutation(Arc<MutationFilter>),
+    /// `envoy.filters.http.local_ratelimit`.
+    LocalRateLimit(Arc<LocalRateLimit>),
     /// A filter that is not supported, by the type of its configuration: disabled in its chain, so that only a route
     /// that enables it is answered with an error.
     Unsupported(Name),

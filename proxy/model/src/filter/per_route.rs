@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CorsPolicy, Fault, HeaderOperation};
+use super::{CorsPolicy, Fault, HeaderOperation, LocalRateLimit};
 use crate::Name;
 use crate::route::Decision;
 
@@ -24,6 +24,8 @@ pub enum RouteFilter {
         /// `response_mutations`.
         response: Arc<[HeaderOperation]>,
     },
+    /// `LocalRateLimit` in place of the filter's own.
+    LocalRateLimit(Arc<LocalRateLimit>),
 }
 
 /// What one level says about filters, by their names in the chain.
@@ -39,6 +41,11 @@ impl FilterSettings {
     /// Adds what is said of one more filter.
     pub fn add(&mut self, name: Name, said: RouteFilter) {
         self.0.push((name, said));
+    }
+
+    /// Everything that is said.
+    pub fn iter(&self) -> impl Iterator<Item = &RouteFilter> {
+        self.0.iter().map(|(_, said)| said)
     }
 
     /// Whether nothing is said.

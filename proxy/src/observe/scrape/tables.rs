@@ -13,9 +13,12 @@ use remora_model::snapshot::Snapshot;
 use super::Number;
 use crate::observe::cells::{CELLS, Cell};
 use crate::observe::metrics::{
-    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, ListenerCounters, TcpCounters, TlsCounters,
+    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, LimitCounters, ListenerCounters, TcpCounters,
+    TlsCounters,
 };
-use crate::observe::shards::{ClusterCells, HttpCells, ListenerCells, Names, Observe, Shards, TcpCells};
+use crate::observe::shards::{
+    ClusterCells, HttpCells, LimitCells, ListenerCells, Names, Observe, Shards, TcpCells,
+};
 
 /// What kind of numbers a column has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -449,6 +452,27 @@ pub(super) fn tcp_proxies(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Tab
     table.boxed()
 }
 
+/// `<stat_prefix>.http_local_rate_limit.*`
+pub(super) fn limits(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table> {
+    let mut table = TableOf {
+        prefix: "",
+        family: "envoy_",
+        labels: |name| vec![("envoy_local_http_ratelimit_prefix", name)],
+        rows: rows(&observe.limits, Names::of(snapshot).limits),
+        columns: Vec::new(),
+        reads: Vec::new(),
+        used: |row: &Workers<LimitCells>| !row.is_empty(),
+    };
+    group(
+        &mut table,
+        "http_local_rate_limit.",
+        LimitCounters::FIELDS,
+        |row| row,
+        |cells: &LimitCells| &cells.http,
+    );
+    table.boxed()
+}
+
 /// Downstream connections open now, over all listeners.
 pub(super) fn open_connections(observe: &Observe) -> i64 {
     let listeners = observe.listeners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -475,6 +499,9 @@ pub(super) fn reset(observe: &Observe) {
     }
     for cells in taken(&observe.tcp_proxies).values().flatten() {
         cells.1.tcp.each(&mut zero);
+    }
+    for cells in taken(&observe.limits).values().flatten() {
+        cells.1.http.each(&mut zero);
     }
     for cells in taken(&observe.clusters).values().flatten() {
         cells.1.traffic.each(&mut zero);

@@ -9,6 +9,7 @@ mod fault;
 mod header_mutation;
 mod istio;
 pub(crate) mod listener;
+pub(crate) mod local_rate_limit;
 pub(crate) mod network;
 mod router;
 
@@ -148,6 +149,9 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
         header_mutation::KIND => {
             runs(header_mutation::translate(work, extension).map(HttpFilter::HeaderMutation))
         }
+        local_rate_limit::KIND => {
+            runs(local_rate_limit::translate(work, extension).map(HttpFilter::LocalRateLimit))
+        }
         istio::PEER_METADATA => Outcome::Runs(HttpFilter::StripPeerMetadata),
         istio::ALPN => runs(istio::alpn(work, extension)),
         kind if left_out(work, kind) => Outcome::Nothing,
@@ -237,6 +241,7 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         fault::KIND => fault::translate(work, &extension).map(RouteFilter::Fault),
         cors::POLICY => cors::policy(work, &extension).map(RouteFilter::Cors),
         header_mutation::PER_ROUTE => header_mutation::per_route(work, &extension),
+        local_rate_limit::KIND => local_rate_limit::per_route(work, &extension),
         kind if left_out(work, kind) => None,
         _ if optional => {
             work.ignored("FilterConfig.is_optional");

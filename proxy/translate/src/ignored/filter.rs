@@ -2,6 +2,7 @@
 
 use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3::Mutations;
+use crate::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use crate::reviewed::reviewed;
 
 reviewed! { HttpFault as "HTTPFault" {
@@ -27,5 +28,25 @@ reviewed! { Mutations as "HeaderMutation.Mutations" {
         query_parameter_mutations: "mutations of query parameters",
         response_trailers_mutations: "mutations of trailers",
         request_trailers_mutations: "mutations of trailers",
+    }
+} }
+
+reviewed! { LocalRateLimit as "LocalRateLimit" {
+    honoured: [
+        stat_prefix, status, token_bucket, filter_enabled, filter_enforced, request_headers_to_add_when_not_enforced,
+        response_headers_to_add, local_rate_limit_per_downstream_connection, enable_x_ratelimit_headers,
+        rate_limited_as_resource_exhausted,
+    ]
+    ignored: {
+        stage: "chooses among descriptors, which are refused",
+        vh_rate_limits: "chooses among descriptors, which are refused",
+        always_consume_default_token_bucket: "says what descriptors leave to the bucket; they are refused",
+        max_dynamic_descriptors: "bounds descriptors, which are refused",
+        enable_retry_after_header: "advice to clients; the status says that there were too many requests",
+    }
+    refused: {
+        descriptors: "buckets by descriptor",
+        rate_limits: "descriptors of requests",
+        local_cluster_rate_limit: "a limit that the members of a cluster share",
     }
 } }

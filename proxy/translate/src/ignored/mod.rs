@@ -153,6 +153,7 @@ pub fn lists() -> Vec<Lists> {
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
         of::<filters::fault::v3::HttpFault>(),
         of::<filters::header_mutation::v3::Mutations>(),
+        of::<filters::local_ratelimit::v3::LocalRateLimit>(),
         of::<routes::RouteConfiguration>(),
         of::<routes::VirtualHost>(),
         of::<routes::Route>(),

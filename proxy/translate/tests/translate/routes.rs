@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use remora_model::filter::{RouteFilter, TokenBucket};
 use remora_model::route::{
     Action, AppendAction, ClusterChoice, Forward, HashSource, HeaderPredicate, HeaderValueTemplate,
     HostRewrite, PathMatch, PathRewrite, RedirectPath, RouteTable,
@@ -163,6 +164,57 @@ fn an_unchanged_virtual_host_is_shared_with_the_version_before() {
     assert!(!Arc::ptr_eq(&before.virtual_hosts[1], &after.virtual_hosts[1]));
     assert_ne!(before.fingerprint, after.fingerprint);
     assert_eq!(before.fingerprint, table(&mut world, &yaml("b")).fingerprint);
+}
+
+/// Limits by what stands in their `max_tokens`, by route.
+fn limits(table: &RouteTable) -> Vec<(u32, Arc<TokenBucket>)> {
+    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+    let said = routes.flat_map(|route| route.filters.iter());
+    said.map(|said| match said {
+        RouteFilter::LocalRateLimit(limit) => {
+            let bucket = limit.buckets.default.as_ref().unwrap();
+            (bucket.fill().max_tokens, Arc::clone(bucket))
+        }
+        other => panic!("expected a limit, found {other:?}"),
+    })
+    .collect()
+}
+
+#[test]
+fn a_rate_limit_keeps_its_bucket_while_its_settings_are_the_same() {
+    let limited = |path: &str, tokens: u32| {
+        format!(
+            "{{match: {{path: {path}}}, route: {{cluster: c}}, typed_per_filter_config: {{limit: {{'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: s, token_bucket: {{max_tokens: {tokens}, fill_interval: 1s}}}}}}}}"
+        )
+    };
+    let yaml = |routes: &[String]| {
+        format!(
+            "{{name: r, virtual_hosts: [{{name: a, domains: [a], routes: [{}]}}]}}",
+            routes.join(", ")
+        )
+    };
+    let mut world = World::default();
+    let before = table(
+        &mut world,
+        &yaml(&[limited("/a", 1), limited("/b", 1), limited("/c", 3)]),
+    );
+    let mut edit = Edit::new(&Snapshot::default());
+    edit.set_route_table(world.route_tables.id("r"), before.clone());
+    world.previous = Some(edit.finish());
+    let plain = "{match: {path: /new}, route: {cluster: c}}".to_owned();
+    let after = table(
+        &mut world,
+        &yaml(&[plain, limited("/a", 1), limited("/b", 1), limited("/c", 4)]),
+    );
+    let (before, after) = (limits(&before), limits(&after));
+    assert_eq!(
+        after.iter().map(|(tokens, _)| *tokens).collect::<Vec<_>>(),
+        [1, 1, 4]
+    );
+    assert!(!Arc::ptr_eq(&before[0].1, &before[1].1), "each route has its own");
+    assert!(Arc::ptr_eq(&before[0].1, &after[0].1));
+    assert!(Arc::ptr_eq(&before[1].1, &after[1].1));
+    assert!(!Arc::ptr_eq(&before[2].1, &after[2].1), "it has other settings");
 }
 
 #[test]

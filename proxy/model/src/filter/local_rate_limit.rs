@@ -1,0 +1,93 @@
+//! Does a request pass the local rate limit, and which bucket decided?
+//!
+//! Follows `envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit`. The buckets belong to the settings: all
+//! workers share them, and settings that are translated anew from equal bytes are the very ones of the version before
+//! (see `translate`), so a change elsewhere leaves the buckets as full as they were.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+
+use super::TokenBucket;
+use crate::Name;
+use crate::route::HeaderMutations;
+
+/// `LocalRateLimit`, at a filter or at a route.
+#[derive(Debug)]
+pub struct LocalRateLimit {
+    /// `stat_prefix`.
+    pub stat_prefix: Name,
+    /// `status`, 429 where it is below 400.
+    pub status: StatusCode,
+    /// `token_bucket`.
+    pub buckets: Buckets,
+    /// `filter_enabled`, in millionths; none where it is not said.
+    pub enabled_per_million: u32,
+    /// `filter_enforced`, in millionths; none where it is not said.
+    pub enforced_per_million: u32,
+    /// `request_headers_to_add_when_not_enforced`.
+    pub request_headers: HeaderMutations,
+    /// `response_headers_to_add`.
+    pub response_headers: HeaderMutations,
+    /// `rate_limited_as_resource_exhausted`: gRPC clients read `RESOURCE_EXHAUSTED`, not `UNAVAILABLE`.
+    pub resource_exhausted: bool,
+    /// `enable_x_ratelimit_headers`.
+    pub tells_clients: bool,
+    /// `local_rate_limit_per_downstream_connection`: the buckets here are only the pattern of those that each connection
+    /// has.
+    pub per_connection: bool,
+    /// Hash of the settings as received; equal means unchanged.
+    pub fingerprint: u64,
+}
+
+/// What is taken from.
+#[derive(Debug)]
+pub struct Buckets {
+    /// `token_bucket`; without it nothing is limited.
+    pub default: Option<Arc<TokenBucket>>,
+}
+
+/// What the buckets say of a request.
+#[derive(Debug)]
+pub struct LimitVerdict {
+    /// It passes.
+    pub allowed: bool,
+    /// The bucket that refused it, or the one that clients are told of.
+    pub bucket: Option<Arc<TokenBucket>>,
+}
+
+impl LocalRateLimit {
+    /// Draws whether the filter looks at a request.
+    pub fn is_enabled(&self, rng: &mut fastrand::Rng) -> bool {
+        draw(self.enabled_per_million, rng)
+    }
+
+    /// Draws whether its refusal holds.
+    pub fn is_enforced(&self, rng: &mut fastrand::Rng) -> bool {
+        draw(self.enforced_per_million, rng)
+    }
+}
+
+impl Buckets {
+    /// The same buckets, full.
+    pub fn fresh(&self) -> Self {
+        let fresh = |bucket: &Arc<TokenBucket>| Arc::new(TokenBucket::new(bucket.fill()));
+        Self {
+            default: self.default.as_ref().map(fresh),
+        }
+    }
+
+    /// Takes a token for a request.
+    pub fn take(&self, now: Instant) -> LimitVerdict {
+        let bucket = self.default.clone();
+        LimitVerdict {
+            allowed: bucket.as_ref().is_none_or(|bucket| bucket.take(1, now)),
+            bucket,
+        }
+    }
+}
+
+fn draw(per_million: u32, rng: &mut fastrand::Rng) -> bool {
+    per_million > 0 && rng.u32(..1_000_000) < per_million
+}

@@ -1,0 +1,119 @@
+//! Carries out local rate limits: takes tokens, refuses, tells clients and the upstream.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use remora_model::filter::{LocalRateLimit, RouteFilter, TokenBucket};
+use remora_model::route::Decision;
+
+use super::forward::Cut;
+use super::mutation::Printer;
+use super::request::Exchange;
+use crate::data_path::filters::OnResponse;
+use crate::exchange::{Downstream, RequestHead};
+use crate::failure::{Denial, Failure};
+
+/// gRPC's `RESOURCE_EXHAUSTED`.
+const RESOURCE_EXHAUSTED: u16 = 8;
+const RATE_LIMITED: &str = "local_rate_limited";
+
+/// The headers of `enable_x_ratelimit_headers` (draft 03 of `RateLimit Fields for HTTP`, with Envoy's `x-`).
+pub fn tell(bucket: &TokenBucket, headers: &mut HeaderMap) {
+    let now = Instant::now();
+    let wait = bucket.next_token(now);
+    let fields = [
+        ("x-ratelimit-limit", u64::from(bucket.fill().max_tokens)),
+        ("x-ratelimit-remaining", u64::from(bucket.remaining(now))),
+        ("x-ratelimit-reset", wait.as_millis().div_ceil(1000) as u64),
+    ];
+    for (name, value) in fields {
+        headers.append(HeaderName::from_static(name), HeaderValue::from(value));
+    }
+}
+
+impl<D: Downstream> Exchange<'_, D> {
+    /// The limit of the most specific level that names one, else the filter's own.
+    ///
+    /// # Errors
+    /// When the request is above the limit.
+    pub(super) fn limit(
+        &mut self,
+        own: &Arc<LocalRateLimit>,
+        name: &str,
+        decision: Option<&Decision<'_>>,
+        head: &mut RequestHead,
+    ) -> Result<(), Cut> {
+        let mut said = decision
+            .into_iter()
+            .flat_map(|decision| decision.filter_settings(name));
+        let said = said.find_map(|said| match said {
+            RouteFilter::LocalRateLimit(limit) => Some(limit),
+            _ => None,
+        });
+        let limit = said.unwrap_or(own);
+        let worker = &self.context.worker;
+        if !worker.with_rng(|rng| limit.is_enabled(rng)) {
+            return Ok(());
+        }
+        let cells = worker.counters.limit(&limit.stat_prefix);
+        cells.http.enabled.one();
+        let buckets = if limit.per_connection {
+            self.context.own_buckets(&limit.buckets)
+        } else {
+            &limit.buckets
+        };
+        let verdict = buckets.take(Instant::now());
+        if let Some(bucket) = verdict.bucket.filter(|_| limit.tells_clients) {
+            self.on_response.push(OnResponse::Tell(bucket));
+        }
+        if verdict.allowed {
+            cells.http.ok.one();
+            return Ok(());
+        }
+        cells.http.rate_limited.one();
+        if !worker.with_rng(|rng| limit.is_enforced(rng)) {
+            self.mark(limit, head);
+            return Ok(());
+        }
+        cells.http.enforced.one();
+        Err(self.above(limit, head).into())
+    }
+
+    /// `request_headers_to_add_when_not_enforced`.
+    fn mark(&self, limit: &LocalRateLimit, head: &mut RequestHead) {
+        if limit.request_headers.is_empty() {
+            return;
+        }
+        let before = head.headers.clone();
+        let printer = Printer {
+            record: &self.record,
+            request: Some(&before),
+            response: None,
+        };
+        limit.request_headers.apply(&mut head.headers, &printer);
+    }
+
+    /// The refusal.
+    fn above(&self, limit: &LocalRateLimit, head: &RequestHead) -> Failure {
+        let mut headers = HeaderMap::new();
+        let printer = Printer {
+            record: &self.record,
+            request: Some(&head.headers),
+            response: None,
+        };
+        limit.response_headers.apply(&mut headers, &printer);
+        let mut named = Vec::with_capacity(headers.len());
+        for (name, value) in &headers {
+            named.push((name.clone(), value.clone()));
+        }
+        Failure::Denied(Box::new(Denial {
+            status: limit.status,
+            grpc: limit.resource_exhausted.then_some(RESOURCE_EXHAUSTED),
+            flag: "RL",
+            details: RATE_LIMITED.into(),
+            body: RATE_LIMITED.into(),
+            headers: named,
+        }))
+    }
+}

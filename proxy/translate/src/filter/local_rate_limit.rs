@@ -1,0 +1,199 @@
+//! `envoy.filters.http.local_ratelimit`, in a chain and at a route.
+//!
+//! Holds: settings whose bytes did not change are the very ones of the version before, with their buckets: those of the
+//! same listener, or of the same virtual host (see [`LimitsBefore`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use remora_model::filter::{
+    Buckets, ChainedFilter, Fill, FilterSettings, HttpFilter, LocalRateLimit, RouteFilter, TokenBucket,
+};
+use remora_model::listener::{Listener, Routes, Terminal};
+use remora_model::route::{Action, ClusterChoice, HeaderMutations, RouteTable, VirtualHost};
+
+use crate::context::Work;
+use crate::extension::Extension;
+use crate::pb::envoy::config::core::v3::{HeaderValueOption, RuntimeFractionalPercent};
+use crate::pb::envoy::extensions::common::ratelimit::v3::XRateLimitHeadersRfcVersion;
+use crate::pb::envoy::extensions::filters::http::local_ratelimit::v3 as api;
+use crate::pb::envoy::r#type::v3::TokenBucket as SaidBucket;
+use crate::{fingerprint, header_mutation, value};
+
+pub(super) const KIND: &str = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+
+/// Envoy's shortest `fill_interval`.
+const SHORTEST_FILL: Duration = Duration::from_millis(50);
+/// How many headers Envoy takes in each list.
+const MOST_HEADERS: usize = 10;
+
+/// Limits of the version before that nobody has claimed yet, in the order in which they stood.
+pub(crate) type LimitsBefore = Vec<Arc<LocalRateLimit>>;
+
+/// In a chain, where a limit may be without a bucket, for the routes to say one.
+pub(super) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Arc<LocalRateLimit>> {
+    limit(work, extension, false)
+}
+
+/// At a route, where a limit without a bucket makes no sense.
+pub(super) fn per_route(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<RouteFilter> {
+    limit(work, extension, true).map(RouteFilter::LocalRateLimit)
+}
+
+fn limit(work: &mut Work<'_, '_>, extension: &Extension<'_>, at_route: bool) -> Option<Arc<LocalRateLimit>> {
+    let said: api::LocalRateLimit = extension.decode(work)?;
+    work.review(&said);
+    let fingerprint = fingerprint::of(extension.bytes().unwrap_or_default());
+    let known = |before: &Arc<LocalRateLimit>| before.fingerprint == fingerprint;
+    if let Some(index) = work.limits_before.iter().position(known) {
+        return Some(work.limits_before.remove(index));
+    }
+    if at_route && said.token_bucket.is_none() {
+        work.wrong("local rate limit token bucket must be set for per filter configs");
+    }
+    let stat_prefix = value::required(work, "stat_prefix", &said.stat_prefix);
+    let bucket = match &said.token_bucket {
+        Some(said) => Some(work.at("token_bucket", |work| bucket(work, said))?),
+        None => None,
+    };
+    let headers: XRateLimitHeadersRfcVersion = value::known(
+        work,
+        "enable_x_ratelimit_headers",
+        said.enable_x_ratelimit_headers,
+    )?;
+    let request_headers = "request_headers_to_add_when_not_enforced";
+    Some(Arc::new(LocalRateLimit {
+        stat_prefix: stat_prefix?.into(),
+        status: status(work, &said)?,
+        buckets: Buckets { default: bucket },
+        enabled_per_million: share(work, "filter_enabled", said.filter_enabled.as_ref())?,
+        enforced_per_million: share(work, "filter_enforced", said.filter_enforced.as_ref())?,
+        request_headers: additions(
+            work,
+            request_headers,
+            &said.request_headers_to_add_when_not_enforced,
+        ),
+        response_headers: additions(work, "response_headers_to_add", &said.response_headers_to_add),
+        resource_exhausted: said.rate_limited_as_resource_exhausted,
+        tells_clients: headers == XRateLimitHeadersRfcVersion::DraftVersion03,
+        per_connection: said.local_rate_limit_per_downstream_connection,
+        fingerprint,
+    }))
+}
+
+/// A bucket that fills in intervals of at least 50 ms.
+pub(super) fn bucket(work: &mut Work<'_, '_>, said: &SaidBucket) -> Option<Arc<TokenBucket>> {
+    let tokens_per_fill = value::number_or(
+        work,
+        "tokens_per_fill",
+        said.tokens_per_fill.as_ref(),
+        1,
+        1..=u32::MAX,
+    );
+    if said.fill_interval.is_none() {
+        work.wrong_at("fill_interval", "expected a duration, found none");
+        return None;
+    }
+    let interval = value::duration(work, "fill_interval", said.fill_interval.as_ref())?;
+    if interval < SHORTEST_FILL {
+        work.wrong("local rate limit token bucket fill timer must be >= 50ms");
+        return None;
+    }
+    Some(Arc::new(TokenBucket::new(Fill {
+        max_tokens: said.max_tokens,
+        tokens_per_fill,
+        interval,
+    })))
+}
+
+/// 429 where nothing or less than 400 is said.
+fn status(work: &mut Work<'_, '_>, said: &api::LocalRateLimit) -> Option<StatusCode> {
+    let code = said.status.as_ref().map_or(0, |status| status.code);
+    let status = u16::try_from(code)
+        .ok()
+        .filter(|code| *code < 600)
+        .map(|code| code.max(1));
+    match status.map(|code| StatusCode::from_u16(code).unwrap_or(StatusCode::CONTINUE)) {
+        Some(status) if status.as_u16() >= 400 => Some(status),
+        Some(_) => Some(StatusCode::TOO_MANY_REQUESTS),
+        None => {
+            work.wrong_at("status.code", format!("expected a status, found {code}"));
+            None
+        }
+    }
+}
+
+/// A runtime fraction by its default: nobody where nothing is said.
+fn share(work: &mut Work<'_, '_>, field: &str, said: Option<&RuntimeFractionalPercent>) -> Option<u32> {
+    let Some(said) = said else { return Some(0) };
+    match &said.default_value {
+        Some(default) => value::per_million(work, field, default),
+        None => {
+            work.wrong_at(field, "expected default_value, found none");
+            None
+        }
+    }
+}
+
+fn additions(work: &mut Work<'_, '_>, field: &str, said: &[HeaderValueOption]) -> HeaderMutations {
+    if said.len() > MOST_HEADERS {
+        work.wrong_at(
+            field,
+            format!("expected at most {MOST_HEADERS} headers, found {}", said.len()),
+        );
+    }
+    HeaderMutations {
+        add: work.each(field, said, header_mutation::template),
+        remove: Vec::new(),
+    }
+}
+
+/// The limits of a listener, those of its inline routes too.
+pub(crate) fn of_listener(listener: &Listener) -> LimitsBefore {
+    let mut found = Vec::new();
+    for chain in listener.chains.iter().chain(&listener.default_chain) {
+        if let Terminal::Http(manager) = &chain.terminal {
+            found.extend(manager.filters.iter().filter_map(of_filter).cloned());
+            if let Routes::Inline(table) = &manager.routes {
+                found.extend(of_table(table));
+                found.extend(table.virtual_hosts.iter().flat_map(|host| of_virtual_host(host)));
+            }
+        }
+    }
+    found
+}
+
+/// The limits that a route configuration itself names.
+pub(crate) fn of_table(table: &RouteTable) -> LimitsBefore {
+    of_settings(&table.filters).cloned().collect()
+}
+
+/// The limits of a virtual host.
+pub(crate) fn of_virtual_host(host: &VirtualHost) -> LimitsBefore {
+    let mut found: LimitsBefore = of_settings(&host.filters).cloned().collect();
+    for route in &host.routes {
+        found.extend(of_settings(&route.filters).cloned());
+        if let Action::Forward(forward) = &route.action
+            && let ClusterChoice::Weighted(clusters) = &forward.cluster
+        {
+            let entries = clusters.entries.iter();
+            found.extend(entries.flat_map(|entry| of_settings(&entry.filters)).cloned());
+        }
+    }
+    found
+}
+
+fn of_filter(filter: &ChainedFilter) -> Option<&Arc<LocalRateLimit>> {
+    match &filter.filter {
+        HttpFilter::LocalRateLimit(limit) => Some(limit),
+        _ => None,
+    }
+}
+
+fn of_settings(settings: &FilterSettings) -> impl Iterator<Item = &Arc<LocalRateLimit>> {
+    settings.iter().filter_map(|said| match said {
+        RouteFilter::LocalRateLimit(limit) => Some(limit),
+        _ => None,
+    })
+}
