@@ -98,6 +98,10 @@ pub enum Timer {
     Request(Duration),
     /// `max_stream_duration`.
     StreamDuration(Duration),
+    /// `retry_policy.per_try_timeout`.
+    PerTry(Duration),
+    /// `retry_policy.per_try_idle_timeout`.
+    PerTryIdle(Duration),
 }
 
 /// Everything that is said of a failure.
@@ -126,6 +130,17 @@ impl Said {
             details: details.into(),
             body: body.into(),
         }
+    }
+}
+
+impl Said {
+    /// The same of a request that was tried again before.
+    pub fn after_retries(mut self) -> Self {
+        if self.body.starts_with(RESET_BODY) {
+            let latest = "headers. retried and the latest reset reason";
+            self.body = self.body.replacen("headers. reset reason", latest, 1).into();
+        }
+        self
     }
 }
 
@@ -242,7 +257,9 @@ impl Failure {
             Self::Connect(_)
                 | Self::UpstreamReset(_)
                 | Self::UpstreamCut(_)
-                | Self::Timeout(Timer::Response(_) | Timer::StreamIdle(_))
+                | Self::Timeout(
+                    Timer::Response(_) | Timer::StreamIdle(_) | Timer::PerTry(_) | Timer::PerTryIdle(_)
+                )
         )
     }
 }
@@ -310,6 +327,18 @@ impl Timer {
                 "response_timeout",
                 "upstream request timeout",
             ),
+            Self::PerTry(_) => Said::new(
+                S::GATEWAY_TIMEOUT,
+                "UT",
+                "upstream_per_try_timeout",
+                "upstream request timeout",
+            ),
+            Self::PerTryIdle(_) => Said::new(
+                S::GATEWAY_TIMEOUT,
+                "UT",
+                "upstream_per_try_idle_timeout",
+                "upstream request timeout",
+            ),
             Self::StreamIdle(_) => {
                 Said::new(S::GATEWAY_TIMEOUT, "SI", "stream_idle_timeout", "stream timeout")
             }
@@ -334,6 +363,8 @@ impl Timer {
             Self::StreamIdle(limit) => format!("stream_idle_timeout of {limit:?} ran out"),
             Self::Request(limit) => format!("request_timeout of {limit:?} ran out"),
             Self::StreamDuration(limit) => format!("max_stream_duration of {limit:?} ran out"),
+            Self::PerTry(limit) => format!("retry_policy.per_try_timeout of {limit:?} ran out"),
+            Self::PerTryIdle(limit) => format!("retry_policy.per_try_idle_timeout of {limit:?} ran out"),
         }
     }
 }

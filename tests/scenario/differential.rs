@@ -20,6 +20,8 @@ mod matching;
 mod observe;
 #[path = "differential/protocol.rs"]
 mod protocol;
+#[path = "differential/retries.rs"]
+mod retries;
 #[path = "differential/table.rs"]
 mod table;
 
@@ -54,6 +56,7 @@ fn rows() -> Vec<&'static Row> {
         http2::ROWS,
         filters::ROWS,
         limits::ROWS,
+        retries::ROWS,
     ];
     parts.into_iter().flatten().collect()
 }

@@ -5,7 +5,7 @@
 //! environment or a global random source, and nothing here knows protobuf or a runtime.
 //!
 //! Where is what: which listener and chain? [`listener`]. Which route? [`route`]. Which endpoint? [`cluster`],
-//! [`endpoint`], [`balance`]. Which identity must the peer prove? [`identity`]. What is written down? [`log`].
+//! [`endpoint`], [`balance`]. Again? [`retry`]. Which identity must the peer prove? [`identity`]. What is written down? [`log`].
 //! [`snapshot`] is one version of the whole world. Why it is built this way: [`decisions`].
 
 pub mod balance;
@@ -18,6 +18,7 @@ pub mod identity;
 pub mod listener;
 pub mod log;
 pub mod matching;
+pub mod retry;
 pub mod route;
 pub mod snapshot;
 

@@ -125,7 +125,7 @@ fn thresholds(thresholds: Thresholds) -> [(&'static str, u32); 4] {
         ("max_connections", thresholds.max_connections),
         ("max_pending_requests", thresholds.max_pending_requests),
         ("max_requests", thresholds.max_requests),
-        ("max_retries", thresholds.max_retries),
+        ("max_retries", thresholds.retries.bound(0)),
     ]
 }
 

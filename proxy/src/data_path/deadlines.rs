@@ -45,6 +45,10 @@ pub struct Deadlines {
     pub request: Option<(Instant, Duration)>,
     /// Route timeout, from the request's end.
     pub response: Option<(Instant, Duration)>,
+    /// `per_try_timeout` of the attempt that runs.
+    pub attempt: Option<(Instant, Duration)>,
+    /// `per_try_idle_timeout`; counted from `progress`.
+    pub attempt_idle: Option<Duration>,
     /// `max_stream_duration`.
     pub stream: Option<(Instant, Duration)>,
     /// Idle limit; counted from `progress`.
@@ -59,6 +63,10 @@ impl Deadlines {
         let named = [
             self.request.map(|(at, limit)| (at, Timer::Request(limit))),
             self.response.map(|(at, limit)| (at, Timer::Response(limit))),
+            self.attempt.map(|(at, limit)| (at, Timer::PerTry(limit))),
+            self.attempt_idle
+                .zip(self.progress)
+                .map(|(limit, since)| (since + limit, Timer::PerTryIdle(limit))),
             self.stream.map(|(at, limit)| (at, Timer::StreamDuration(limit))),
             self.idle
                 .zip(self.progress)

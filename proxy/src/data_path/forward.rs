@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::deadlines::{Deadlines, LazyTimer};
 use super::http::HttpContext;
+use super::replay::Replay;
 use crate::exchange::{BodyLength, Downstream, Frame, ResponseEvent, ResponseHead, StreamError, Upstream};
 use crate::failure::{Failure, Timer};
 use crate::observe::ExchangeRecord;
@@ -46,8 +47,6 @@ pub struct Cut {
     pub failure: Failure,
     /// The client has seen a final head.
     pub head_sent: bool,
-    /// Body frames were taken from the client.
-    pub request_touched: bool,
 }
 
 impl From<Failure> for Cut {
@@ -56,9 +55,17 @@ impl From<Failure> for Cut {
         Self {
             failure,
             head_sent: false,
-            request_touched: false,
         }
     }
+}
+
+/// How a transfer came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// The response is with the client.
+    Complete,
+    /// The response was not wanted: the client has seen nothing of it.
+    Declined,
 }
 
 /// One exchange on its way.
@@ -75,8 +82,12 @@ pub struct Transfer<'a, D, U> {
     pub context: &'a HttpContext,
     /// Filled as it goes.
     pub record: &'a mut ExchangeRecord,
+    /// What was taken of the request's body before, and is taken now.
+    pub replay: &'a mut Replay,
     /// Route timeout, to be armed when the request is complete.
     pub response_limit: Option<Duration>,
+    /// `per_try_timeout`, likewise.
+    pub attempt_limit: Option<Duration>,
     /// Keep response trailers for the log.
     pub keep_trailers: bool,
     /// Whether trailers pass: up, and down.
@@ -84,7 +95,8 @@ pub struct Transfer<'a, D, U> {
 }
 
 impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
-    /// Runs to the end of the response. `prepare` sees the final head before the client does.
+    /// Runs to the end of the response. `declines` sees the final head first, with whether the request could be sent again, and may want another attempt instead;
+    /// `prepare` sees it before the client does.
     ///
     /// # Errors
     /// A [`Cut`] that says what failed and how far things were.
@@ -92,8 +104,9 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         mut self,
         body: BodyLength,
         upgrade: bool,
+        mut declines: impl FnMut(&ResponseHead, bool) -> bool,
         mut prepare: impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
-    ) -> Result<(), Cut> {
+    ) -> Result<Done, Cut> {
         let request = match (upgrade, body) {
             (true, _) => Request::AwaitingUpgrade,
             (false, BodyLength::None) => Request::Ended,
@@ -102,7 +115,6 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         let mut state = State {
             request,
             response: Response::AwaitingHead,
-            touched: false,
             moved: false,
             clock: None,
         };
@@ -110,7 +122,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
             self.request_ended(state.now());
         }
         let outcome = poll_fn(|cx| {
-            let outcome = self.poll(&mut state, &mut prepare, cx);
+            let outcome = self.poll(&mut state, &mut declines, &mut prepare, cx);
             state.clock = None;
             outcome
         })
@@ -118,26 +130,28 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         outcome.map_err(|failure| Cut {
             failure,
             head_sent: state.response != Response::AwaitingHead,
-            request_touched: state.touched,
         })
     }
 
     fn poll(
         &mut self,
         state: &mut State,
+        declines: &mut impl FnMut(&ResponseHead, bool) -> bool,
         prepare: &mut impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Failure>> {
+    ) -> Poll<Result<Done, Failure>> {
         state.moved = false;
         self.poll_request(state, cx)?;
-        self.poll_response(state, prepare, cx)?;
+        if self.poll_response(state, declines, prepare, cx)? == Done::Declined {
+            return Poll::Ready(Ok(Done::Declined));
+        }
         let flushed = self
             .downstream
             .poll_flush(cx)
             .map_err(Failure::ClientGone)?
             .is_ready();
         if state.response == Response::Ended && flushed {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(Done::Complete));
         }
         if state.request == Request::Ended
             && state.response != Response::Ended
@@ -168,7 +182,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                     break;
                 }
             }
-            match self.downstream.poll_frame(cx) {
+            match self.replay.poll_frame(self.downstream, cx) {
                 Poll::Pending => break,
                 Poll::Ready(frame) => {
                     state.moved = true;
@@ -191,16 +205,14 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
             Some(Err(StreamError::Protocol(details))) => return Err(Failure::ClientProtocol(details)),
             Some(Err(error)) => return Err(Failure::ClientGone(error)),
             Some(Ok(Frame::Data(data))) => {
-                state.touched = true;
-                self.record.received += data.len() as u64;
-                let end = self.downstream.is_end();
+                let end = self.replay.is_end(self.downstream);
+                self.record.received = self.replay.taken();
                 if end {
                     state.request = Request::Ended;
                 }
                 self.upstream.send_data(data, end)
             }
             Some(Ok(Frame::Trailers(trailers))) => {
-                state.touched = true;
                 state.request = Request::Ended;
                 if self.trailers.0 {
                     self.upstream.send_trailers(trailers)
@@ -229,18 +241,22 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         if self.deadlines.response.is_none() {
             self.deadlines.response = self.response_limit.map(|limit| (now + limit, limit));
         }
+        if self.deadlines.attempt.is_none() {
+            self.deadlines.attempt = self.attempt_limit.map(|limit| (now + limit, limit));
+        }
     }
 
     /// Upstream to client.
     fn poll_response(
         &mut self,
         state: &mut State,
+        declines: &mut impl FnMut(&ResponseHead, bool) -> bool,
         prepare: &mut impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
         cx: &mut Context<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Done, Failure> {
         while state.response == Response::AwaitingHead {
             match self.upstream.poll_response(cx) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return Ok(Done::Complete),
                 Poll::Ready(Err(error)) => return Err(Failure::UpstreamReset(error)),
                 Poll::Ready(Ok(ResponseEvent::Informational(head))) => {
                     state.moved = true;
@@ -249,7 +265,13 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                         .map_err(Failure::ClientGone)?;
                 }
                 Poll::Ready(Ok(ResponseEvent::Head(mut head))) => {
+                    if declines(&head, self.replay.possible()) {
+                        return Ok(Done::Declined);
+                    }
                     state.moved = true;
+                    // Attempts are over: what is left is the route's to limit.
+                    self.attempt_limit = None;
+                    (self.deadlines.attempt, self.deadlines.attempt_idle) = (None, None);
                     self.record.response_started =
                         Some(state.now().saturating_duration_since(self.record.started));
                     prepare(&mut head, self.record);
@@ -271,7 +293,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                 }
             }
         }
-        Ok(())
+        Ok(Done::Complete)
     }
 
     fn head_down(&mut self, state: &mut State, head: ResponseHead) -> Result<(), Failure> {
@@ -342,7 +364,6 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
 struct State {
     request: Request,
     response: Response,
-    touched: bool,
     moved: bool,
     /// Time of this turn, read once and only if somebody asks.
     clock: Option<Instant>,

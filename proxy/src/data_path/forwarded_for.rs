@@ -37,6 +37,29 @@ pub fn apply(headers: &mut HeaderMap, manager: &HttpManager, peer: SocketAddr, t
     trusted.map_or(peer, |ip| SocketAddr::new(ip, 0))
 }
 
+/// Whether the request comes from one of `internal_address_config`, straight: over no other proxy
+/// (Envoy's `x-envoy-internal`). Asked before [`apply`].
+pub fn is_internal(headers: &HeaderMap, manager: &HttpManager, peer: IpAddr) -> bool {
+    if manager.internal_addresses.is_empty() {
+        return false;
+    }
+    let mut said = headers.get_all(X_FORWARDED_FOR).iter();
+    let client = match (manager.use_remote_address, said.next(), said.next()) {
+        (true, None, _) if manager.trusted_hops == 0 => Some(peer),
+        (false, Some(only), None) if manager.trusted_hops == 0 => {
+            only.to_str().ok().and_then(|only| only.trim().parse().ok())
+        }
+        _ => None,
+    };
+    client.is_some_and(|client: IpAddr| {
+        let client = client.to_canonical();
+        manager
+            .internal_addresses
+            .iter()
+            .any(|range| range.contains(&client))
+    })
+}
+
 /// The address `skip` places before the last of all `x-forwarded-for` values.
 fn from_end(headers: &HeaderMap, skip: u32) -> Option<IpAddr> {
     let mut seen = 0;

@@ -361,7 +361,7 @@ fn refuse(
     record.details = said.details;
     record.failure = Some(failure.sentence());
     context.cells.http.downstream_rq_total.one();
-    let mut reply = Reply::to_failure(&failure, false);
+    let mut reply = Reply::to_failure(&failure, false, false);
     reply.complete(false);
     response_head::finish(&mut reply.headers, manager, None);
     // A client that is gone hears no answer.

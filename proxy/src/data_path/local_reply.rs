@@ -24,8 +24,9 @@ pub struct Reply {
 
 impl Reply {
     /// The reply to a failure, as an HTTP client reads it, and as a gRPC client does.
-    pub fn to_failure(failure: &Failure, grpc: bool) -> Self {
+    pub fn to_failure(failure: &Failure, grpc: bool, retried: bool) -> Self {
         let said = failure.said();
+        let said = if retried { said.after_retries() } else { said };
         let mut headers = HeaderMap::new();
         if matches!(failure, Failure::Overflow(_)) {
             headers.insert(

@@ -4,6 +4,7 @@
 //! of one request; `forward` moves its bytes; `tunnel` is the life of an L4 connection. Every decision is asked of
 //! `remora-model`; everything that can go wrong is a [`Failure`](crate::failure::Failure).
 
+mod attempts;
 mod client_certificate;
 mod connection;
 mod deadlines;
@@ -11,9 +12,11 @@ mod filters;
 mod forward;
 mod forwarded_for;
 mod http;
+mod journey;
 mod local_reply;
 mod mutation;
 mod rate_limit;
+mod replay;
 mod request;
 mod request_head;
 mod response_head;

@@ -22,6 +22,7 @@ const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path
 const ORIGINAL_HOST: HeaderName = HeaderName::from_static("x-envoy-original-host");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
 /// Prints the formats of header values over what is known of the exchange so far.
@@ -97,11 +98,45 @@ pub fn request(
 }
 
 /// `auto_host_rewrite`: the host is known only when the endpoint is.
-pub fn endpoint_host(head: &mut RequestHead, forward: &Forward, endpoint: &Endpoint) {
+pub fn endpoint_host(head: &mut RequestHead, forward: &Forward, endpoint: &Endpoint, first: bool) {
     if matches!(forward.host, HostRewrite::Endpoint)
         && let Some(name) = endpoint.spec.hostname.as_deref()
     {
-        rewrite_host(head, forward, HeaderValue::from_str(name).ok());
+        if first {
+            rewrite_host(head, forward, HeaderValue::from_str(name).ok());
+        } else if let Ok(authority) = Authority::try_from(name) {
+            head.authority = Some(authority);
+        }
+    }
+}
+
+/// What the upstream is told of another attempt.
+pub fn attempt(
+    head: &mut RequestHead,
+    chosen: &Chosen,
+    number: u32,
+    timed_out: bool,
+    limit: Option<Duration>,
+) {
+    if let Some(limit) = limit {
+        head.headers
+            .insert(EXPECTED_TIMEOUT, HeaderValue::from(limit.as_millis() as u64));
+    }
+
+    if chosen.virtual_host.include_attempt_count {
+        head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(number));
+    }
+    if chosen.virtual_host.include_is_timeout_retry {
+        let said = if timed_out { "true" } else { "false" };
+        head.headers
+            .insert(IS_TIMEOUT_RETRY, HeaderValue::from_static(said));
+    }
+}
+
+/// What the client is told of the attempts (`include_attempt_count_in_response`).
+pub fn attempts_made(headers: &mut HeaderMap, chosen: &Chosen, number: u32) {
+    if chosen.virtual_host.attempt_count_in_response {
+        headers.insert(ATTEMPT_COUNT, HeaderValue::from(number));
     }
 }
 

@@ -7,30 +7,24 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, StatusCode};
-use remora_model::cluster::Cluster;
 use remora_model::listener::{HttpManager, Routes};
 use remora_model::route::{Action, Asked, Forward, Outcome, RequestFacts, RouteTable};
 
-use super::deadlines::{Deadlines, LazyTimer};
+use super::deadlines::LazyTimer;
 use super::filters::{self, OnResponse};
-use super::forward::{Cut, Transfer, within};
+use super::forward::Cut;
 use super::http::HttpContext;
 use super::local_reply::{Reply, is_grpc};
 use super::request_head::Prepared;
 use super::target::{self, Chosen};
 use super::{mutation, request_head, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
-use crate::failure::{Failure, Limit};
+use crate::failure::Failure;
 use crate::observe::ExchangeRecord;
-use crate::upstream::{Acquire, Lease, Protocol, UpstreamExchange};
 use crate::worker::World;
-
-/// How often a request may be sent again because a reused connection had died before anything was processed.
-const REUSE_RETRIES: u32 = 3;
 
 /// One request on a connection.
 pub struct Exchange<'a, D> {
@@ -39,7 +33,7 @@ pub struct Exchange<'a, D> {
     pub(super) downstream: &'a mut D,
     pub(super) timer: &'a mut LazyTimer,
     pub(super) record: ExchangeRecord,
-    request_id: Option<HeaderValue>,
+    pub(super) request_id: Option<HeaderValue>,
     /// The route, once there is one: its mutations hold for our own replies too.
     pub(super) chosen: Option<Rc<Chosen>>,
     /// What filters do to the response.
@@ -54,20 +48,6 @@ enum Found {
     Nothing,
 }
 
-/// What a request needs on its way to an endpoint.
-struct Journey<'a> {
-    cluster: &'a Arc<Cluster>,
-    forward: &'a Forward,
-    chosen: &'a Chosen,
-    hash: Option<u64>,
-    protocol: Protocol,
-    cookie: Option<HeaderValue>,
-    deadlines: Deadlines,
-    response_limit: Option<Duration>,
-    /// A new connection, not a reused one.
-    fresh: bool,
-}
-
 /// What a matcher may look at.
 pub fn facts<'h>(head: &'h RequestHead, record: &ExchangeRecord) -> RequestFacts<'h> {
     let connect = head.method == Method::CONNECT && head.upgrade.is_none();
@@ -78,7 +58,7 @@ pub fn facts<'h>(head: &'h RequestHead, record: &ExchangeRecord) -> RequestFacts
         path_and_query: if connect { "" } else { head.path.as_str() },
         headers: &head.headers,
         downstream_tls: record.connection.tls.is_some(),
-        internal: false,
+        internal: record.internal,
     }
 }
 
@@ -278,164 +258,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             .map_err(|gone| Failure::ClientGone(gone).into())
     }
 
-    /// Endpoint, connection, transfer; again while it is proven that nothing was processed.
-    async fn forward(
-        &mut self,
-        cluster: &Arc<Cluster>,
-        forward: &Forward,
-        chosen: &Chosen,
-        head: &mut RequestHead,
-    ) -> Result<(), Cut> {
-        self.check_upgrade(forward, head)?;
-        self.answer_expectation(head)?;
-        let (deadlines, response_limit) =
-            target::deadlines(self.manager, forward, &mut head.headers, self.record.started);
-        let (hash, cookie) = self
-            .context
-            .worker
-            .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
-        mutation::request(head, forward, chosen, response_limit, &self.record);
-        let _in_flight = InFlight::begin(cluster)?;
-        let first_use = if cluster.endpoints.endpoints.is_empty() {
-            let asked = target::with_endpoints(&self.context.worker, cluster);
-            within(self.downstream, &deadlines, self.timer, asked).await??
-        } else {
-            None
-        };
-        let cluster = first_use.as_ref().unwrap_or(cluster);
-        let cells = self.context.worker.counters.cluster(&cluster.config);
-        let http2 = head.version == http::Version::HTTP_2;
-        let protocol = Protocol::towards(cluster.config.http.protocol, http2);
-        let mut journey = Journey {
-            cluster,
-            forward,
-            chosen,
-            hash,
-            protocol,
-            cookie,
-            deadlines,
-            response_limit,
-            fresh: false,
-        };
-        loop {
-            self.record.attempts += 1;
-            let (cut, unprocessed) = match self.attempt(&mut journey, head).await {
-                Ok(()) => {
-                    self.record.details = "via_upstream".into();
-                    if self.record.attempts > 1 {
-                        cells.traffic.upstream_rq_retry_success.one();
-                    }
-                    return Ok(());
-                }
-                Err(failed) => failed,
-            };
-            let again = unprocessed && !cut.head_sent && !cut.request_touched;
-            if !again || self.record.attempts > REUSE_RETRIES {
-                return Err(cut);
-            }
-            journey.fresh = true;
-            cells.traffic.upstream_rq_retry.one();
-            cells.traffic.upstream_rq_reuse_race_retried.one();
-        }
-    }
-
-    /// One attempt; a failure comes with whether it is proven that the endpoint processed nothing.
-    async fn attempt(
-        &mut self,
-        journey: &mut Journey<'_>,
-        head: &mut RequestHead,
-    ) -> Result<(), (Cut, bool)> {
-        let lease = self
-            .lease(journey, head)
-            .await
-            .map_err(|failure| (Cut::from(failure), false))?;
-        let reused = lease.record().reused;
-        self.record.upstream = Some(lease.record().clone());
-        let worker = &self.context.worker;
-        let mut upstream = UpstreamExchange::begin(worker, journey.cluster, lease, head)
-            .map_err(|(error, unprocessed)| (Cut::from(Failure::UpstreamReset(error)), unprocessed))?;
-        let (manager, request_id) = (self.manager, self.request_id.as_ref());
-        let (chosen, cookie) = (journey.chosen, &journey.cookie);
-        let on_response = self.on_response.as_slice();
-        let keep = self.context.keeps_headers(manager);
-        let transfer = Transfer {
-            downstream: &mut *self.downstream,
-            upstream: &mut upstream,
-            deadlines: &mut journey.deadlines,
-            timer: &mut *self.timer,
-            context: self.context,
-            record: &mut self.record,
-            response_limit: journey.response_limit,
-            keep_trailers: keep,
-            trailers: target::trailers(manager, journey.cluster, head.version, journey.protocol),
-        };
-        let outcome = transfer
-            .run(head.body, head.upgrade.is_some(), |response, record| {
-                record.status = Some(response.status.as_u16());
-                let took = record.response_started.unwrap_or_default();
-                response_head::from_upstream(response, took, head.upgrade.as_deref());
-                mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
-                mutation::set_cookie(&mut response.headers, cookie);
-                filters::respond(on_response, &mut response.headers, record, Some(&head.headers));
-                response_head::finish(&mut response.headers, manager, request_id);
-                if keep {
-                    record.response_headers = Some(response.headers.clone());
-                }
-            })
-            .await;
-        match outcome {
-            Ok(()) => {
-                let now = journey.deadlines.progress.unwrap_or(self.record.started);
-                upstream.finish(&self.record, now);
-                Ok(())
-            }
-            Err(cut) => {
-                let unprocessed = upstream.proves_unprocessed(&cut.failure, reused, &head.method);
-                upstream.fail(&cut.failure, &self.record);
-                Err((cut, unprocessed))
-            }
-        }
-    }
-
-    /// Endpoint and connection.
-    async fn lease(&mut self, journey: &Journey<'_>, head: &mut RequestHead) -> Result<Lease, Failure> {
-        let worker = &self.context.worker;
-        let cluster = journey.cluster;
-        let destination = Some(self.context.record.local);
-        let endpoint = target::endpoint_of(worker, cluster, journey.hash, destination, Some(&head.headers))
-            .inspect_err(|_| {
-            let cells = worker.counters.cluster(&cluster.config);
-            cells.traffic.upstream_cx_none_healthy.one();
-        })?;
-        mutation::endpoint_host(head, journey.forward, &endpoint);
-        let http = &cluster.config.http;
-        let protocol = journey.protocol;
-        let server_name = head
-            .authority
-            .as_ref()
-            .filter(|_| http.auto_sni)
-            .map(|authority| authority.host());
-        let alpn = target::upstream_alpn(self.manager, protocol);
-        let wanted = Acquire {
-            cluster,
-            endpoint: &endpoint,
-            protocol,
-            server_name,
-            alpn,
-            fresh: journey.fresh,
-        };
-        let acquire = worker.pools.acquire(worker, wanted);
-        let outcome = within(self.downstream, &journey.deadlines, self.timer, acquire).await;
-        outcome.and_then(|lease| lease).inspect_err(|failure| {
-            if let Failure::Connect(failure) = failure {
-                self.record.transport_failure = Some(failure.reason().into_owned());
-            }
-        })
-    }
-
     /// Tells a client that waits for it to send its body, unless that is the upstream's business
     /// (`proxy_100_continue`).
-    fn answer_expectation(&mut self, head: &mut RequestHead) -> Result<(), Failure> {
+    pub(super) fn answer_expectation(&mut self, head: &mut RequestHead) -> Result<(), Failure> {
         if !head.expects_continue || self.manager.proxy_100_continue {
             return Ok(());
         }
@@ -453,7 +278,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     }
 
     /// Refuses an upgrade that neither the route nor the connection manager enables.
-    fn check_upgrade(&self, forward: &Forward, head: &RequestHead) -> Result<(), Failure> {
+    pub(super) fn check_upgrade(&self, forward: &Forward, head: &RequestHead) -> Result<(), Failure> {
         let wanted = match &head.upgrade {
             Some(token) => token.as_ref(),
             None if head.method == Method::CONNECT => "connect",
@@ -493,8 +318,12 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         if cut.failure.closes_connection() || head.method == Method::CONNECT {
             self.downstream.set_close();
         }
+        let mut reply = Reply::to_failure(&cut.failure, grpc, self.record.attempts > 1);
+        if let Some(chosen) = self.chosen.as_ref().filter(|_| self.record.attempts > 0) {
+            mutation::attempts_made(&mut reply.headers, chosen, self.record.attempts);
+        }
         // A client that is gone by now hears no answer.
-        let _ = self.reply(Reply::to_failure(&cut.failure, grpc), head);
+        let _ = self.reply(reply, head);
     }
 
     /// What was answered leaves, as long as the client takes it.
@@ -507,25 +336,5 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         let flushed = poll_fn(|cx| self.downstream.poll_flush(cx));
         // A client that takes nothing loses its connection afterwards.
         let _ = tokio::time::timeout(limit, flushed).await;
-    }
-}
-
-/// A request in flight to a cluster (`max_requests`).
-struct InFlight(Arc<Cluster>);
-
-impl InFlight {
-    fn begin(cluster: &Arc<Cluster>) -> Result<Self, Failure> {
-        let before = cluster.live.requests.fetch_add(1, Ordering::Relaxed);
-        let this = Self(Arc::clone(cluster));
-        if before >= cluster.config.thresholds[0].max_requests {
-            return Err(Failure::Overflow(Limit::Requests));
-        }
-        Ok(this)
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.live.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -27,10 +27,11 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 
 /// Headers by which a mesh steers its own proxies; a client outside must not (Envoy's edge sanitising).
+const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 const ONLY_INTERNAL: [HeaderName; 14] = [
     HeaderName::from_static("x-envoy-original-path"),
     HeaderName::from_static("x-envoy-original-host"),
-    HeaderName::from_static("x-envoy-internal"),
+    INTERNAL,
     HeaderName::from_static("x-envoy-external-address"),
     HeaderName::from_static("x-envoy-decorator-operation"),
     HeaderName::from_static("x-envoy-downstream-service-cluster"),
@@ -137,7 +138,11 @@ pub fn prepare(
     strip_port(head, manager, connection);
     strip_hop_by_hop(&mut head.headers);
     underscores(&mut head.headers, manager)?;
-    if manager.use_remote_address {
+    record.internal = forwarded_for::is_internal(&head.headers, manager, connection.peer.ip());
+    head.headers.remove(INTERNAL);
+    if record.internal {
+        head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
+    } else if manager.use_remote_address {
         for name in &ONLY_INTERNAL {
             head.headers.remove(name);
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use remora_model::cluster::{Cluster, Discovery, PickFacts, Unpickable};
@@ -17,6 +17,7 @@ use remora_model::snapshot::ClusterId;
 
 use super::deadlines::Deadlines;
 use crate::failure::{ConnectFailure, Failure};
+use crate::observe::ExchangeRecord;
 use crate::upstream::Protocol;
 use crate::worker::{Worker, World};
 
@@ -191,9 +192,9 @@ pub fn deadlines(
     manager: &HttpManager,
     forward: &Forward,
     headers: &mut HeaderMap,
-    started: Instant,
+    record: &ExchangeRecord,
 ) -> (Deadlines, Option<Duration>) {
-    let timeouts = &manager.timeouts;
+    let (timeouts, started) = (&manager.timeouts, record.started);
     let duration = forward
         .stream_duration
         .as_ref()
@@ -203,24 +204,34 @@ pub fn deadlines(
     let deadlines = Deadlines {
         request: timeouts.request.map(|limit| (started + limit, limit)),
         response: None,
+        attempt: None,
+        attempt_idle: None,
         stream: duration.map(|limit| (started + limit, limit)),
         idle: forward.idle_timeout.unwrap_or(timeouts.stream_idle),
         progress: Some(started),
     };
+    let mut response = forward.timeout;
     if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
+        if record.internal
+            && let Some(said) = headers.get(&ROUTER_HEADERS[0])
+            && let Some(limit) = said.to_str().ok().and_then(|said| said.parse().ok())
+        {
+            response = Some(Duration::from_millis(limit)).filter(|limit| !limit.is_zero());
+        }
         for name in &ROUTER_HEADERS {
             headers.remove(name);
         }
     }
-    (deadlines, forward.timeout)
+    (deadlines, response)
 }
 
-/// What a trusted hop may say to the router alone; nobody is trusted to, so it only goes no further.
-const ROUTER_HEADERS: [HeaderName; 6] = [
+/// What a client says to the router alone: it goes no further.
+const ROUTER_HEADERS: [HeaderName; 7] = [
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
     HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
     HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
     HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
     HeaderName::from_static("x-envoy-retry-on"),
     HeaderName::from_static("x-envoy-retry-grpc-on"),
 ];

@@ -62,6 +62,8 @@ pub struct ExchangeRecord {
     pub generation: u64,
     /// Client's address by `x-forwarded-for` and trust.
     pub client: SocketAddr,
+    /// The client is inside (`internal_address_config`).
+    pub internal: bool,
     /// Version the client spoke.
     pub version: Option<Version>,
     /// Method.
@@ -136,6 +138,7 @@ impl ExchangeRecord {
             connection,
             started,
             generation: 0,
+            internal: false,
             version: None,
             method: Method::GET,
             authority: None,

@@ -269,6 +269,20 @@ group! {
         upstream_rq_rx_reset: Counter,
         /// Reset by us.
         upstream_rq_tx_reset: Counter,
+        /// `per_try_timeout`.
+        upstream_rq_per_try_timeout: Counter,
+        /// `per_try_idle_timeout`.
+        upstream_rq_per_try_idle_timeout: Counter,
+        /// Not tried again: `num_retries` were.
+        upstream_rq_retry_limit_exceeded: Counter,
+        /// Not tried again: the cluster's retry budget or `max_retries`.
+        upstream_rq_retry_overflow: Counter,
+        /// Waited by the policy's back-off.
+        upstream_rq_retry_backoff_exponential: Counter,
+        /// Waited as the server had asked.
+        upstream_rq_retry_backoff_ratelimited: Counter,
+        /// Not tried again: the body was too long to be kept.
+        retry_or_shadow_abandoned: Counter,
         /// Tried again.
         upstream_rq_retry: Counter,
         /// Tried again with success.

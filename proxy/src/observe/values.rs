@@ -248,7 +248,16 @@ impl<'a> Values<'a> {
     }
 
     fn flags(&self, name: impl Fn(&'static str) -> &'static str) -> Value<'a> {
-        let mut flags = self.record.flags.iter().filter(|flag| **flag != "-");
+        let mut flags: Vec<&'static str> = self
+            .record
+            .flags
+            .iter()
+            .copied()
+            .filter(|flag| *flag != "-")
+            .collect();
+        // In Envoy's order, whichever came first.
+        flags.sort_by_key(|flag| names::flag_order(flag));
+        let mut flags = flags.into_iter();
         let Some(first) = flags.next() else {
             return Value::text("-");
         };

@@ -113,24 +113,11 @@ impl UpstreamExchange {
 
     /// The exchange was complete at `now`: counts it and gives the connection back.
     pub fn finish(mut self, record: &ExchangeRecord, now: Instant) {
+        self.answered(record.status.unwrap_or(0));
         let traffic = &self.active.cells.traffic;
-        traffic.upstream_rq_completed.one();
-        let status = record.status.unwrap_or(0);
-        let classes = [
-            &traffic.upstream_rq_1xx,
-            &traffic.upstream_rq_2xx,
-            &traffic.upstream_rq_3xx,
-            &traffic.upstream_rq_4xx,
-            &traffic.upstream_rq_5xx,
-        ];
-        class_of(status, classes);
-        self.active.cells.codes.record(status);
         traffic
             .upstream_rq_time
             .record(now.saturating_duration_since(record.started));
-        if status >= 500 {
-            self.active.endpoint.live.errors.fetch_add(1, Ordering::Relaxed);
-        }
         self.count_bytes(record);
         if let Side::Http1(slot, pool) = &mut self.side
             && let Some(pooled) = slot.take()
@@ -141,6 +128,30 @@ impl UpstreamExchange {
                 self.active.cells.traffic.upstream_cx_destroy_local.one();
             }
         }
+    }
+
+    /// Counts an answer by its status.
+    fn answered(&self, status: u16) {
+        let traffic = &self.active.cells.traffic;
+        traffic.upstream_rq_completed.one();
+        let classes = [
+            &traffic.upstream_rq_1xx,
+            &traffic.upstream_rq_2xx,
+            &traffic.upstream_rq_3xx,
+            &traffic.upstream_rq_4xx,
+            &traffic.upstream_rq_5xx,
+        ];
+        class_of(status, classes);
+        self.active.cells.codes.record(status);
+        if status >= 500 {
+            self.active.endpoint.live.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Its answer is not wanted, because the request is tried again; its stream or connection is given up.
+    pub fn discard(mut self, status: u16) {
+        self.answered(status);
+        self.reset(h2::Reason::CANCEL);
     }
 
     /// The exchange failed: counts it; its connection or stream is given up.
@@ -158,6 +169,8 @@ impl UpstreamExchange {
                 }
             }
             Failure::Timeout(Timer::Response(_)) => traffic.upstream_rq_timeout.one(),
+            Failure::Timeout(Timer::PerTry(_)) => traffic.upstream_rq_per_try_timeout.one(),
+            Failure::Timeout(Timer::PerTryIdle(_)) => traffic.upstream_rq_per_try_idle_timeout.one(),
             Failure::ClientGone(_) => traffic.upstream_rq_cancelled.one(),
             _ => {}
         }

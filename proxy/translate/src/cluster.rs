@@ -20,7 +20,7 @@ use crate::pb::envoy::config::cluster::v3::{self as api, circuit_breakers, clust
 use crate::pb::envoy::config::core::v3::{self as core, RoutingPriority};
 use crate::rejection::Rejection;
 use crate::subscription::Subscription;
-use crate::{balance, discovery, endpoint, filter, fingerprint, transport, upstream_http, value};
+use crate::{balance, discovery, endpoint, filter, fingerprint, retry, transport, upstream_http, value};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -286,9 +286,6 @@ fn limits(said: &circuit_breakers::Thresholds) -> Thresholds {
             .max_requests
             .as_ref()
             .map_or(default.max_requests, |max| max.value),
-        max_retries: said
-            .max_retries
-            .as_ref()
-            .map_or(default.max_retries, |max| max.value),
+        retries: retry::limit(said),
     }
 }

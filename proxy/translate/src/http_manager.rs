@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use remora_model::listener::{
     ClientCertificateDetails, Codec, EscapedSlashes, ForwardClientCertificate, HttpLimits, HttpManager,
     HttpTimeouts, Routes, ServerHeader, StripPort, Underscores,
@@ -52,7 +53,7 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
     let escaped_slashes = escaped_slashes(work, &said);
     request_id(work, &said);
     tracing(work, &said);
-    internal_addresses(work, &said);
+    let internal_addresses = internal_addresses(work, &said);
     extensions(work, &said);
     let upgrades = upgrades(work, &said);
     let common = said.common_http_protocol_options.unwrap_or_default();
@@ -65,6 +66,7 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
         filters,
         use_remote_address: value::bool_or(said.use_remote_address.as_ref(), false),
         trusted_hops: said.xff_num_trusted_hops,
+        internal_addresses,
         skip_xff_append: said.skip_xff_append,
         client_certificate_details: client_certificate_details?,
         server_name: server_name?,
@@ -407,13 +409,15 @@ fn refuse_extension(work: &mut Work<'_, '_>, what: &str, said: &core::TypedExten
     }
 }
 
-/// Ignored, but what is no range is refused, as in Envoy.
-fn internal_addresses(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) {
-    if let Some(internal) = &said.internal_address_config {
-        work.each(
-            "internal_address_config.cidr_ranges",
-            &internal.cidr_ranges,
-            value::cidr,
-        );
-    }
+/// Ranges of clients that are inside.
+fn internal_addresses(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Vec<IpNet> {
+    let ranges = said
+        .internal_address_config
+        .as_ref()
+        .map(|internal| &internal.cidr_ranges);
+    work.each(
+        "internal_address_config.cidr_ranges",
+        ranges.into_iter().flatten(),
+        value::cidr,
+    )
 }

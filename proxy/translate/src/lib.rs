@@ -38,6 +38,7 @@ mod matcher;
 pub mod preview;
 mod private;
 mod rejection;
+mod retry;
 mod reviewed;
 mod route;
 mod route_action;

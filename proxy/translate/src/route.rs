@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use prost::Message;
 use remora_model::filter::{FilterSettings, RouteFilter};
+use remora_model::retry::RetryPolicy;
 use remora_model::route::{DomainIndex, RequireTls, Route, RouteTable, VirtualHost};
 
 use crate::context::{Context, Work, undecodable};
 use crate::filter::local_rate_limit::{of_table, of_virtual_host};
 use crate::header_mutation::{self, header_lists};
 use crate::pb::envoy::config::route::v3::{self as api, virtual_host::TlsRequirementType};
-use crate::pb::google::protobuf::Any;
+use crate::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 use crate::rejection::Rejection;
-use crate::{filter, fingerprint, route_action, route_match, value};
+use crate::{filter, fingerprint, retry, route_action, route_match, value};
 
 /// Envoy's default `max_direct_response_body_size_bytes`.
 const DIRECT_RESPONSE_BODY: u32 = 4096;
@@ -122,9 +123,20 @@ fn virtual_host(
     }
     let headers = header_mutation::pair(work, &header_lists!(said));
     let filters = filter_settings(work, &said.typed_per_filter_config, said.cors.as_ref());
+    let defaults = Defaults {
+        body_limit,
+        retry: match &said.retry_policy {
+            Some(said) => work.at("retry_policy", |work| retry::policy(work, said)),
+            None => None,
+        },
+        buffer_limit: buffer_limit(
+            said.per_request_buffer_limit_bytes.as_ref(),
+            said.request_body_buffer_limit.as_ref(),
+        ),
+    };
     let (routes, files) = work.with_files(|work| {
         work.each("routes", &said.routes, |work, said| {
-            route(work, said, body_limit).map(Arc::new)
+            route(work, said, &defaults).map(Arc::new)
         })
     });
     let require_tls = match value::known(work, "require_tls", said.require_tls)? {
@@ -139,6 +151,8 @@ fn virtual_host(
         routes,
         headers,
         include_attempt_count: said.include_request_attempt_count,
+        attempt_count_in_response: said.include_attempt_count_in_response,
+        include_is_timeout_retry: said.include_is_timeout_retry_header,
         require_tls,
         filters,
         fingerprint: if files == 0 {
@@ -149,7 +163,22 @@ fn virtual_host(
     })
 }
 
-fn route(work: &mut Work<'_, '_>, said: &api::Route, body_limit: u32) -> Option<Route> {
+/// What a virtual host says for its routes.
+pub(crate) struct Defaults {
+    /// `max_direct_response_body_size_bytes`.
+    pub(crate) body_limit: u32,
+    /// `retry_policy`.
+    pub(crate) retry: Option<Arc<RetryPolicy>>,
+    /// `per_request_buffer_limit_bytes` or `request_body_buffer_limit`.
+    pub(crate) buffer_limit: Option<u64>,
+}
+
+fn buffer_limit(bytes: Option<&UInt32Value>, body: Option<&UInt64Value>) -> Option<u64> {
+    body.map(|limit| limit.value)
+        .or(bytes.map(|limit| u64::from(limit.value)))
+}
+
+fn route(work: &mut Work<'_, '_>, said: &api::Route, defaults: &Defaults) -> Option<Route> {
     work.review(said);
     let criteria = match &said.r#match {
         Some(criteria) => work.at("match", |work| route_match::criteria(work, criteria)),
@@ -164,7 +193,16 @@ fn route(work: &mut Work<'_, '_>, said: &api::Route, body_limit: u32) -> Option<
         _ => None,
     };
     let filters = filter_settings(work, &said.typed_per_filter_config, cors);
-    let action = route_action::action(work, said.action.as_ref(), body_limit);
+    let own_limit = buffer_limit(
+        said.per_request_buffer_limit_bytes.as_ref(),
+        said.request_body_buffer_limit.as_ref(),
+    );
+    let defaults = Defaults {
+        retry: defaults.retry.clone(),
+        buffer_limit: own_limit.or(defaults.buffer_limit),
+        ..*defaults
+    };
+    let action = route_action::action(work, said.action.as_ref(), &defaults);
     Some(Route {
         name: said.name.as_str().into(),
         criteria: criteria?,

@@ -18,7 +18,8 @@ use crate::header_mutation::{self, header_lists};
 use crate::pb::envoy::config::route::v3::{
     self as api, redirect_action, route, route_action, weighted_cluster,
 };
-use crate::{data_source, filter, matcher, value};
+use crate::route::Defaults;
+use crate::{data_source, filter, matcher, retry, value};
 
 /// Envoy's default route timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -26,17 +27,19 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) fn action(
     work: &mut Work<'_, '_>,
     said: Option<&route::Action>,
-    body_limit: u32,
+    defaults: &Defaults,
 ) -> Option<Action> {
     match said {
         Some(route::Action::Route(said)) => work
-            .at("route", |work| forward(work, said))
+            .at("route", |work| forward(work, said, defaults))
             .map(|forward| Action::Forward(Box::new(forward))),
         Some(route::Action::Redirect(said)) => work
             .at("redirect", |work| redirect(work, said))
             .map(|redirect| Action::Redirect(Box::new(redirect))),
         Some(route::Action::DirectResponse(said)) => work
-            .at("direct_response", |work| direct_response(work, said, body_limit))
+            .at("direct_response", |work| {
+                direct_response(work, said, defaults.body_limit)
+            })
             .map(Action::Respond),
         Some(route::Action::FilterAction(_)) => {
             work.wrong_at(
@@ -135,7 +138,7 @@ fn redirect(work: &mut Work<'_, '_>, said: &api::RedirectAction) -> Option<Redir
     })
 }
 
-fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Forward> {
+fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults) -> Option<Forward> {
     use route_action::ClusterNotFoundResponseCode as NotFound;
     work.review(said);
     let cluster = cluster_choice(work, said);
@@ -161,6 +164,10 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Forward> 
     for mirror in &said.request_mirror_policies {
         work.expect_cluster("route: unknown shadow cluster", &mirror.cluster);
     }
+    let retry = match &said.retry_policy {
+        Some(said) => Some(work.at("retry_policy", |work| retry::policy(work, said))?),
+        None => defaults.retry.clone(),
+    };
     Some(Forward {
         cluster: cluster?,
         cluster_not_found: not_found,
@@ -173,6 +180,8 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Forward> 
         stream_duration,
         hash_policies,
         upgrades,
+        retry,
+        buffer_limit: defaults.buffer_limit,
     })
 }
 

@@ -43,9 +43,21 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// This behaviour with the words of a request's `x-behave` added.
-    pub(super) fn with(&self, words: Option<&str>) -> Self {
+    /// This behaviour with the words of a request's `x-behave` added. With `first=N` among them they hold for the first
+    /// N attempts only, by `x-envoy-attempt-count`.
+    pub(super) fn with(&self, words: Option<&str>, attempt: Option<&str>) -> Self {
         let mut behaviour = self.clone();
+        let attempt: u32 = attempt.and_then(|attempt| attempt.parse().ok()).unwrap_or(1);
+        let first = words
+            .unwrap_or("")
+            .split(',')
+            .find_map(|word| word.trim().strip_prefix("first="));
+        if first
+            .and_then(|first| first.parse().ok())
+            .is_some_and(|first: u32| attempt > first)
+        {
+            return behaviour;
+        }
         for word in words
             .unwrap_or("")
             .split(',')
@@ -80,6 +92,7 @@ impl Behaviour {
             "close" => self.close = true,
             "drop" => self.drop = true,
             "cut" => self.cut = true,
+            "first" => {}
             "no-continue" => self.no_continue = true,
             // A misspelt word must not pass as the default behaviour.
             other => self

@@ -13,7 +13,9 @@ where
 {
     let mut answered = 0;
     while let Some(head) = http1::read_head(&mut stream).await? {
-        let behaviour = shared.behaviour.with(head.header("x-behave"));
+        let behaviour = shared
+            .behaviour
+            .with(head.header("x-behave"), head.header("x-envoy-attempt-count"));
         let expects = head
             .header("expect")
             .is_some_and(|v| v.eq_ignore_ascii_case("100-continue"));

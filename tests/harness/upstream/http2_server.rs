@@ -40,8 +40,10 @@ async fn exchange(
     number: u64,
 ) -> Result<()> {
     let (head, mut stream) = request.into_parts();
-    let words = head.headers.get("x-behave").and_then(|value| value.to_str().ok());
-    let behaviour = shared.behaviour.with(words);
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let behaviour = shared
+        .behaviour
+        .with(text("x-behave"), text("x-envoy-attempt-count"));
     let mut received = Received {
         upstream: shared.name.clone(),
         connection: number,

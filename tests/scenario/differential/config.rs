@@ -25,7 +25,8 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
     let routes = routes();
     let main = json!({
         "route_config": routes, "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "http_protocol_options": {"enable_trailers": true}, "http_filters": super::filters::chain(),
+        "http_protocol_options": {"enable_trailers": true},
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "10.0.0.0", "prefix_len": 8}]}, "http_filters": super::filters::chain(),
     });
     let edge = json!({
         "route_config": routes, "use_remote_address": true, "server_name": "edge-server",
@@ -128,6 +129,7 @@ fn routes() -> Value {
         headers_host(),
     ];
     hosts.extend(super::filters::hosts());
+    hosts.extend(super::retries::hosts());
     hosts.push(host("all", &["*"], vec![to("a", "/", json!({}))]));
     json!({
         "name": "table", "virtual_hosts": hosts, "validate_clusters": false,

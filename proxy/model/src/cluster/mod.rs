@@ -20,6 +20,7 @@ use crate::Name;
 use crate::balance::BalancePolicy;
 use crate::endpoint::{BuildOptions, EndpointSet};
 use crate::listener::{Http1Options, Http2Options};
+use crate::retry::RetryLimit;
 use crate::snapshot::ClusterId;
 
 /// A cluster as the data path sees it.
@@ -201,7 +202,8 @@ pub struct TcpKeepalive {
     pub interval: Option<Duration>,
 }
 
-/// `circuit_breakers.thresholds` of one priority; Envoy's defaults are 1024, 1024, 1024, 3.
+/// `circuit_breakers.thresholds` of one priority; Envoy's defaults are 1024, 1024, 1024 and 3 retries;
+/// ours for retries is a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Thresholds {
     /// Connections of all workers.
@@ -211,7 +213,7 @@ pub struct Thresholds {
     /// Requests in flight.
     pub max_requests: u32,
     /// Retries in flight.
-    pub max_retries: u32,
+    pub retries: RetryLimit,
 }
 
 impl Default for Thresholds {
@@ -220,7 +222,7 @@ impl Default for Thresholds {
             max_connections: 1024,
             max_pending_requests: 1024,
             max_requests: 1024,
-            max_retries: 3,
+            retries: RetryLimit::default(),
         }
     }
 }

@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::Name;
 use crate::filter::{ChainedFilter, NetworkFilter};
 use crate::identity::ServerTls;
@@ -201,6 +203,8 @@ pub struct HttpManager {
     pub use_remote_address: bool,
     /// Trusted proxies in front (`xff_num_trusted_hops`).
     pub trusted_hops: u32,
+    /// `internal_address_config.cidr_ranges`: clients that may speak to the router by `x-envoy-*`; by default nobody.
+    pub internal_addresses: Vec<IpNet>,
     /// Leave `x-forwarded-for` as it came.
     pub skip_xff_append: bool,
     /// What happens to `x-forwarded-client-cert`.

@@ -36,6 +36,7 @@ use bytes::Bytes;
 
 use crate::Name;
 use crate::filter::FilterSettings;
+use crate::retry::RetryPolicy;
 use crate::snapshot::ClusterId;
 
 /// One `RouteConfiguration`.
@@ -72,6 +73,10 @@ pub struct VirtualHost {
     pub headers: HeaderMutationPair,
     /// `include_request_attempt_count`.
     pub include_attempt_count: bool,
+    /// `include_attempt_count_in_response`.
+    pub attempt_count_in_response: bool,
+    /// `include_is_timeout_retry_header`.
+    pub include_is_timeout_retry: bool,
     /// `require_tls`.
     pub require_tls: RequireTls,
     /// `typed_per_filter_config` at this level.
@@ -161,6 +166,10 @@ pub struct Forward {
     pub hash_policies: Vec<HashPolicy>,
     /// `upgrade_configs` of this route: token and whether it is enabled.
     pub upgrades: Vec<(Box<str>, bool)>,
+    /// `retry_policy`, the route's or else its virtual host's.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// How much of a request's body may be kept for another attempt, bytes; `None`: the listener's buffer limit.
+    pub buffer_limit: Option<u64>,
 }
 
 /// `RouteAction.MaxStreamDuration`.

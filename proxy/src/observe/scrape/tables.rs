@@ -313,7 +313,9 @@ fn breakers(table: &mut TableOf<ClusterRow>) {
             cluster.live.requests.load(Ordering::Relaxed) >= cluster.config.thresholds[0].max_requests
         }),
         ("circuit_breakers.default.rq_retry_open", |cluster| {
-            cluster.live.retries.load(Ordering::Relaxed) >= cluster.config.thresholds[0].max_retries
+            let requests = cluster.live.requests.load(Ordering::Relaxed);
+            cluster.live.retries.load(Ordering::Relaxed)
+                >= cluster.config.thresholds[0].retries.bound(requests)
         }),
     ];
     for (name, reached) in open {

@@ -1,40 +1,51 @@
 //! Names of response flags and gRPC statuses, as Envoy's access log reference lists them.
 
+/// Response flags in Envoy's order, short and long.
+const FLAGS: [(&str, &str); 30] = [
+    ("LH", "FailedLocalHealthCheck"),
+    ("UH", "NoHealthyUpstream"),
+    ("UT", "UpstreamRequestTimeout"),
+    ("LR", "LocalReset"),
+    ("UR", "UpstreamRemoteReset"),
+    ("UF", "UpstreamConnectionFailure"),
+    ("UC", "UpstreamConnectionTermination"),
+    ("UO", "UpstreamOverflow"),
+    ("NR", "NoRouteFound"),
+    ("DI", "DelayInjected"),
+    ("FI", "FaultInjected"),
+    ("RL", "RateLimited"),
+    ("UAEX", "UnauthorizedExternalService"),
+    ("RLSE", "RateLimitServiceError"),
+    ("DC", "DownstreamConnectionTermination"),
+    ("URX", "UpstreamRetryLimitExceeded"),
+    ("SI", "StreamIdleTimeout"),
+    ("IH", "InvalidEnvoyRequestHeaders"),
+    ("DPE", "DownstreamProtocolError"),
+    ("UMSDR", "UpstreamMaxStreamDurationReached"),
+    ("RFCF", "ResponseFromCacheFilter"),
+    ("NFCF", "NoFilterConfigFound"),
+    ("DT", "DurationTimeout"),
+    ("UPE", "UpstreamProtocolError"),
+    ("NC", "NoClusterFound"),
+    ("OM", "OverloadManagerTerminated"),
+    ("DF", "DnsResolutionFailed"),
+    ("DO", "DropOverload"),
+    ("DR", "DownstreamRemoteReset"),
+    ("UDO", "UnconditionalDropOverload"),
+];
+
 /// What `RESPONSE_FLAGS_LONG` says for a flag.
 pub(super) fn long_flag(flag: &'static str) -> &'static str {
-    match flag {
-        "LH" => "FailedLocalHealthCheck",
-        "UH" => "NoHealthyUpstream",
-        "UT" => "UpstreamRequestTimeout",
-        "LR" => "LocalReset",
-        "UR" => "UpstreamRemoteReset",
-        "UF" => "UpstreamConnectionFailure",
-        "UC" => "UpstreamConnectionTermination",
-        "UO" => "UpstreamOverflow",
-        "NR" => "NoRouteFound",
-        "DI" => "DelayInjected",
-        "FI" => "FaultInjected",
-        "RL" => "RateLimited",
-        "UAEX" => "UnauthorizedExternalService",
-        "RLSE" => "RateLimitServiceError",
-        "DC" => "DownstreamConnectionTermination",
-        "URX" => "UpstreamRetryLimitExceeded",
-        "SI" => "StreamIdleTimeout",
-        "IH" => "InvalidEnvoyRequestHeaders",
-        "DPE" => "DownstreamProtocolError",
-        "UMSDR" => "UpstreamMaxStreamDurationReached",
-        "RFCF" => "ResponseFromCacheFilter",
-        "NFCF" => "NoFilterConfigFound",
-        "DT" => "DurationTimeout",
-        "UPE" => "UpstreamProtocolError",
-        "NC" => "NoClusterFound",
-        "OM" => "OverloadManagerTerminated",
-        "DF" => "DnsResolutionFailed",
-        "DO" => "DropOverload",
-        "DR" => "DownstreamRemoteReset",
-        "UDO" => "UnconditionalDropOverload",
-        other => other,
-    }
+    let known = FLAGS.iter().find(|(short, _)| *short == flag);
+    known.map_or(flag, |(_, long)| long)
+}
+
+/// Where a flag stands among others.
+pub(super) fn flag_order(flag: &str) -> usize {
+    FLAGS
+        .iter()
+        .position(|(short, _)| *short == flag)
+        .unwrap_or(FLAGS.len())
 }
 
 /// Statuses 0 to 16 in both spellings.

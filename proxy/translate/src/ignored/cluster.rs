@@ -58,9 +58,8 @@ reviewed! { CommonLbConfig as "CommonLbConfig" {
 } }
 
 reviewed! { Thresholds as "CircuitBreakers.Thresholds" {
-    honoured: [priority, max_connections, max_pending_requests, max_requests, max_retries]
+    honoured: [priority, max_connections, max_pending_requests, max_requests, max_retries, retry_budget]
     ignored: {
-        retry_budget: "retries are not supported yet",
         track_remaining: "observability: which metrics are kept",
         max_connection_pools: "pools are bounded by max_connections",
     }
@@ -91,7 +90,7 @@ reviewed! { HttpProtocolOptions as "upstreams.HttpProtocolOptions" {
         header_validation_config: "the codecs always validate headers",
         outlier_detection: "ejection is not supported yet; every healthy endpoint stays in use",
         request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
-        retry_policy: "retries are not supported yet; a failure is passed on",
+        retry_policy: "the policies of routes and virtual hosts hold",
     }
     refused: {}
 } }

@@ -60,6 +60,7 @@ reviewed! { FilterChainMatch as "FilterChainMatch" {
 
 reviewed! { HttpConnectionManager as "HttpConnectionManager" {
     honoured: [
+        internal_address_config,
         proxy_100_continue,
         codec_type, stat_prefix, http_filters, common_http_protocol_options, http_protocol_options,
         http2_protocol_options, server_name, server_header_transformation, max_request_headers_kb, stream_idle_timeout,
@@ -80,7 +81,6 @@ reviewed! { HttpConnectionManager as "HttpConnectionManager" {
         access_log_flush_interval: "observability: a line is written at the end of its exchange",
         flush_access_log_on_new_request: "observability: a line is written at the end of its exchange",
         access_log_options: "observability: a line is written at the end of its exchange",
-        internal_address_config: "no x-envoy-* request header is honoured, so who is internal decides nothing",
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6: "the form of an address in x-forwarded-for only",
         local_reply_config: "the look of the proxy's own error responses only",
         stream_error_on_invalid_http_message: "tuning: an invalid message always ends what it must end",

@@ -79,6 +79,14 @@ pub const PARTLY: &[FieldReason] = &[
         "tuning: the least loaded of some, not of all",
     ),
     (
+        "RetryPolicy.retry_host_predicate",
+        "tuning: a predicate that is not known excludes no endpoint",
+    ),
+    (
+        "RetryPolicy.retry_on",
+        "a condition that is not known never holds, as in Envoy",
+    ),
+    (
         "RouteAction.HashPolicy.Cookie.attributes",
         "the cookie decides the same with and without attributes",
     ),
@@ -159,6 +167,7 @@ pub fn lists() -> Vec<Lists> {
         of::<routes::Route>(),
         of::<routes::RouteMatch>(),
         of::<routes::RouteAction>(),
+        of::<routes::RetryPolicy>(),
         of::<routes::WeightedCluster>(),
         of::<routes::weighted_cluster::ClusterWeight>(),
         of::<routes::DirectResponseAction>(),

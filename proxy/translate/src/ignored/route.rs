@@ -2,7 +2,8 @@
 
 use crate::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use crate::pb::envoy::config::route::v3::{
-    DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster,
+    DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+    WeightedCluster,
 };
 use crate::reviewed::reviewed;
 
@@ -29,18 +30,15 @@ reviewed! { RouteConfiguration as "RouteConfiguration" {
 reviewed! { VirtualHost as "VirtualHost" {
     honoured: [
         name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-        response_headers_to_remove, typed_per_filter_config, include_request_attempt_count, cors,
+        response_headers_to_remove, typed_per_filter_config, include_request_attempt_count, cors, retry_policy,
+        include_attempt_count_in_response, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
+        request_body_buffer_limit,
     ]
     ignored: {
         virtual_clusters: "observability: metrics by request pattern",
         rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
-        include_attempt_count_in_response: "adds a response header for diagnosis only",
-        retry_policy: "retries are not supported yet; a failure is passed on",
-        retry_policy_typed_config: "retries are not supported yet; a failure is passed on",
+        retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
         hedge_policy: "hedged requests are not supported yet; one request is sent",
-        include_is_timeout_retry_header: "retries are not supported yet",
-        per_request_buffer_limit_bytes: "bodies are streamed, never buffered whole",
-        request_body_buffer_limit: "bodies are streamed, never buffered whole",
         request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
         metadata: "read by no filter that is supported",
     }
@@ -53,14 +51,13 @@ reviewed! { VirtualHost as "VirtualHost" {
 reviewed! { Route as "Route" {
     honoured: [
         name, r#match, typed_per_filter_config, request_headers_to_add, request_headers_to_remove,
-        response_headers_to_add, response_headers_to_remove, action,
+        response_headers_to_add, response_headers_to_remove, action, per_request_buffer_limit_bytes,
+        request_body_buffer_limit,
     ]
     ignored: {
         metadata: "read by no filter that is supported",
         decorator: "observability: names of spans",
         tracing: "observability: tracing is not supported yet",
-        per_request_buffer_limit_bytes: "bodies are streamed, never buffered whole",
-        request_body_buffer_limit: "bodies are streamed, never buffered whole",
         stat_prefix: "observability: metrics by route",
     }
     refused: { route_specifiers: "they decide which route is taken" }
@@ -81,14 +78,13 @@ reviewed! { RouteAction as "RouteAction" {
     honoured: [
         cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout, idle_timeout,
         hash_policy, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, max_stream_duration, cluster_specifier,
-        host_rewrite_specifier, cors,
+        host_rewrite_specifier, cors, retry_policy,
     ]
     ignored: {
         metadata_match: "selects among subsets, and a cluster with subsets is refused",
         flush_timeout: "tuning: idle_timeout bounds the flush too",
         early_data_policy: "TLS early data is never sent",
-        retry_policy: "retries are not supported yet; a failure is passed on",
-        retry_policy_typed_config: "retries are not supported yet; a failure is passed on",
+        retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
         request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
         priority: "every request counts against the limits of priority DEFAULT",
         rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
@@ -102,6 +98,20 @@ reviewed! { RouteAction as "RouteAction" {
         path_rewrite_policy: "path rewriting by URI template",
         path_rewrite: "path rewriting by format string",
     }
+} }
+
+reviewed! { RetryPolicy as "RetryPolicy" {
+    honoured: [
+        retry_on, num_retries, per_try_timeout, per_try_idle_timeout, retry_host_predicate,
+        host_selection_retry_max_attempts, retriable_status_codes, retry_back_off, rate_limited_retry_back_off,
+        retriable_headers, retriable_request_headers,
+    ]
+    ignored: {
+        retry_priority: "tuning: a retry chooses among priorities as a first attempt does",
+        retry_options_predicates: "tuning: a retry uses the options of the first attempt",
+        refresh_cluster_on_retry: "a retry stays with the cluster that was chosen",
+    }
+    refused: {}
 } }
 
 reviewed! { WeightedCluster as "WeightedCluster" {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use remora_model::balance::BalancePolicy;
 use remora_model::cluster::{Discovery, DnsFamily, TransportSocket, UpstreamProtocol};
 use remora_model::endpoint::{EndpointAddress, Health, LabelValue, Labels};
+use remora_model::retry::RetryLimit;
 use remora_translate::config_source::Source;
 use remora_translate::{SubscriptionKind, TranslatedCluster};
 
@@ -30,7 +31,7 @@ fn a_bare_cluster_has_envoys_defaults() {
     assert_eq!(config.http.idle_timeout, Some(Duration::from_secs(3600)));
     assert!(config.http.http1.absolute_url);
     assert!(matches!(config.transport.fallback, TransportSocket::Plain));
-    assert_eq!(config.thresholds[0].max_retries, 3);
+    assert_eq!(config.thresholds[0].retries, RetryLimit::default());
     assert!(matches!(config.discovery, Discovery::Static));
     assert_eq!(bare.assignment.unwrap().localities.len(), 0);
     assert_eq!(world.clusters.known("a"), Some(config.id));
@@ -89,8 +90,8 @@ fn an_istio_cluster_keeps_its_policy_and_subscribes() {
     );
     assert_eq!((config.panic_threshold, config.locality_weighted), (0, true));
     assert_eq!(
-        (config.thresholds[0].max_retries, config.thresholds[1].max_retries),
-        (7, 3)
+        (config.thresholds[0].retries, config.thresholds[1].retries),
+        (RetryLimit::Fixed(7), RetryLimit::default())
     );
     assert_eq!(config.http.protocol, UpstreamProtocol::Http2);
     assert_eq!(config.http.http2.max_concurrent_streams, Some(7));

@@ -72,6 +72,8 @@ fn host(name: &str, domains: &[&str], routes: Vec<Arc<Route>>) -> Arc<VirtualHos
         routes,
         headers: HeaderMutationPair::default(),
         include_attempt_count: false,
+        attempt_count_in_response: false,
+        include_is_timeout_retry: false,
         require_tls: RequireTls::None,
         filters: FilterSettings::default(),
         fingerprint: 0,
@@ -199,6 +201,8 @@ fn forward(cluster: ClusterChoice) -> Action {
         stream_duration: None,
         hash_policies: Vec::new(),
         upgrades: Vec::new(),
+        retry: None,
+        buffer_limit: None,
     }))
 }
 

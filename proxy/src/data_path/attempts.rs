@@ -1,0 +1,215 @@
+//! Is a request to be sent again, after which wait, and to which endpoints not?
+//!
+//! Holds: the model decides; here stands what a request remembers of its attempts. A request without a retry policy
+//! remembers nothing and pays nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName};
+use remora_model::cluster::Cluster;
+use remora_model::endpoint::Endpoint;
+use remora_model::retry::{Conditions, Ended, Reset, RetryPolicy, RetryTicket};
+use remora_model::route::{Forward, RequestFacts};
+
+use crate::failure::{Failure, Limit, Timer};
+use crate::observe::ClusterCells;
+
+/// What a request may say of its retries, where it is trusted to.
+const RETRY_ON: HeaderName = HeaderName::from_static("x-envoy-retry-on");
+const RETRY_GRPC_ON: HeaderName = HeaderName::from_static("x-envoy-retry-grpc-on");
+const MAX_RETRIES: HeaderName = HeaderName::from_static("x-envoy-max-retries");
+const STATUS_CODES: HeaderName = HeaderName::from_static("x-envoy-retriable-status-codes");
+const PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms");
+
+/// What is remembered of the attempts of one request.
+#[derive(Debug, Default)]
+pub struct Attempts {
+    policy: Option<Arc<RetryPolicy>>,
+    /// Retries that the policy still allows.
+    left: u32,
+    /// Retries made.
+    made: u32,
+    /// The place that the retry in flight takes.
+    ticket: Option<RetryTicket>,
+    /// Endpoints that were tried, if they are to be avoided.
+    tried: Vec<Arc<Endpoint>>,
+    /// Why the last attempt was the last: the flag `URX`.
+    pub exhausted: bool,
+    /// The last attempt ended by a time limit.
+    pub timed_out: bool,
+}
+
+impl Attempts {
+    /// By the route's policy, and by the request's own headers where `trusted`.
+    pub fn new(forward: &Forward, facts: &RequestFacts<'_>, trusted: bool) -> Self {
+        let own = trusted
+            .then(|| own_policy(forward.retry.as_deref(), facts.headers))
+            .flatten();
+        let policy = own.map(Arc::new).or_else(|| forward.retry.clone());
+        let Some(policy) = policy else {
+            return Self::default();
+        };
+        let concerned = policy.request_headers.is_empty()
+            || policy.request_headers.iter().any(|header| header.matches(facts));
+        let left = if policy.on.is_empty() || !concerned {
+            0
+        } else {
+            policy.retries
+        };
+        Self {
+            left,
+            policy: Some(policy),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the body is worth keeping.
+    pub fn may_retry(&self) -> bool {
+        self.left > 0
+    }
+
+    /// `per_try_timeout` and `per_try_idle_timeout`.
+    pub fn limits(&self) -> (Option<Duration>, Option<Duration>) {
+        let policy = self.policy.as_deref();
+        (
+            policy.and_then(|policy| policy.per_try_timeout),
+            policy.and_then(|policy| policy.per_try_idle_timeout),
+        )
+    }
+
+    /// Remembers an endpoint that is tried.
+    pub fn tries(&mut self, endpoint: &Arc<Endpoint>) {
+        if self.left > 0
+            && self
+                .policy
+                .as_ref()
+                .is_some_and(|policy| policy.avoid_previous_hosts)
+        {
+            self.tried.push(Arc::clone(endpoint));
+        }
+    }
+
+    /// How often another endpoint than this may be asked for.
+    pub fn other_choices(&self) -> u32 {
+        match &self.policy {
+            Some(policy) if !self.tried.is_empty() => policy.host_attempts,
+            _ => 0,
+        }
+    }
+
+    /// Whether this endpoint was tried.
+    pub fn was_tried(&self, endpoint: &Endpoint) -> bool {
+        self.tried
+            .iter()
+            .any(|tried| tried.spec.address == endpoint.spec.address)
+    }
+
+    /// Whether the policy speaks of this end, however many retries are left.
+    pub fn covers(&self, reset: Reset) -> bool {
+        let ended = Ended::Reset(reset);
+        self.policy
+            .as_ref()
+            .is_some_and(|policy| policy.wants_retry(&ended))
+    }
+
+    /// Whether an attempt that ended this way is made again, and after which wait. Takes a place in the cluster's
+    /// retry limit.
+    pub fn again(
+        &mut self,
+        ended: &Ended<'_>,
+        possible: bool,
+        cluster: &Cluster,
+        cells: &ClusterCells,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Duration> {
+        self.timed_out = matches!(ended, Ended::Reset(Reset::PerTryTimeout));
+        let policy = self.policy.as_deref()?;
+        if policy.on.is_empty() || !policy.wants_retry(ended) {
+            return None;
+        }
+        let traffic = &cells.traffic;
+        if self.left == 0 {
+            if self.made > 0 || policy.retries == 0 {
+                traffic.upstream_rq_retry_limit_exceeded.one();
+                self.exhausted = true;
+            }
+            return None;
+        }
+        if !possible {
+            traffic.retry_or_shadow_abandoned.one();
+            return None;
+        }
+        self.ticket = None;
+        let Some(ticket) = cluster.config.thresholds[0].retries.take(&cluster.live) else {
+            traffic.upstream_rq_retry_overflow.one();
+            return None;
+        };
+        self.ticket = Some(ticket);
+        self.left -= 1;
+        self.made += 1;
+        traffic.upstream_rq_retry.one();
+        let asked = match (ended, &policy.rate_limited) {
+            (Ended::Answered(_, fields), Some(limited)) => limited.wait(fields, now(), rng),
+            _ => None,
+        };
+        if asked.is_some() {
+            traffic.upstream_rq_retry_backoff_ratelimited.one();
+        } else {
+            traffic.upstream_rq_retry_backoff_exponential.one();
+        }
+        Some(asked.unwrap_or_else(|| policy.back_off.wait(self.made, rng)))
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// The policy that a request asks for by its headers, on top of its route's.
+fn own_policy(route: Option<&RetryPolicy>, headers: &HeaderMap) -> Option<RetryPolicy> {
+    let text = |name: &HeaderName| headers.get(name)?.to_str().ok();
+    let words = text(&RETRY_ON).into_iter().chain(text(&RETRY_GRPC_ON));
+    let on = words.fold(Conditions::default(), |on, words| {
+        on.with(Conditions::parse(words, |_| {}))
+    });
+    let per_try = text(&PER_TRY_TIMEOUT).and_then(|limit| limit.parse().ok());
+    let retries: Option<u32> = text(&MAX_RETRIES).and_then(|max| max.parse().ok());
+    if on.is_empty() && per_try.is_none() && (retries.is_none() || route.is_none()) {
+        return None;
+    }
+    let mut policy = route.cloned().unwrap_or(RetryPolicy {
+        retries: 1,
+        host_attempts: 1,
+        ..RetryPolicy::default()
+    });
+    policy.on = policy.on.with(on);
+    if let Some(codes) = text(&STATUS_CODES) {
+        let codes = codes
+            .split(',')
+            .filter_map(|code| code.trim().parse::<u16>().ok());
+        policy.status_codes.extend(codes);
+    }
+    if let Some(retries) = retries {
+        policy.retries = retries;
+    }
+    if let Some(limit) = per_try {
+        policy.per_try_timeout = Some(Duration::from_millis(limit));
+    }
+    Some(policy)
+}
+
+/// How an attempt ended that failed with this, if it can be a reason for another.
+pub fn reset_of(failure: &Failure) -> Option<Reset> {
+    use crate::exchange::StreamError;
+    match failure {
+        Failure::Connect(_) => Some(Reset::Connect),
+        Failure::UpstreamReset(StreamError::Refused) => Some(Reset::Refused),
+        Failure::UpstreamReset(_) => Some(Reset::Remote),
+        Failure::Timeout(Timer::PerTry(_) | Timer::PerTryIdle(_)) => Some(Reset::PerTryTimeout),
+        Failure::Overflow(Limit::Pending | Limit::Requests) => Some(Reset::Overflow),
+        _ => None,
+    }
+}

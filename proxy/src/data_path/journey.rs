@@ -1,0 +1,388 @@
+//! The way of a request to an endpoint and of its response back, as often as it takes: choose an endpoint, take a
+//! connection, forward; again while it is proven that nothing was processed, or while the retry policy says so.
+//!
+//! Holds: once the client has seen the head of a response, there is no other attempt.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method};
+use remora_model::cluster::Cluster;
+use remora_model::endpoint::Endpoint;
+use remora_model::retry::Ended;
+use remora_model::route::Forward;
+
+use super::attempts::{Attempts, reset_of};
+use super::deadlines::Deadlines;
+use super::filters;
+use super::forward::{Cut, Done, Transfer, within};
+use super::replay::Replay;
+use super::request::{Exchange, facts};
+use super::target::{self, Chosen};
+use super::{mutation, response_head};
+use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
+use crate::failure::{Failure, Limit};
+use crate::observe::ClusterCells;
+use crate::upstream::{Acquire, Lease, Protocol, UpstreamExchange};
+
+/// How often a request may be sent again because a reused connection had died before anything was processed.
+const REUSE_RETRIES: u32 = 3;
+
+/// How much of a body is kept for another attempt unless the route says otherwise, bytes.
+const KEPT_BODY: u64 = 1 << 20;
+
+/// What a request needs on its way.
+struct Journey<'a> {
+    cluster: &'a Arc<Cluster>,
+    cells: &'a ClusterCells,
+    forward: &'a Forward,
+    chosen: &'a Chosen,
+    hash: Option<u64>,
+    protocol: Protocol,
+    cookie: Option<HeaderValue>,
+    deadlines: Deadlines,
+    response_limit: Option<Duration>,
+    attempts: Attempts,
+    replay: Replay,
+    /// A new connection, not a reused one.
+    fresh: bool,
+}
+
+/// What follows an attempt.
+enum Next {
+    /// The response is with the client.
+    Done,
+    /// Another attempt, after a wait.
+    Again(Duration),
+    /// Another attempt at once: nothing of this one was processed.
+    Unprocessed(Cut),
+}
+
+impl Journey<'_> {
+    /// What is left of the route's timeout.
+    fn remaining(&self) -> Option<Duration> {
+        let left = self
+            .deadlines
+            .response
+            .map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        left.or(self.response_limit)
+    }
+}
+
+impl<D: Downstream> Exchange<'_, D> {
+    /// Brings the request to the cluster and its response to the client.
+    ///
+    /// # Errors
+    /// Why there is no response.
+    pub(super) async fn forward(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        forward: &Forward,
+        chosen: &Chosen,
+        head: &mut RequestHead,
+    ) -> Result<(), Cut> {
+        self.check_upgrade(forward, head)?;
+        self.answer_expectation(head)?;
+        let attempts = Attempts::new(forward, &facts(head, &self.record), self.record.internal);
+        let (deadlines, response_limit) =
+            target::deadlines(self.manager, forward, &mut head.headers, &self.record);
+        let (hash, cookie) = self
+            .context
+            .worker
+            .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
+        let told = [response_limit, attempts.limits().0].into_iter().flatten().min();
+        mutation::request(head, forward, chosen, told, &self.record);
+        let _in_flight = InFlight::begin(cluster)?;
+        let first_use = if cluster.endpoints.endpoints.is_empty() {
+            let asked = target::with_endpoints(&self.context.worker, cluster);
+            within(self.downstream, &deadlines, self.timer, asked).await??
+        } else {
+            None
+        };
+        let cluster = first_use.as_ref().unwrap_or(cluster);
+        let cells = self.context.worker.counters.cluster(&cluster.config);
+        let http2 = head.version == http::Version::HTTP_2;
+        let replay = if attempts.may_retry() && head.body != BodyLength::None && head.upgrade.is_none() {
+            Replay::keeping(forward.buffer_limit.unwrap_or(KEPT_BODY))
+        } else {
+            Replay::default()
+        };
+        let journey = Journey {
+            cluster,
+            cells: &cells,
+            forward,
+            chosen,
+            hash,
+            protocol: Protocol::towards(cluster.config.http.protocol, http2),
+            cookie,
+            deadlines,
+            response_limit,
+            attempts,
+            replay,
+            fresh: false,
+        };
+        self.travel(journey, head).await
+    }
+
+    /// Attempt after attempt.
+    async fn travel(&mut self, mut journey: Journey<'_>, head: &mut RequestHead) -> Result<(), Cut> {
+        let mut races = 0;
+        loop {
+            self.record.attempts += 1;
+            let retried = self.record.attempts > 1;
+            if retried {
+                journey.replay.rewind();
+                let limits = [journey.remaining(), journey.attempts.limits().0];
+                let told = limits.into_iter().flatten().min();
+                let timed_out = journey.attempts.timed_out;
+                mutation::attempt(head, journey.chosen, self.record.attempts, timed_out, told);
+            }
+            match self.attempt(&mut journey, head).await? {
+                Next::Done => {
+                    self.record.details = "via_upstream".into();
+                    if retried {
+                        journey.cells.traffic.upstream_rq_retry_success.one();
+                    }
+                    return Ok(());
+                }
+                Next::Unprocessed(cut) if races == REUSE_RETRIES => return Err(cut),
+                Next::Unprocessed(_) => {
+                    races += 1;
+                    journey.cells.traffic.upstream_rq_retry.one();
+                    journey.cells.traffic.upstream_rq_reuse_race_retried.one();
+                }
+                Next::Again(wait) => {
+                    journey.deadlines.attempt = None;
+                    journey.deadlines.attempt_idle = None;
+                    within(
+                        self.downstream,
+                        &journey.deadlines,
+                        self.timer,
+                        tokio::time::sleep(wait),
+                    )
+                    .await?;
+                }
+            }
+        }
+    }
+
+    /// One attempt and what follows it.
+    async fn attempt(&mut self, journey: &mut Journey<'_>, head: &mut RequestHead) -> Result<Next, Cut> {
+        let now = Instant::now();
+        let (per_try, idle) = journey.attempts.limits();
+        let complete = head.body == BodyLength::None || journey.replay.is_complete();
+        journey.deadlines.attempt = per_try.filter(|_| complete).map(|limit| (now + limit, limit));
+        journey.deadlines.attempt_idle = idle;
+        if idle.is_some() {
+            journey.deadlines.progress = Some(now);
+        }
+        let lease = match self.lease(journey, head).await {
+            Ok(lease) => lease,
+            Err(failure) => return self.after(journey, failure.into()),
+        };
+        let reused = lease.record().reused;
+        journey.attempts.tries(&lease.record().endpoint);
+        self.record.upstream = Some(lease.record().clone());
+        let worker = &self.context.worker;
+        let upstream = match UpstreamExchange::begin(worker, journey.cluster, lease, head) {
+            Ok(upstream) => upstream,
+            Err((error, true)) => return Ok(Next::Unprocessed(Failure::UpstreamReset(error).into())),
+            Err((error, false)) => return self.after(journey, Failure::UpstreamReset(error).into()),
+        };
+        self.transfer(journey, head, upstream, reused).await
+    }
+
+    /// Moves the request up and the response down.
+    async fn transfer(
+        &mut self,
+        journey: &mut Journey<'_>,
+        head: &mut RequestHead,
+        mut upstream: UpstreamExchange,
+        reused: bool,
+    ) -> Result<Next, Cut> {
+        let (manager, request_id) = (self.manager, self.request_id.as_ref());
+        let (chosen, cookie, cells) = (journey.chosen, &journey.cookie, journey.cells);
+        let on_response = self.on_response.as_slice();
+        let (keep, worker) = (self.context.keeps_headers(manager), &self.context.worker);
+        let (attempts, cluster) = (&mut journey.attempts, journey.cluster);
+        let mut again = None;
+        let transfer = Transfer {
+            downstream: &mut *self.downstream,
+            upstream: &mut upstream,
+            deadlines: &mut journey.deadlines,
+            timer: &mut *self.timer,
+            context: self.context,
+            record: &mut self.record,
+            replay: &mut journey.replay,
+            response_limit: journey.response_limit,
+            attempt_limit: attempts.limits().0,
+            keep_trailers: keep,
+            trailers: target::trailers(manager, cluster, head.version, journey.protocol),
+        };
+        let outcome = transfer
+            .run(
+                head.body,
+                head.upgrade.is_some(),
+                |response: &ResponseHead, kept: bool| {
+                    let ended = Ended::Answered(response.status, &response.headers);
+                    let wait = worker.with_rng(|rng| attempts.again(&ended, kept, cluster, cells, rng));
+                    again = wait.map(|wait| (wait, response.status.as_u16()));
+                    again.is_some()
+                },
+                |response, record| {
+                    record.status = Some(response.status.as_u16());
+                    let took = record.response_started.unwrap_or_default();
+                    response_head::from_upstream(response, took, head.upgrade.as_deref());
+                    mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
+                    mutation::attempts_made(&mut response.headers, chosen, record.attempts);
+                    mutation::set_cookie(&mut response.headers, cookie);
+                    filters::respond(on_response, &mut response.headers, record, Some(&head.headers));
+                    response_head::finish(&mut response.headers, manager, request_id);
+                    if keep {
+                        record.response_headers = Some(response.headers.clone());
+                    }
+                },
+            )
+            .await;
+        self.settle(journey, upstream, outcome, again, (reused, &head.method))
+    }
+
+    /// What becomes of an attempt's connection, and what follows.
+    fn settle(
+        &mut self,
+        journey: &mut Journey<'_>,
+        upstream: UpstreamExchange,
+        outcome: Result<Done, Cut>,
+        again: Option<(Duration, u16)>,
+        (reused, method): (bool, &Method),
+    ) -> Result<Next, Cut> {
+        match outcome {
+            Ok(Done::Complete) => {
+                let now = journey.deadlines.progress.unwrap_or(self.record.started);
+                upstream.finish(&self.record, now);
+                self.note_exhausted(journey);
+                Ok(Next::Done)
+            }
+            Ok(Done::Declined) => {
+                let (wait, status) = again.unwrap_or_default();
+                upstream.discard(status);
+                Ok(Next::Again(wait))
+            }
+            Err(cut) => {
+                let unprocessed = upstream.proves_unprocessed(&cut.failure, reused, method);
+                upstream.fail(&cut.failure, &self.record);
+                // The next attempt does not take a connection that may have died too.
+                journey.fresh |= unprocessed;
+                let by_policy = reset_of(&cut.failure).is_some_and(|reset| journey.attempts.covers(reset));
+                if unprocessed && !by_policy && !cut.head_sent && journey.replay.possible() {
+                    return Ok(Next::Unprocessed(cut));
+                }
+
+                self.after(journey, cut)
+            }
+        }
+    }
+
+    /// Whether an attempt that failed is made again.
+    fn after(&mut self, journey: &mut Journey<'_>, cut: Cut) -> Result<Next, Cut> {
+        let reset = if cut.head_sent {
+            None
+        } else {
+            reset_of(&cut.failure)
+        };
+        let Some(reset) = reset else { return Err(cut) };
+        let possible = journey.replay.possible();
+        let again = self.context.worker.with_rng(|rng| {
+            let ended = Ended::Reset(reset);
+            journey
+                .attempts
+                .again(&ended, possible, journey.cluster, journey.cells, rng)
+        });
+        self.note_exhausted(journey);
+        again.map(Next::Again).ok_or(cut)
+    }
+
+    fn note_exhausted(&mut self, journey: &Journey<'_>) {
+        if journey.attempts.exhausted {
+            self.record.flags.push("URX");
+        }
+    }
+
+    /// Endpoint and connection.
+    async fn lease(&mut self, journey: &Journey<'_>, head: &mut RequestHead) -> Result<Lease, Failure> {
+        let worker = &self.context.worker;
+        let cluster = journey.cluster;
+        let endpoint = self.choose_endpoint(journey, head).inspect_err(|_| {
+            journey.cells.traffic.upstream_cx_none_healthy.one();
+        })?;
+        mutation::endpoint_host(head, journey.forward, &endpoint, self.record.attempts == 1);
+        let http = &cluster.config.http;
+        let protocol = journey.protocol;
+        let server_name = head
+            .authority
+            .as_ref()
+            .filter(|_| http.auto_sni)
+            .map(|authority| authority.host());
+        let alpn = target::upstream_alpn(self.manager, protocol);
+        let wanted = Acquire {
+            cluster,
+            endpoint: &endpoint,
+            protocol,
+            server_name,
+            alpn,
+            fresh: journey.fresh,
+        };
+        let acquire = worker.pools.acquire(worker, wanted);
+        let outcome = within(self.downstream, &journey.deadlines, self.timer, acquire).await;
+        outcome.and_then(|lease| lease).inspect_err(|failure| {
+            if let Failure::Connect(failure) = failure {
+                self.record.transport_failure = Some(failure.reason().into_owned());
+            }
+        })
+    }
+
+    /// An endpoint; one that was tried is left for another as often as the policy says.
+    fn choose_endpoint(&self, journey: &Journey<'_>, head: &RequestHead) -> Result<Arc<Endpoint>, Failure> {
+        let worker: &Rc<_> = &self.context.worker;
+        let destination = Some(self.context.record.local);
+        let choose = || {
+            target::endpoint_of(
+                worker,
+                journey.cluster,
+                journey.hash,
+                destination,
+                Some(&head.headers),
+            )
+        };
+        let mut endpoint = choose()?;
+        for _ in 0..journey.attempts.other_choices() {
+            if !journey.attempts.was_tried(&endpoint) {
+                break;
+            }
+            endpoint = choose()?;
+        }
+        Ok(endpoint)
+    }
+}
+
+/// A request in flight to a cluster (`max_requests`).
+struct InFlight(Arc<Cluster>);
+
+impl InFlight {
+    fn begin(cluster: &Arc<Cluster>) -> Result<Self, Failure> {
+        let before = cluster.live.requests.fetch_add(1, Ordering::Relaxed);
+        let this = Self(Arc::clone(cluster));
+        if before >= cluster.config.thresholds[0].max_requests {
+            return Err(Failure::Overflow(Limit::Requests));
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.live.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
