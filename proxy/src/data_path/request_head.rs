@@ -99,6 +99,24 @@ pub enum Prepared {
     Redirect,
 }
 
+/// Takes from a client outside what only clients inside may say.
+fn who_is_inside(
+    head: &mut RequestHead,
+    manager: &HttpManager,
+    connection: &ConnectionRecord,
+    record: &mut ExchangeRecord,
+) {
+    record.internal = forwarded_for::is_internal(&head.headers, manager, connection.peer.ip());
+    head.headers.remove(INTERNAL);
+    if record.internal {
+        head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
+    } else if manager.use_remote_address {
+        for name in &ONLY_INTERNAL {
+            head.headers.remove(name);
+        }
+    }
+}
+
 /// Makes the head canonical and enters what the client sent into the record.
 ///
 /// # Errors
@@ -138,15 +156,7 @@ pub fn prepare(
     strip_port(head, manager, connection);
     strip_hop_by_hop(&mut head.headers);
     underscores(&mut head.headers, manager)?;
-    record.internal = forwarded_for::is_internal(&head.headers, manager, connection.peer.ip());
-    head.headers.remove(INTERNAL);
-    if record.internal {
-        head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
-    } else if manager.use_remote_address {
-        for name in &ONLY_INTERNAL {
-            head.headers.remove(name);
-        }
-    }
+    who_is_inside(head, manager, connection, record);
     for filter in &manager.filters {
         if matches!(filter.filter, HttpFilter::StripPeerMetadata) {
             head.headers.remove("x-envoy-peer-metadata");
