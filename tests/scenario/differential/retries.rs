@@ -16,13 +16,12 @@ fn route(path: &str, cluster: &str, policy: Value) -> Value {
     to(cluster, path, json!({"retry_policy": policy, "timeout": "2s"}))
 }
 
-/// The virtual hosts of these rows.
-pub(crate) fn hosts() -> Vec<Value> {
+fn routes() -> Vec<Value> {
     let none = || json!({});
     let wait = || json!({"per_try_timeout": "0.1s"});
     let named = |name: &str| json!({"retriable_headers": [{"name": name, "present_match": true}]});
     let asked = json!({"retriable_request_headers": [{"name": "x-again", "string_match": {"exact": "yes"}}]});
-    let routes = vec![
+    vec![
         route("/5xx", "a", policy("5xx", 2, none())),
         route("/gateway", "a", policy("gateway-error", 2, none())),
         route("/reset", "a", policy("reset", 2, none())),
@@ -70,8 +69,12 @@ pub(crate) fn hosts() -> Vec<Value> {
             "/empty",
             json!({"retry_policy": policy("5xx", 2, none())}),
         ),
-    ];
-    let mut retrying = host("retries", &["retry.test"], routes);
+    ]
+}
+
+/// The virtual hosts of these rows.
+pub(crate) fn hosts() -> Vec<Value> {
+    let mut retrying = host("retries", &["retry.test"], routes());
     harness::bootstrap::merge(
         &mut retrying,
         &json!({"include_request_attempt_count": true, "include_attempt_count_in_response": true,
