@@ -111,9 +111,7 @@ fn avoids_previous_hosts(work: &mut Work<'_, '_>, said: &[inner::RetryHostPredic
             Some(inner::retry_host_predicate::ConfigType::TypedConfig(any)) => Extension::open(any).kind,
             None => String::new(),
         };
-        if kind == PREVIOUS_HOSTS
-            || (kind.is_empty() && said.name == "envoy.retry_host_predicates.previous_hosts")
-        {
+        if kind == PREVIOUS_HOSTS {
             found = true;
         } else {
             work.ignored("RetryPolicy.retry_host_predicate");

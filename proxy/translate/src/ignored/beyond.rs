@@ -25,6 +25,8 @@ pub const EXTENSIONS: &[&str] = &[
 
 /// Fields that are ignored in part, for some of their values; the others are honoured.
 pub const IN_PART: &[&str] = &[
+    "envoy.config.route.v3.RetryPolicy.retry_host_predicate",
+    "envoy.config.route.v3.RetryPolicy.retry_on",
     "envoy.config.accesslog.v3.AccessLog.filter",
     "envoy.config.accesslog.v3.AccessLog.typed_config",
     "envoy.config.core.v3.SubstitutionFormatString.formatters",
@@ -34,6 +36,18 @@ pub const IN_PART: &[&str] = &[
 
 /// Fields that nothing reads, by full name.
 pub const UNREAD: &[FieldReason] = &[
+    (
+        "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget.budget_interval",
+        "tuning: the budget is a share of what is in flight now",
+    ),
+    (
+        "envoy.config.route.v3.RetryPolicy.RetryHostPredicate.name",
+        "extensions are known by the type of their configuration",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig.unix_sockets",
+        "a client over a Unix socket is never inside",
+    ),
     (
         "envoy.config.core.v3.GrpcService.GoogleGrpc.stat_prefix",
         "observability: which metrics are kept",
