@@ -50,6 +50,8 @@ pub struct Resource {
 pub struct World {
     version: u64,
     types: BTreeMap<String, BTreeMap<String, Versioned>>,
+    /// The version of the last change of each type.
+    changed: BTreeMap<String, u64>,
 }
 
 /// A resource with the version at which it became what it is.
@@ -142,6 +144,7 @@ impl World {
         match of_type.get(&resource.name) {
             Some(present) if present.body == resource.body => {}
             _ => {
+                self.changed.insert(resource.body.type_url.clone(), version);
                 of_type.insert(
                     resource.name,
                     Versioned {
@@ -157,6 +160,7 @@ impl World {
     pub fn remove(&mut self, type_url: &str, name: &str) {
         if let Some(of_type) = self.types.get_mut(type_url) {
             of_type.remove(name);
+            self.changed.insert(type_url.to_owned(), self.version);
         }
     }
 

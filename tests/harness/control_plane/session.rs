@@ -60,6 +60,8 @@ struct Stream {
     number: u64,
     nonces: u64,
     types: BTreeMap<String, Subscription>,
+    /// The version of the world at the last push.
+    looked_at: u64,
 }
 
 impl Subscription {
@@ -86,6 +88,7 @@ impl Stream {
             number,
             nonces: 0,
             types: BTreeMap::new(),
+            looked_at: 0,
         }
     }
 
@@ -99,6 +102,19 @@ impl Stream {
     fn next_nonce(&mut self) -> String {
         self.nonces += 1;
         format!("{}-{}", self.number, self.nonces)
+    }
+
+    /// The types of which something changed since the last push that this stream looked at.
+    fn changed_types(&mut self) -> Vec<String> {
+        let world = self.shared.world.borrow();
+        let before = std::mem::replace(&mut self.looked_at, world.version);
+        let changed = |type_url: &String| {
+            world
+                .changed
+                .get(type_url)
+                .is_some_and(|version| *version > before)
+        };
+        self.known_types().into_iter().filter(changed).collect()
     }
 
     fn known_types(&self) -> Vec<String> {
@@ -216,7 +232,7 @@ impl SotwSession {
     }
 
     fn pushed(&mut self) -> Vec<DiscoveryResponse> {
-        let types = self.stream.known_types();
+        let types = self.stream.changed_types();
         types
             .iter()
             .filter_map(|type_url| self.response(type_url, false))
@@ -327,7 +343,7 @@ impl DeltaSession {
     }
 
     fn pushed(&mut self) -> Vec<DeltaDiscoveryResponse> {
-        let types = self.stream.known_types();
+        let types = self.stream.changed_types();
         types
             .iter()
             .filter_map(|type_url| self.response(type_url, false))

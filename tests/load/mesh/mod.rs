@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What a change leaves to be done after its acknowledgement is done within this time.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
+/// What a proxy does without being asked is measured for this long, and taken off what it does when asked.
+const IDLE: Duration = Duration::from_secs(11);
+
 /// Memory is at rest when it changed by less than one percent during this time.
 const REST: Duration = Duration::from_secs(3);
 
@@ -158,14 +161,15 @@ async fn once(proxy: Proxy, variant: Variant, arguments: &Arguments) -> Result<F
     let ready = started.elapsed();
     let pid = scene.process.pid();
     let rest = at_rest(pid).await?;
+    let idle = idle_cores(pid).await?;
     let service = |change: usize| change * 37 % (scene.services - 1);
     let endpoints = |change: usize| scene.mesh.assignment(service(change), change + 1);
     let routes = |change: usize| scene.mesh.routes(Some((service(change), 16 + change as i64)));
     let clusters = |change: usize| scene.mesh.cluster(service(change), 2 + change as i64);
     let changes = arguments.changes;
-    let endpoint_change = scene.cost(ENDPOINT, changes, endpoints).await?;
-    let route_change = scene.cost(ROUTE, changes, routes).await?;
-    let cluster_change = scene.cost(CLUSTER, changes, clusters).await?;
+    let endpoint_change = scene.cost(ENDPOINT, changes, idle, endpoints).await?;
+    let route_change = scene.cost(ROUTE, changes, idle, routes).await?;
+    let cluster_change = scene.cost(CLUSTER, changes, idle, clusters).await?;
     let mut scrape_bytes = 0;
     scrape(scene.process.admin()).await?;
     let before = accounting::read(&[pid])?;
@@ -177,6 +181,7 @@ async fn once(proxy: Proxy, variant: Variant, arguments: &Arguments) -> Result<F
     Ok(Figures {
         ready_seconds: ready.as_secs_f64(),
         load_cpu_seconds: rest.cpu_ns as f64 / 1e9,
+        idle_cores: idle,
         rest_mib: mib(rest.resident_kib),
         end_mib: mib(last.resident_kib),
         peak_mib: mib(last.peak_kib),
@@ -206,7 +211,12 @@ impl Scene {
             Variant::Delta => AdsVariant::Delta,
             Variant::Sotw => AdsVariant::Sotw,
         };
-        let text = bootstrap::ads(admin.address(), control_plane.address(), ads).to_string();
+        let mut bootstrap = bootstrap::ads(admin.address(), control_plane.address(), ads);
+        if proxy == Proxy::Envoy {
+            // What it does every five seconds for all its statistics is not the cost of a change.
+            bootstrap["stats_flush_interval"] = "299s".into();
+        }
+        let text = bootstrap.to_string();
         let options = Options {
             ready_within: PATIENCE,
             ..Options::default()
@@ -223,20 +233,29 @@ impl Scene {
         })
     }
 
-    /// CPU milliseconds per change of one resource.
-    async fn cost(&self, type_url: &str, changes: usize, change: impl Fn(usize) -> Resource) -> Result<f64> {
+    /// CPU milliseconds per change of one resource, beside what goes on when nothing does.
+    async fn cost(
+        &self,
+        type_url: &str,
+        changes: usize,
+        idle_cores: f64,
+        change: impl Fn(usize) -> Resource,
+    ) -> Result<f64> {
         for number in 0..WARM_UP {
             self.push(type_url, change(number)).await?;
         }
         tokio::time::sleep(AFTERMATH).await;
         let pid = self.process.pid();
+        let started = Instant::now();
         let before = accounting::read(&[pid])?;
         for number in WARM_UP..WARM_UP + changes {
             self.push(type_url, change(number)).await?;
         }
         tokio::time::sleep(AFTERMATH).await;
         let after = accounting::read(&[pid])?;
-        Ok((after.cpu_ns - before.cpu_ns) as f64 / 1e6 / changes.max(1) as f64)
+        let spent =
+            (after.cpu_ns - before.cpu_ns) as f64 / 1e9 - idle_cores * started.elapsed().as_secs_f64();
+        Ok(spent.max(0.0) * 1e3 / changes.max(1) as f64)
     }
 
     /// Changes one resource and waits until that is acknowledged.
@@ -283,6 +302,15 @@ async fn at_rest(pid: u32) -> Result<accounting::Reading> {
         }
         before = now;
     }
+}
+
+/// How much of a core it uses when nothing happens.
+async fn idle_cores(pid: u32) -> Result<f64> {
+    let started = Instant::now();
+    let before = accounting::read(&[pid])?;
+    tokio::time::sleep(IDLE).await;
+    let after = accounting::read(&[pid])?;
+    Ok((after.cpu_ns - before.cpu_ns) as f64 / 1e9 / started.elapsed().as_secs_f64())
 }
 
 /// Reads the metrics; says how many bytes they are.

@@ -13,6 +13,8 @@ pub(super) struct Figures {
     pub(super) ready_seconds: f64,
     /// CPU from the start until the memory is at rest.
     pub(super) load_cpu_seconds: f64,
+    /// Cores used when nothing happens.
+    pub(super) idle_cores: f64,
     /// Resident when loaded and at rest.
     pub(super) rest_mib: f64,
     /// Resident at rest after all changes and scrapes.
@@ -67,6 +69,11 @@ fn measures(variant: Variant) -> Vec<Measure> {
         line("resident at peak, MiB", |f| f.peak_mib, None),
         line("CPU to load, s", |f| f.load_cpu_seconds, Some(8.0)),
         line("start to last service, s", |f| f.ready_seconds, None),
+        line(
+            "cores when nothing happens, thousandths",
+            |f| f.idle_cores * 1e3,
+            None,
+        ),
         line(
             "CPU of one endpoint's change (EDS), ms",
             |f| f.endpoint_change_ms,
