@@ -22,6 +22,14 @@ impl Deadlines {
     pub(crate) fn clear(&mut self, name: &Arc<str>) {
         if let Some(at) = self.by_name.remove(name) {
             self.by_time.remove(&(at, name.clone()));
+            self.let_go();
+        }
+    }
+
+    /// A first request may wait for ten thousand names, hardly ever again.
+    fn let_go(&mut self) {
+        if self.by_name.is_empty() {
+            self.by_name = HashMap::new();
         }
     }
 
@@ -36,6 +44,10 @@ impl Deadlines {
 
     pub(crate) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
     }
 
     /// Takes out what is due at `now`, earliest first.

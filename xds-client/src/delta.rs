@@ -21,9 +21,17 @@ pub(crate) fn read(response: Bytes, type_url: &str, version: &Arc<str>) -> Resul
     let body =
         DeltaBody::decode(response).map_err(|error| format!("the response cannot be decoded: {error}"))?;
     let mut reading = Reading::default();
+    // Most servers give all resources of a response the same version: one copy of it is enough.
+    let mut last = version.clone();
     for (index, resource) in body.resources.into_iter().enumerate() {
-        let entry = decode(resource, "envoy.service.discovery.v3.Resource")
+        let mut entry = decode(resource, "envoy.service.discovery.v3.Resource")
             .and_then(|wrapper| wrapped(wrapper, type_url, version));
+        if let Ok(entry) = &mut entry {
+            if entry.version == last {
+                entry.version = last;
+            }
+            last = entry.version.clone();
+        }
         reading.push(index, entry);
     }
     let by_name = body.removed_resource_names.into_iter().map(|named| named.name);

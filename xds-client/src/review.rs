@@ -175,6 +175,8 @@ impl Subscription {
                 self.dropped |= self.told.as_ref().is_some_and(|told| !told.contains(&name));
                 continue;
             }
+            // The name that the caller gave, so that there is one of each.
+            let name = self.wanted.get(&name).cloned().unwrap_or(name);
             self.awaited.clear(&name);
             self.errors.remove(&name);
             let held = self.held.get(&name);

@@ -8,14 +8,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use crate::reading::{Reading, bare, decode, wrapped};
 use crate::resource_type::WRAPPER;
 use crate::session::{Request, Variant};
 use crate::subscription::{Answer, Subscription, WILDCARD};
 use crate::wire::{Any, ResponseBody, SotwRequest, Status};
+
+/// Field number of `DiscoveryRequest.resource_names`.
+const RESOURCE_NAMES: u32 = 3;
 
 /// Reads the resources of a `DiscoveryResponse`. Fails only if the list itself cannot be read.
 pub(crate) fn read(response: Bytes, type_url: &str, version: &Arc<str>) -> Result<Reading, String> {
@@ -39,6 +43,12 @@ pub(crate) fn read(response: Bytes, type_url: &str, version: &Arc<str>) -> Resul
 
 /// The next request of this type, if there is something to say.
 pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: Instant) -> Option<Request> {
+    if subscription.is_said() {
+        return subscription
+            .answers
+            .pop_front()
+            .map(|answer| once_more(subscription, node, answer));
+    }
     let answer = subscription.answers.pop_front();
     if answer.is_none() && !subscription.has_request(Variant::StateOfTheWorld) {
         return None;
@@ -90,6 +100,38 @@ pub(crate) fn next_request(subscription: &mut Subscription, node: Bytes, now: In
         message,
         changes_interest,
     })
+}
+
+/// An answer while everything that is wanted is what was said last: the same names again, which may be thousands for
+/// each small response, so they are written from where they are.
+fn once_more(subscription: &mut Subscription, node: Bytes, answer: Answer) -> Request {
+    let head = SotwRequest {
+        version_info: answer.version.to_string(),
+        node,
+        ..SotwRequest::default()
+    };
+    let tail = SotwRequest {
+        type_url: subscription.type_url.to_string(),
+        response_nonce: answer.nonce,
+        error_detail: answer.rejected.map(Status::internal),
+        ..SotwRequest::default()
+    };
+    let names = subscription.told.iter().flatten();
+    let room: usize = names.clone().map(|name| name.len() + 4).sum();
+    let mut message = BytesMut::with_capacity(head.encoded_len() + room + tail.encoded_len());
+    head.encode_raw(&mut message);
+    for name in names {
+        encode_key(RESOURCE_NAMES, WireType::LengthDelimited, &mut message);
+        encode_varint(name.len() as u64, &mut message);
+        message.put_slice(name.as_bytes());
+    }
+    tail.encode_raw(&mut message);
+    subscription.nonce.clone_into(&mut subscription.withdrawals.under);
+    Request {
+        type_url: subscription.type_url.clone(),
+        message: message.freeze(),
+        changes_interest: false,
+    }
 }
 
 /// The list as it is written. "*" alone is left unsaid as long as that can be understood, for servers that know no other

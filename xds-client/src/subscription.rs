@@ -280,6 +280,23 @@ impl Subscription {
         self.again.clear();
     }
 
+    /// State of the world: the next answer has nothing to say but what was said last, by names, and no fetch timer is to
+    /// be started for any of them.
+    pub(crate) fn is_said(&self) -> bool {
+        let Some(told) = &self.told else { return false };
+        let newest = self
+            .answers
+            .front()
+            .is_some_and(|answer| answer.nonce == self.nonce);
+        // Each name is in one of these at most.
+        let heard_of = self.held.len() + self.missing.len() + self.awaited.len();
+        newest
+            && !self.unsettled
+            && self.again.is_empty()
+            && heard_of == told.len()
+            && !told.contains(WILDCARD)
+    }
+
     /// `target` was sent: starts the fetch timers of what is new in it.
     pub(crate) fn tell(&mut self, target: BTreeSet<Arc<str>>, now: Instant) {
         if let Some(deadline) = self.fetch_timeout.map(|timeout| now + timeout) {
