@@ -53,6 +53,8 @@ pub(super) trait Table {
     fn read(&self, row: usize, column: usize) -> Option<Number>;
     /// Whether the row was ever counted into.
     fn used(&self, row: usize) -> bool;
+    /// Forgets the rows that were never counted into, where a row has no series before its first use.
+    fn leave_out_unused(&mut self);
 }
 
 type Read<R> = Box<dyn Fn(&R) -> Option<Number>>;
@@ -65,6 +67,8 @@ struct TableOf<R> {
     columns: Vec<Column>,
     reads: Vec<Read<R>>,
     used: fn(&R) -> bool,
+    /// There may be thousands of rows, most of them never used.
+    sparse: bool,
 }
 
 impl<R> Table for TableOf<R> {
@@ -88,6 +92,11 @@ impl<R> Table for TableOf<R> {
     }
     fn used(&self, row: usize) -> bool {
         (self.used)(&self.rows[row].1)
+    }
+    fn leave_out_unused(&mut self) {
+        if self.sparse {
+            self.rows.retain(|(_, row)| (self.used)(row));
+        }
     }
 }
 
@@ -252,6 +261,7 @@ pub(super) fn clusters(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
         columns: Vec::new(),
         reads: Vec::new(),
         used: |row: &ClusterRow| !row.workers.is_empty(),
+        sparse: true,
     };
     group(
         &mut table,
@@ -349,6 +359,7 @@ pub(super) fn managers(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
         columns: Vec::new(),
         reads: Vec::new(),
         used: |row: &Workers<HttpCells>| !row.is_empty(),
+        sparse: false,
     };
     group(
         &mut table,
@@ -384,6 +395,7 @@ pub(super) fn listeners(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table
         columns: Vec::new(),
         reads: Vec::new(),
         used: |row: &Workers<ListenerCells>| !row.is_empty(),
+        sparse: false,
     };
     group(
         &mut table,
@@ -423,6 +435,7 @@ pub(super) fn listener_workers(observe: &Observe, _: &Snapshot) -> Box<dyn Table
         columns: Vec::new(),
         reads: Vec::new(),
         used: |_: &Arc<ListenerCells>| true,
+        sparse: false,
     };
     table.column("downstream_cx_total", ColumnKind::Counter, |cells| {
         Some(Number::Counter(cells.connections.downstream_cx_total.value()))
@@ -443,6 +456,7 @@ pub(super) fn tcp_proxies(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Tab
         columns: Vec::new(),
         reads: Vec::new(),
         used: |row: &Workers<TcpCells>| !row.is_empty(),
+        sparse: false,
     };
     group(
         &mut table,

@@ -162,8 +162,8 @@ fn prometheus_reads_the_sums_of_all_workers_under_envoys_names() {
         "envoy_cluster_upstream_rq_xx{envoy_response_code_class=\"2\",envoy_cluster_name=\"up\"} 3\n",
         "envoy_cluster_upstream_rq{envoy_response_code=\"200\",envoy_cluster_name=\"up\"} 3\n",
         "envoy_cluster_ssl_handshake{envoy_cluster_name=\"up\"} 3\n",
-        "envoy_cluster_membership_total{envoy_cluster_name=\"dead\"} 2\n",
-        "envoy_cluster_membership_healthy{envoy_cluster_name=\"dead\"} 1\n",
+        "envoy_cluster_membership_total{envoy_cluster_name=\"up\"} 1\n",
+        "envoy_cluster_membership_healthy{envoy_cluster_name=\"up\"} 1\n",
         "envoy_http_downstream_rq_xx{envoy_response_code_class=\"2\",envoy_http_conn_manager_prefix=\"ingress_http\"} 3\n",
         "envoy_listener_downstream_cx_total{envoy_listener_address=\"127.0.0.1_19080\"} 3\n",
         "envoy_listener_worker_downstream_cx_total{envoy_worker_id=\"1\",envoy_listener_address=\"127.0.0.1_19080\"} 2\n",
@@ -192,6 +192,28 @@ fn prometheus_reads_the_sums_of_all_workers_under_envoys_names() {
             .iter()
             .any(|(name, _, _)| name == "remora_config_generation")
     );
+}
+
+#[test]
+fn a_cluster_has_series_from_its_first_use_on() {
+    let world = TestWorld::of(WORLD);
+    let observe = busy(&world);
+    let prometheus = || -> String {
+        scrape(&observe, &world)
+            .prometheus(StatsQuery::default())
+            .collect()
+    };
+    assert!(!prometheus().contains("envoy_cluster_name=\"dead\""));
+    // What people ask for by hand shows everything.
+    assert!(text(&observe, &world, StatsQuery::default()).contains("cluster.dead.membership_total: 2\n"));
+    observe.worker(0).cluster(&world.cluster("dead").config);
+    for line in [
+        "envoy_cluster_membership_total{envoy_cluster_name=\"dead\"} 2\n",
+        "envoy_cluster_membership_healthy{envoy_cluster_name=\"dead\"} 1\n",
+        "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"dead\"} 0\n",
+    ] {
+        assert!(prometheus().contains(line), "no {line}");
+    }
 }
 
 #[test]
