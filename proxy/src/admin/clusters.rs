@@ -95,7 +95,7 @@ fn members(cluster: &Cluster) -> Vec<(&Endpoint, [&str; 3], u32)> {
 
 /// Counters and gauges of an endpoint, under Envoy's names.
 fn counts(endpoint: &Endpoint) -> [(&'static str, bool, u64); 7] {
-    let live = &endpoint.live;
+    let live = endpoint.counts();
     let (total, errors) = (
         live.total.load(Ordering::Relaxed),
         live.errors.load(Ordering::Relaxed),
@@ -155,7 +155,7 @@ fn cluster_text(cluster: &Cluster, added: bool) -> String {
         let _ = writeln!(
             out,
             "{begin}::hostname::{}",
-            endpoint.spec.hostname.as_deref().unwrap_or("")
+            endpoint.spec.details().hostname.as_deref().unwrap_or("")
         );
         let _ = writeln!(
             out,
@@ -249,7 +249,12 @@ fn host_json(endpoint: &Endpoint, [region, zone, sub_zone]: [&str; 3], priority:
     host.insert("stats".into(), json!(stats));
     host.insert("health_status".into(), json!({ "eds_health_status": health }));
     host.insert("weight".into(), json!(spec.weight));
-    if let Some(hostname) = spec.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
+    if let Some(hostname) = spec
+        .details()
+        .hostname
+        .as_deref()
+        .filter(|hostname| !hostname.is_empty())
+    {
         host.insert("hostname".into(), json!(hostname));
     }
     if priority > 0 {

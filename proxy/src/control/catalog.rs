@@ -6,7 +6,11 @@
 
 mod hold;
 mod on_demand;
+#[cfg(test)]
+mod sharing;
 mod standing;
+#[cfg(test)]
+mod worlds;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,8 +24,8 @@ use remora_model::snapshot::{
     ClusterMark, Edit, Interner, RouteTableId, RouteTableMark, SecretMark, Snapshot,
 };
 use remora_translate::{
-    self as translate, Context, ExpectedCluster, IgnoredFields, LocalFiles, Subscription, SubscriptionKind,
-    WatchedFile,
+    self as translate, Context, ExpectedCluster, IgnoredFields, LocalFiles, Repeated, Subscription,
+    SubscriptionKind, WatchedFile,
 };
 
 use self::hold::Hold;
@@ -83,6 +87,7 @@ pub struct Catalog {
     pub on_demand: OnDemand,
     /// Routes that wait for their clusters.
     pub hold: Hold,
+    repeated: Repeated,
     cluster_names: Interner<ClusterMark>,
     route_table_names: Interner<RouteTableMark>,
     secret_names: Interner<SecretMark>,
@@ -121,6 +126,7 @@ impl Catalog {
             journal: Journal::default(),
             on_demand: OnDemand::default(),
             hold: Hold::default(),
+            repeated: Repeated::default(),
             cluster_names: Interner::default(),
             route_table_names: Interner::default(),
             secret_names: Interner::default(),
@@ -268,12 +274,15 @@ impl Catalog {
             secrets: &mut self.secret_names,
             previous: Some(self.edit.preview()),
             ignored: &mut self.ignored,
+            repeated: &mut self.repeated,
             files: &LocalFiles,
         };
         translate(&mut context).map_err(|rejection| rejection.reason())
     }
 
     fn accept_cluster(&mut self, arrived: &Arrived<'_>) -> Result<Vec<WatchedFile>, String> {
+        // From here on the name that arrived is the one that everybody shares.
+        self.cluster_names.enter(arrived.name);
         let mut new = self.translated(|context| translate::cluster(arrived.body, context))?;
         self.check_static_secrets(&new.subscriptions)?;
         if !arrived.is_static {
@@ -345,7 +354,12 @@ impl Catalog {
             .iter()
             .find(|need| need.kind == SubscriptionKind::ClusterLoadAssignment)
             .and_then(|need| self.assignments.get(&Need::from(need)).cloned());
-        if let Some(assignment) = part.own.or(by_eds) {
+        // What another service (or the cluster itself) said before is not this one's.
+        let none_yet = || match &part.config.discovery {
+            Discovery::Eds { service } => Some(Arc::new(Assignment::empty(Arc::clone(service)))),
+            _ => None,
+        };
+        if let Some(assignment) = part.own.or(by_eds).or_else(none_yet) {
             self.edit.set_endpoints(id, assignment);
         }
         self.release(&User::Cluster(Arc::clone(name)), &before, &needs);
@@ -472,8 +486,12 @@ impl Catalog {
     }
 
     fn accept_endpoints(&mut self, arrived: &Arrived<'_>) -> Result<(), String> {
-        let assignment = Arc::new(self.translated(|context| translate::endpoints(arrived.body, context))?);
+        let mut assignment = self.translated(|context| translate::endpoints(arrived.body, context))?;
         let need = need_of(Kind::Endpoints, arrived.source, arrived.name);
+        if let Some(before) = self.assignments.get(&need) {
+            assignment.share(before);
+        }
+        let assignment = Arc::new(assignment);
         self.assignments.insert(need.clone(), Arc::clone(&assignment));
         for user in self.needs.users(&need) {
             let User::Cluster(name) = user else { continue };

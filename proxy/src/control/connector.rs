@@ -118,7 +118,10 @@ async fn dial(
         .map(|pick| Arc::clone(pick.endpoint))
         .map_err(|why| io::Error::other(format!("cluster '{name}': {why}")))?;
     let cells = counters.cluster(&cluster.config);
-    let socket = cluster.config.transport.choose(&endpoint.spec.transport_labels);
+    let socket = cluster
+        .config
+        .transport
+        .choose(&endpoint.spec.details().transport_labels);
     let alpn: [Box<[u8]>; 1] = [b"h2".as_slice().into()];
     let wish = Wish {
         server_name: None,

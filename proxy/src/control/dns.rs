@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use remora_model::cluster::{Discovery, Dns, DnsFamily};
-use remora_model::endpoint::{Assignment, EndpointAddress, EndpointSpec};
+use remora_model::endpoint::{Assignment, EndpointAddress, EndpointDetails, EndpointSpec};
 use tokio::sync::mpsc;
 
 /// A cluster whose endpoints were resolved.
@@ -78,11 +78,18 @@ async fn resolve(
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
+            let details = target.details();
+            let hostname = &details.hostname;
             let take = if logical { 1 } else { usize::MAX };
-            endpoints.extend(addresses.into_iter().take(take).map(|ip| EndpointSpec {
-                address: EndpointAddress::Socket(SocketAddr::new(ip, *port)),
-                hostname: Some(target.hostname.clone().unwrap_or_else(|| Arc::clone(host))),
-                ..target.clone()
+            endpoints.extend(addresses.into_iter().take(take).map(|ip| {
+                Arc::new(EndpointSpec {
+                    address: EndpointAddress::Socket(SocketAddr::new(ip, *port)),
+                    details: Some(Arc::new(EndpointDetails {
+                        hostname: Some(hostname.clone().unwrap_or_else(|| Arc::clone(host))),
+                        ..details.clone()
+                    })),
+                    ..EndpointSpec::clone(target)
+                })
             }));
         }
         locality.endpoints = endpoints;

@@ -59,7 +59,7 @@ pub struct HeldResource {
     /// When it was accepted.
     pub updated: SystemTime,
     /// The newer version that was rejected since, and why.
-    pub rejected: Option<RejectedVersion>,
+    pub rejected: Option<Box<RejectedVersion>>,
     /// From the bootstrap.
     pub is_static: bool,
 }
@@ -113,11 +113,11 @@ impl Held {
                 rejected: None,
                 is_static: false,
             });
-        held.rejected = Some(rejected);
+        held.rejected = Some(Box::new(rejected));
     }
 
     /// Keeps the note of a rejected version beside the one that was just accepted (again).
-    pub fn reject_again(&mut self, kind: Kind, name: &str, rejected: Option<RejectedVersion>) {
+    pub fn reject_again(&mut self, kind: Kind, name: &str, rejected: Option<Box<RejectedVersion>>) {
         if let Some(held) = self.0.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name)) {
             held.rejected = rejected;
         }

@@ -7,9 +7,7 @@ impl Control {
     pub(super) fn tell_ignored(&mut self) {
         let metrics = &self.shared.observe.control;
         for (field, count) in self.catalog.ignored.iter() {
-            let name = format!("remora.ignored_field.{field}");
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            match metrics.value(&name) {
+            match self.told_ignored.insert(field, count) {
                 Some(before) if before == count => continue,
                 Some(_) => {}
                 None => {
@@ -17,7 +15,8 @@ impl Control {
                     tracing::info!("'{field}' is set and has no effect here: {why}");
                 }
             }
-            metrics.set(&name, count);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            metrics.set(&format!("remora.ignored_field.{field}"), count);
         }
     }
 }

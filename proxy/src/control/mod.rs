@@ -75,6 +75,8 @@ pub struct Control {
     heard: Vec<Kind>,
     connected: HashMap<ClientKey, Result<(), String>>,
     failed_health_check: bool,
+    /// Fields without effect that were told of, with how often they were set.
+    told_ignored: HashMap<&'static str, u64>,
     /// `version_info` of the newest response that was accepted whole, by type.
     versions: HashMap<Kind, Arc<str>>,
     /// The last good resources on disk, where there is a state directory.
@@ -355,11 +357,8 @@ impl Control {
 
     fn publish(&mut self, snapshot: Arc<remora_model::snapshot::Snapshot>) {
         for resource in &self.bootstrap.clusters {
-            let known = snapshot
-                .clusters
-                .iter()
-                .find(|(_, cluster)| cluster.config.name == resource.name);
-            if let Some((_, cluster)) = known {
+            let id = self.catalog.cluster_id(&resource.name);
+            if let Some(cluster) = id.and_then(|id| snapshot.cluster(id)) {
                 self.dialer.know(cluster);
             }
         }

@@ -3,6 +3,7 @@
 //! Holds: a subscription lasts exactly as long as somebody refers to its resource; a change of what one resource needs
 //! costs only that resource's references.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,10 +81,53 @@ impl Wanted {
     }
 }
 
+/// Who refers to one resource. Most have one user; a certificate may have ten thousand.
+#[derive(Debug)]
+enum Users {
+    One(User, FetchTimeout),
+    Many(HashMap<User, FetchTimeout, Hashing>),
+}
+
+impl Users {
+    /// Enters a user; what it waited before, if it was one already.
+    fn enter(&mut self, user: &User, timeout: FetchTimeout) -> Option<FetchTimeout> {
+        match self {
+            Self::One(only, waits) if only == user => Some(std::mem::replace(waits, timeout)),
+            Self::One(only, waits) => {
+                let both = [(only.clone(), *waits), (user.clone(), timeout)];
+                *self = Self::Many(both.into_iter().collect());
+                None
+            }
+            Self::Many(users) => users.insert(user.clone(), timeout),
+        }
+    }
+
+    /// Takes a user out: what it waited, and whether nobody is left.
+    fn strike(&mut self, user: &User) -> Option<(FetchTimeout, bool)> {
+        match self {
+            Self::One(only, waits) => (only == user).then_some((*waits, true)),
+            Self::Many(users) => {
+                let timeout = users.remove(user)?;
+                Some((timeout, users.is_empty()))
+            }
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &User> {
+        let (one, many) = match self {
+            Self::One(only, _) => (Some(only), None),
+            Self::Many(users) => (None, Some(users.keys())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
+type Hashing = rapidhash::fast::RandomState;
+
 /// All references.
 #[derive(Debug, Default)]
 pub struct Needs {
-    users: HashMap<Need, HashMap<User, FetchTimeout>>,
+    users: HashMap<Need, Users, Hashing>,
     wanted: HashMap<Topic, Wanted>,
     changed: HashSet<Topic>,
 }
@@ -99,9 +143,15 @@ impl Needs {
             let before = wanted.fetch_timeout();
             let mut changed = wanted.names.insert(Arc::clone(&need.name));
             wanted.enter(timeout);
-            let users = self.users.entry(need).or_default();
-            if let Some(replaced) = users.insert(user.clone(), timeout) {
-                wanted.strike(replaced);
+            match self.users.entry(need) {
+                Entry::Vacant(none) => {
+                    none.insert(Users::One(user.clone(), timeout));
+                }
+                Entry::Occupied(mut users) => {
+                    if let Some(replaced) = users.get_mut().enter(user, timeout) {
+                        wanted.strike(replaced);
+                    }
+                }
             }
             changed |= wanted.fetch_timeout() != before;
             if changed {
@@ -118,7 +168,7 @@ impl Needs {
             let Some(users) = self.users.get_mut(&need) else {
                 continue;
             };
-            let Some(timeout) = users.remove(user) else {
+            let Some((timeout, is_last)) = users.strike(user) else {
                 continue;
             };
             let topic = (need.source.clone(), need.kind);
@@ -126,7 +176,7 @@ impl Needs {
             let before = wanted.fetch_timeout();
             wanted.strike(timeout);
             let mut changed = wanted.fetch_timeout() != before;
-            if users.is_empty() {
+            if is_last {
                 self.users.remove(&need);
                 wanted.names.remove(&need.name);
                 changed = true;
@@ -145,7 +195,7 @@ impl Needs {
             .users
             .get(need)
             .into_iter()
-            .flat_map(HashMap::keys)
+            .flat_map(Users::names)
             .cloned()
             .collect();
         users.sort_unstable();

@@ -137,6 +137,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         heard: Vec::new(),
         connected: HashMap::new(),
         failed_health_check: false,
+        told_ignored: HashMap::new(),
         versions: HashMap::new(),
         state,
         asks: on_demand::Asks::default(),

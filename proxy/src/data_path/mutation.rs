@@ -100,7 +100,7 @@ pub fn request(
 /// `auto_host_rewrite`: the host is known only when the endpoint is.
 pub fn endpoint_host(head: &mut RequestHead, forward: &Forward, endpoint: &Endpoint, first: bool) {
     if matches!(forward.host, HostRewrite::Endpoint)
-        && let Some(name) = endpoint.spec.hostname.as_deref()
+        && let Some(name) = endpoint.spec.details().hostname.as_deref()
     {
         if first {
             rewrite_host(head, forward, HeaderValue::from_str(name).ok());

@@ -65,12 +65,12 @@ impl Chosen {
 
     /// Whether any level has request mutations.
     pub fn mutates_request(&self) -> bool {
-        self.levels().any(|pair| !pair.request.is_empty())
+        self.levels().any(|pair| !pair.request().is_empty())
     }
 
     /// Whether any level has response mutations.
     pub fn mutates_response(&self) -> bool {
-        self.levels().any(|pair| !pair.response.is_empty())
+        self.levels().any(|pair| !pair.response().is_empty())
     }
 
     fn levels(&self) -> impl Iterator<Item = &HeaderMutationPair> {

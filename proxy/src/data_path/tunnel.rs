@@ -119,7 +119,10 @@ async fn dial(
         let endpoint = target::endpoint_of(worker, cluster, hash, Some(record.connection.local), None)
             .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
         let open = OpenTunnelUpstream::begin(cluster, &endpoint, cells);
-        let socket = cluster.config.transport.choose(&endpoint.spec.transport_labels);
+        let socket = cluster
+            .config
+            .transport
+            .choose(&endpoint.spec.details().transport_labels);
         let outcome = connect(
             worker.world(),
             cells,

@@ -8,7 +8,7 @@ use remora_model::route::Route;
 use remora_model::snapshot::{Edit, Interner, Snapshot};
 use remora_proto::{Pool, UnknownFields};
 use remora_translate::bootstrap::{Input, NodeFlags, load};
-use remora_translate::{Context, IgnoredFields, LocalFiles};
+use remora_translate::{Context, IgnoredFields, LocalFiles, Repeated};
 
 /// What Envoy ran with when the lines of the tests were taken, as far as they depend on it.
 pub(crate) const WORLD: &str = r#"
@@ -79,6 +79,7 @@ impl TestWorld {
             secrets: &mut secrets,
             previous: None,
             ignored: &mut ignored,
+            repeated: &mut Repeated::default(),
             files: &LocalFiles,
         };
         let mut edit = Edit::new(&Snapshot::default());

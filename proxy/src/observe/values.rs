@@ -223,8 +223,8 @@ impl<'a> Values<'a> {
             return Value::Absent;
         };
         let labels = match &**namespace {
-            "envoy.lb" => &upstream.endpoint.spec.balance_labels,
-            "envoy.transport_socket_match" => &upstream.endpoint.spec.transport_labels,
+            "envoy.lb" => &upstream.endpoint.spec.details().balance_labels,
+            "envoy.transport_socket_match" => &upstream.endpoint.spec.details().transport_labels,
             _ => return Value::Absent,
         };
         match labels.at(key) {
@@ -375,12 +375,12 @@ impl<'a> Values<'a> {
         match field {
             Field::UpstreamProtocol => self.upstream_protocol(),
             Field::UpstreamHost => endpoint.map_or(Value::Absent, |endpoint| host(&endpoint.spec.address)),
-            Field::UpstreamHostName => {
-                endpoint.map_or(Value::Absent, |endpoint| match &endpoint.spec.hostname {
+            Field::UpstreamHostName => endpoint.map_or(Value::Absent, |endpoint| {
+                match &endpoint.spec.details().hostname {
                     Some(name) if !name.is_empty() => Value::Text(Cow::Borrowed(name)),
                     _ => host(&endpoint.spec.address),
-                })
-            }
+                }
+            }),
             Field::UpstreamCluster => {
                 Value::maybe(record.cluster.as_ref().map(|cluster| &*cluster.stat_name))
             }

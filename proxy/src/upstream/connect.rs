@@ -98,7 +98,11 @@ async fn secure(
         _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
     let target = tls::Target {
-        server_name: tls::server_name(context, wish.server_name, endpoint.spec.hostname.as_deref()),
+        server_name: tls::server_name(
+            context,
+            wish.server_name,
+            endpoint.spec.details().hostname.as_deref(),
+        ),
         address,
         alpn: ((wish.alpn_wins || context.settings.alpn.is_empty()) && !wish.alpn.is_empty())
             .then_some(wish.alpn),

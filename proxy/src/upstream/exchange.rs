@@ -54,8 +54,8 @@ struct ActiveUpstream {
 
 impl ActiveUpstream {
     fn begin(cells: Arc<ClusterCells>, endpoint: Arc<Endpoint>) -> Self {
-        endpoint.live.active.fetch_add(1, Ordering::Relaxed);
-        endpoint.live.total.fetch_add(1, Ordering::Relaxed);
+        endpoint.live().active.fetch_add(1, Ordering::Relaxed);
+        endpoint.live().total.fetch_add(1, Ordering::Relaxed);
         cells.traffic.upstream_rq_total.one();
         cells.traffic.upstream_rq_active.add(1);
         Self { cells, endpoint }
@@ -64,7 +64,7 @@ impl ActiveUpstream {
 
 impl Drop for ActiveUpstream {
     fn drop(&mut self) {
-        self.endpoint.live.active.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.live().active.fetch_sub(1, Ordering::Relaxed);
         self.cells.traffic.upstream_rq_active.add(-1);
     }
 }
@@ -144,7 +144,7 @@ impl UpstreamExchange {
         class_of(status, classes);
         self.active.cells.codes.record(status);
         if status >= 500 {
-            self.active.endpoint.live.errors.fetch_add(1, Ordering::Relaxed);
+            self.active.endpoint.live().errors.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -175,7 +175,7 @@ impl UpstreamExchange {
             _ => {}
         }
         if failure.blames_upstream() {
-            self.active.endpoint.live.errors.fetch_add(1, Ordering::Relaxed);
+            self.active.endpoint.live().errors.fetch_add(1, Ordering::Relaxed);
         } else {
             traffic.upstream_rq_tx_reset.one();
         }

@@ -107,8 +107,8 @@ impl OpenConnection {
     ) -> Self {
         of_pool.open.set(of_pool.open.get() + 1);
         cluster.connections.fetch_add(1, Ordering::Relaxed);
-        endpoint.live.connections.fetch_add(1, Ordering::Relaxed);
-        endpoint.live.connections_total.fetch_add(1, Ordering::Relaxed);
+        endpoint.live().connections.fetch_add(1, Ordering::Relaxed);
+        endpoint.live().connections_total.fetch_add(1, Ordering::Relaxed);
         cells.traffic.upstream_cx_total.one();
         cells.traffic.upstream_cx_active.add(1);
         Self {
@@ -130,7 +130,7 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.of_pool.open.set(self.of_pool.open.get().saturating_sub(1));
         self.cluster.connections.fetch_sub(1, Ordering::Relaxed);
-        self.endpoint.live.connections.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint.live().connections.fetch_sub(1, Ordering::Relaxed);
         self.cells.traffic.upstream_cx_active.add(-1);
         self.cells.traffic.upstream_cx_destroy.one();
         self.cells

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use remora_model::cluster::ClusterConfig;
-use remora_model::endpoint::{Endpoint, EndpointAddress, EndpointLive, EndpointSpec, Health, Labels};
+use remora_model::endpoint::{Endpoint, EndpointAddress, EndpointSpec};
 
 /// More than this many and the table starts anew: connections in use keep their endpoints.
 const LIMIT: usize = 10_000;
@@ -28,17 +28,9 @@ impl OriginalDestinations {
             known.retain(|_, endpoint| Arc::strong_count(endpoint) > 1);
         }
         let endpoint = known.entry((cluster.id.index(), address)).or_insert_with(|| {
-            Arc::new(Endpoint {
-                spec: EndpointSpec {
-                    address: EndpointAddress::Socket(address),
-                    hostname: None,
-                    weight: 1,
-                    health: Health::Healthy,
-                    transport_labels: Labels::default(),
-                    balance_labels: Labels::default(),
-                },
-                live: Arc::new(EndpointLive::default()),
-            })
+            Arc::new(Endpoint::new(Arc::new(EndpointSpec::at(
+                EndpointAddress::Socket(address),
+            ))))
         });
         Arc::clone(endpoint)
     }

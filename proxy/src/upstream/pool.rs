@@ -117,10 +117,12 @@ pub struct Pool {
 impl Pools {
     fn at(&self, worker: &Worker, wanted: &Acquire<'_>) -> Rc<Pool> {
         let config = &wanted.cluster.config;
-        let socket = config.transport.choose(&wanted.endpoint.spec.transport_labels);
+        let socket = config
+            .transport
+            .choose(&wanted.endpoint.spec.details().transport_labels);
         let key = Key {
             cluster: config.id.index(),
-            endpoint: Arc::as_ptr(&wanted.endpoint.live) as usize,
+            endpoint: Arc::as_ptr(wanted.endpoint.live()) as usize,
             transport: match socket {
                 TransportSocket::Plain => 0,
                 TransportSocket::Tls(context) => context.id,
@@ -414,7 +416,7 @@ impl Pool {
             }
             Err(failure) => {
                 self.endpoint
-                    .live
+                    .live()
                     .connect_failures
                     .fetch_add(1, Ordering::Relaxed);
                 self.cells.traffic.upstream_cx_connect_fail.one();
@@ -454,11 +456,11 @@ impl Pool {
         let Some(cluster) = world.cluster(config_id) else {
             return false;
         };
-        let removed = self.endpoint.live.removed.load(Ordering::Relaxed);
+        let removed = self.endpoint.live().removed.load(Ordering::Relaxed);
         let transport = match cluster
             .config
             .transport
-            .choose(&self.endpoint.spec.transport_labels)
+            .choose(&self.endpoint.spec.details().transport_labels)
         {
             TransportSocket::Plain => 0,
             TransportSocket::Tls(context) => context.id,

@@ -82,7 +82,8 @@ fn translate(
     bytes: &[u8],
 ) -> Option<(ClusterConfig, Option<Assignment>)> {
     work.review(said);
-    let name = value::required(work, "name", &said.name);
+    let name = value::required(work, "name", &said.name).map(|name| work.cluster_name(name));
+    work.own_name.clone_from(&name);
     if said
         .lb_subset_config
         .as_ref()
@@ -109,28 +110,28 @@ fn translate(
         said.connect_timeout.as_ref(),
         CONNECT_TIMEOUT,
     );
-    let (name, (discovery, assignment), policy): (&str, _, _) = (name?, discovery?, policy?);
+    let (name, (discovery, assignment), policy): (Name, _, _) = (name?, discovery?, policy?);
     let stat_name = if said.alt_stat_name.is_empty() {
-        name
+        Arc::clone(&name)
     } else {
-        &said.alt_stat_name
+        work.cluster_name(&said.alt_stat_name)
     };
     let config = ClusterConfig {
-        name: name.into(),
-        id: work.context.clusters.id(name),
-        stat_name: stat_name.into(),
+        id: work.context.clusters.enter(&name),
+        name,
+        stat_name,
         discovery,
         connect_timeout,
         balance: policy.balance,
         panic_threshold: panic_threshold?,
         locality_weighted: policy.locality_weighted,
         transport: sockets?,
-        http: http?,
+        http: work.context.repeated.http(http?),
         bind: match bind {
-            Some(bind) => bind?,
+            Some(bind) => bind?.map(Box::new),
             None => None,
         },
-        tcp_keepalive,
+        tcp_keepalive: tcp_keepalive.map(Box::new),
         buffer_limit: said
             .per_connection_buffer_limit_bytes
             .as_ref()

@@ -4,6 +4,7 @@
 //! and in range. What would be unsafe to leave out (credentials that we do not send, validators that we do not run) is
 //! refused. It opens no stream and reads no file, and whether a named cluster exists is asked in [`crate::bootstrap`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -35,9 +36,9 @@ pub enum Source {
     /// The bootstrap's aggregated stream, `dynamic_resources.ads_config`.
     Ads,
     /// A stream of its own.
-    Grpc(GrpcSource),
+    Grpc(Arc<GrpcSource>),
     /// A file.
-    Path(PathSource),
+    Path(Arc<PathSource>),
 }
 
 /// `ApiConfigSource` of type `GRPC` or `DELTA_GRPC`.
@@ -138,17 +139,19 @@ pub fn config_source(
     let source = match &from.config_source_specifier {
         Some(Specifier::Ads(_)) => Some(Source::Ads),
         Some(Specifier::ApiConfigSource(from)) => {
-            grpc_source(from, &format!("{path}.api_config_source"), problems).map(Source::Grpc)
+            grpc_source(from, &format!("{path}.api_config_source"), problems)
+                .map(|source| Source::Grpc(Arc::new(source)))
         }
         Some(Specifier::Path(file)) => {
             let from = core::PathConfigSource {
                 path: file.clone(),
                 ..Default::default()
             };
-            path_source(&from, path, problems).map(Source::Path)
+            path_source(&from, path, problems).map(|source| Source::Path(Arc::new(source)))
         }
         Some(Specifier::PathConfigSource(from)) => {
-            path_source(from, &format!("{path}.path_config_source"), problems).map(Source::Path)
+            path_source(from, &format!("{path}.path_config_source"), problems)
+                .map(|source| Source::Path(Arc::new(source)))
         }
         Some(Specifier::Self_(_)) => {
             problems.push(Problem::new(

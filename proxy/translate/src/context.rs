@@ -15,6 +15,7 @@ use remora_model::snapshot::{ClusterId, ClusterMark, Interner, RouteTableMark, S
 use crate::filter::local_rate_limit::LimitsBefore;
 use crate::fingerprint;
 use crate::rejection::{Problem, Rejection};
+use crate::repeated::Repeated;
 use crate::reviewed::Reviewed;
 use crate::subscription::Subscription;
 
@@ -33,6 +34,8 @@ pub struct Context<'a> {
     pub previous: Option<&'a Snapshot>,
     /// Counts what was set and is not honoured.
     pub ignored: &'a mut IgnoredFields,
+    /// What earlier resources said in the same words.
+    pub repeated: &'a mut Repeated,
     /// Where `filename` and `environment_variable` are read.
     pub files: &'a dyn Files,
 }
@@ -145,6 +148,8 @@ pub(crate) struct Work<'c, 'a> {
     problems: Vec<Problem>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) files: Vec<WatchedFile>,
+    /// The name of the cluster that is being translated.
+    pub(crate) own_name: Option<Name>,
     /// TLS contexts of the same cluster in the version before.
     pub(crate) before: Vec<Arc<ClientTls>>,
     /// Rate limits of the same listener or virtual host in the version before, whose buckets stay in use.
@@ -174,6 +179,7 @@ impl<'c, 'a> Work<'c, 'a> {
             problems: Vec::new(),
             subscriptions: Vec::new(),
             files: Vec::new(),
+            own_name: None,
             before: Vec::new(),
             limits_before: Vec::new(),
             file_hash: 0,
@@ -221,11 +227,23 @@ impl<'c, 'a> Work<'c, 'a> {
         items: impl IntoIterator<Item = I>,
         mut step: impl FnMut(&mut Self, I) -> Option<T>,
     ) -> Vec<T> {
-        let mut kept = Vec::new();
-        for (index, item) in items.into_iter().enumerate() {
+        let items = items.into_iter();
+        // As many as there are, since most of these lists live as long as the configuration.
+        let mut kept = Vec::with_capacity(items.size_hint().0);
+        for (index, item) in items.enumerate() {
             kept.extend(self.at(&format!("{field}[{index}]"), |work| step(work, item)));
         }
         kept
+    }
+
+    /// The name of a cluster, or one that is often the same: the very one that is known already, if it is.
+    pub(crate) fn cluster_name(&self, name: &str) -> Name {
+        if let Some(own) = self.own_name.as_ref().filter(|own| ***own == *name) {
+            return Arc::clone(own);
+        }
+        let clusters = &*self.context.clusters;
+        let known = clusters.known(name).and_then(|id| clusters.name(id));
+        known.cloned().unwrap_or_else(|| name.into())
     }
 
     /// Notes a problem with the field where we are.

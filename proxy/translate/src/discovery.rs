@@ -76,7 +76,7 @@ fn eds(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Discovery> {
         subscribe(work, kind, name, "eds_config", config.eds_config.as_ref())
     })?;
     Some(Discovery::Eds {
-        service: name.as_str().into(),
+        service: work.cluster_name(name),
     })
 }
 

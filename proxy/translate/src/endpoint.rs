@@ -3,11 +3,13 @@
 //! Holds: an address is an IP, a Unix-domain socket, or (where the cluster resolves names) a host; weights are at least
 //! 1; a priority is at most 128.
 
+use std::sync::Arc;
+
 use prost::Message;
 use remora_model::Name;
 use remora_model::endpoint::{
-    Assignment, EndpointAddress, EndpointSpec, Health, LabelValue, Labels, Locality, LocalityName,
-    LocalitySpec,
+    Assignment, EndpointAddress, EndpointDetails, EndpointSpec, Health, LabelValue, Labels, Locality,
+    LocalityName, LocalitySpec,
 };
 
 use crate::context::{Context, Work, undecodable};
@@ -65,7 +67,7 @@ pub(crate) fn assignment(
         })
     });
     let assignment = Assignment {
-        name: name?.into(),
+        name: work.cluster_name(name?),
         localities,
         overprovisioning: factor.unwrap_or(OVERPROVISIONING),
     };
@@ -89,23 +91,34 @@ fn locality(work: &mut Work<'_, '_>, said: &api::LocalityLbEndpoints, hosts: Hos
             return None;
         }
     };
-    let endpoints = work.each("lb_endpoints", listed, |work, said| endpoint(work, said, hosts));
+    // Most endpoints of a locality carry the same name and labels.
+    let mut last: Option<Arc<EndpointSpec>> = None;
+    let endpoints = work.each("lb_endpoints", listed, |work, said| {
+        let mut spec = endpoint(work, said, hosts)?;
+        if let Some(same) = last.as_ref().filter(|last| last.details == spec.details) {
+            spec.details.clone_from(&same.details);
+        }
+        let spec = Arc::new(spec);
+        last = Some(Arc::clone(&spec));
+        Some(spec)
+    });
     let weight = said.load_balancing_weight.as_ref();
     let weight = weight.map(|_| value::number_or(work, "load_balancing_weight", weight, 1, 1..=u32::MAX));
     Some(LocalitySpec {
-        locality: said.locality.as_ref().map(place).unwrap_or_default(),
+        locality: place(work, said.locality.as_ref()),
         weight,
         priority: said.priority,
         endpoints,
     })
 }
 
-fn place(said: &core::Locality) -> Locality {
-    let part = |text: &str| LocalityName(text.into());
+fn place(work: &mut Work<'_, '_>, said: Option<&core::Locality>) -> Locality {
+    let mut part =
+        |text: fn(&core::Locality) -> &str| LocalityName(work.context.repeated.word(said.map_or("", text)));
     Locality {
-        region: part(&said.region),
-        zone: part(&said.zone),
-        sub_zone: part(&said.sub_zone),
+        region: part(|said| &said.region),
+        zone: part(|said| &said.zone),
+        sub_zone: part(|said| &said.sub_zone),
     }
 }
 
@@ -135,13 +148,16 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
             .map(labels)
             .unwrap_or_default()
     };
+    let details = EndpointDetails {
+        hostname: (!inner.hostname.is_empty()).then(|| Name::from(inner.hostname.as_str())),
+        transport_labels: labels("envoy.transport_socket_match"),
+        balance_labels: labels("envoy.lb"),
+    };
     Some(EndpointSpec {
         weight: value::number_or(work, "load_balancing_weight", weight, 1, 1..=u32::MAX),
         health: health(work, said.health_status)?,
         address: address?,
-        hostname: (!inner.hostname.is_empty()).then(|| Name::from(inner.hostname.as_str())),
-        transport_labels: labels("envoy.transport_socket_match"),
-        balance_labels: labels("envoy.lb"),
+        details: (details != EndpointDetails::default()).then(|| Arc::new(details)),
     })
 }
 

@@ -19,8 +19,34 @@ pub(crate) fn fields(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]>
     Fields { rest: message }.filter_map(move |(tag, bytes)| (tag == number).then_some(bytes))
 }
 
+/// A message without the length-delimited field `number`, still encoded. `None` where the bytes are not those of a
+/// message (or hold a group, which no message of xDS does).
+pub(crate) fn without(message: &[u8], number: u32) -> Option<Vec<u8>> {
+    let mut others = Vec::new();
+    let mut fields = Fields { rest: message };
+    while !fields.rest.is_empty() {
+        let before = fields.rest;
+        match fields.one()? {
+            (_, Wire::Group) => return None,
+            (tag, Wire::Bytes(_)) if tag == number => {}
+            _ => others.extend_from_slice(&before[..before.len() - fields.rest.len()]),
+        }
+    }
+    Some(others)
+}
+
 struct Fields<'m> {
     rest: &'m [u8],
+}
+
+/// What stands behind a field's number.
+enum Wire<'m> {
+    /// A number of some form.
+    Number,
+    /// The begin or end of a group.
+    Group,
+    /// Anything with a length.
+    Bytes(&'m [u8]),
 }
 
 impl<'m> Iterator for Fields<'m> {
@@ -28,30 +54,39 @@ impl<'m> Iterator for Fields<'m> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let key = self.varint()?;
-            let number = u32::try_from(key >> 3).ok()?;
-            match key & 7 {
-                0 => {
-                    self.varint()?;
-                }
-                1 => {
-                    self.take(8)?;
-                }
-                2 => {
-                    let length = usize::try_from(self.varint()?).ok()?;
-                    return Some((number, self.take(length)?));
-                }
-                3 | 4 => {}
-                5 => {
-                    self.take(4)?;
-                }
-                _ => return None,
+            if let (number, Wire::Bytes(bytes)) = self.one()? {
+                return Some((number, bytes));
             }
         }
     }
 }
 
 impl<'m> Fields<'m> {
+    fn one(&mut self) -> Option<(u32, Wire<'m>)> {
+        let key = self.varint()?;
+        let wire = match key & 7 {
+            0 => {
+                self.varint()?;
+                Wire::Number
+            }
+            1 => {
+                self.take(8)?;
+                Wire::Number
+            }
+            2 => {
+                let length = usize::try_from(self.varint()?).ok()?;
+                Wire::Bytes(self.take(length)?)
+            }
+            3 | 4 => Wire::Group,
+            5 => {
+                self.take(4)?;
+                Wire::Number
+            }
+            _ => return None,
+        };
+        Some((u32::try_from(key >> 3).ok()?, wire))
+    }
+
     fn take(&mut self, length: usize) -> Option<&'m [u8]> {
         let (head, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
@@ -98,8 +133,30 @@ mod tests {
     }
 
     #[test]
+    fn a_message_without_one_field_is_still_that_message() {
+        let table = RouteConfiguration {
+            name: "r".into(),
+            virtual_hosts: vec![VirtualHost::default(); 3],
+            ignore_port_in_host_matching: true,
+            ..RouteConfiguration::default()
+        };
+        let bytes = table.encode_to_vec();
+        let rest = RouteConfiguration::decode(without(&bytes, 2).unwrap().as_slice()).unwrap();
+        assert_eq!(
+            rest,
+            RouteConfiguration {
+                virtual_hosts: Vec::new(),
+                ..table
+            }
+        );
+    }
+
+    #[test]
     fn garbage_ends_the_search() {
         assert_eq!(fields(&[0xff; 20], 2).count(), 0);
         assert_eq!(fields(&[0x12, 0x7f, 1], 2).count(), 0);
+        assert!(without(&[0x12, 0x7f, 1], 2).is_none());
+        // A group that hides what looks like the field.
+        assert!(without(&[0x0b, 0x12, 0x00, 0x0c], 2).is_none());
     }
 }

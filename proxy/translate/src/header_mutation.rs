@@ -38,16 +38,16 @@ macro_rules! header_lists {
 pub(crate) use header_lists;
 
 pub(crate) fn pair(work: &mut Work<'_, '_>, lists: &Lists<'_>) -> HeaderMutationPair {
-    HeaderMutationPair {
-        request: HeaderMutations {
+    HeaderMutationPair::new(
+        HeaderMutations {
             add: work.each("request_headers_to_add", lists.request_add, template),
             remove: work.each("request_headers_to_remove", lists.request_remove, removal),
         },
-        response: HeaderMutations {
+        HeaderMutations {
             add: work.each("response_headers_to_add", lists.response_add, template),
             remove: work.each("response_headers_to_remove", lists.response_remove, removal),
         },
-    }
+    )
 }
 
 fn removal(work: &mut Work<'_, '_>, name: &String) -> Option<HeaderName> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use prost::Message;
 use remora_model::filter::{FilterSettings, RouteFilter};
 use remora_model::retry::RetryPolicy;
-use remora_model::route::{DomainIndex, RequireTls, Route, RouteTable, VirtualHost};
+use remora_model::route::{DomainIndex, DuplicateDomain, RequireTls, Route, RouteTable, VirtualHost};
 
 use crate::context::{Context, Work, undecodable};
 use crate::filter::local_rate_limit::{of_table, of_virtual_host};
@@ -24,14 +24,19 @@ use crate::{filter, fingerprint, retry, route_action, route_match, value};
 const DIRECT_RESPONSE_BODY: u32 = 4096;
 /// Field number of `RouteConfiguration.virtual_hosts`.
 const VIRTUAL_HOSTS: u32 = 2;
+/// Field number of `VirtualHost.name`.
+const NAME: u32 = 1;
 
 /// Translates one RDS resource.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn route_configuration(bytes: &[u8], context: &mut Context<'_>) -> Result<Arc<RouteTable>, Rejection> {
+    // The virtual hosts, which may be thousands, are decoded one by one and only where they changed.
+    let others = fingerprint::without(bytes, VIRTUAL_HOSTS);
+    let others = others.as_deref().unwrap_or(bytes);
     let said =
-        api::RouteConfiguration::decode(bytes).map_err(|error| undecodable("RouteConfiguration", &error))?;
+        api::RouteConfiguration::decode(others).map_err(|error| undecodable("RouteConfiguration", &error))?;
     let previous = context
         .route_tables
         .known(&said.name)
@@ -43,7 +48,7 @@ pub fn route_configuration(bytes: &[u8], context: &mut Context<'_>) -> Result<Ar
     work.verdict(&said.name, table)
 }
 
-/// A route configuration, dynamic or inline; `bytes` are its own.
+/// A route configuration, dynamic or inline; `bytes` are its own, and its virtual hosts are read from them.
 pub(crate) fn table(
     work: &mut Work<'_, '_>,
     said: &api::RouteConfiguration,
@@ -68,30 +73,8 @@ pub(crate) fn table(
         .max_direct_response_body_size_bytes
         .as_ref()
         .map_or(DIRECT_RESPONSE_BODY, |max| max.value);
-    let known: HashMap<u64, &Arc<VirtualHost>> = previous
-        .into_iter()
-        .flat_map(|table| table.virtual_hosts.iter().map(|host| (host.fingerprint, host)))
-        .collect();
-    let by_name: OnceCell<HashMap<&str, &Arc<VirtualHost>>> = OnceCell::new();
-    let mut raw = fingerprint::fields(bytes, VIRTUAL_HOSTS);
-    let virtual_hosts = work.each("virtual_hosts", &said.virtual_hosts, |work, host| {
-        let fingerprint = fingerprint::of((raw.next(), body_limit));
-        match known.get(&fingerprint) {
-            Some(same) if *same.name == *host.name => Some(Arc::clone(same)),
-            _ => {
-                if let Some(table) = previous {
-                    let by_name = by_name.get_or_init(|| {
-                        let hosts = table.virtual_hosts.iter();
-                        hosts.map(|host| (&*host.name, host)).collect()
-                    });
-                    let before = by_name.get(host.name.as_str());
-                    work.limits_before = before.map(|host| of_virtual_host(host)).unwrap_or_default();
-                }
-                virtual_host(work, host, fingerprint, body_limit).map(Arc::new)
-            }
-        }
-    });
-    let domains = match DomainIndex::new(&virtual_hosts, &said.name) {
+    let virtual_hosts = virtual_hosts(work, bytes, body_limit, previous);
+    let domains = match domains(&virtual_hosts, &said.name, previous) {
         Ok(domains) => Some(domains),
         Err(duplicate) => {
             work.wrong_at("virtual_hosts", duplicate.to_string());
@@ -108,6 +91,65 @@ pub(crate) fn table(
         filters,
         fingerprint: fingerprint::of((bytes, work.file_hash)),
     }))
+}
+
+/// The virtual hosts in order: those of before where their bytes did not change, decoded and translated where they did.
+fn virtual_hosts(
+    work: &mut Work<'_, '_>,
+    bytes: &[u8],
+    body_limit: u32,
+    previous: Option<&RouteTable>,
+) -> Vec<Arc<VirtualHost>> {
+    let before = previous.map_or(&[][..], |table| &table.virtual_hosts);
+    let by_name: OnceCell<HashMap<&str, &Arc<VirtualHost>>> = OnceCell::new();
+    let mut elsewhere: Option<HashMap<u64, &Arc<VirtualHost>>> = None;
+    let mut hosts = Vec::with_capacity(before.len());
+    for (index, raw) in fingerprint::fields(bytes, VIRTUAL_HOSTS).enumerate() {
+        let fingerprint = fingerprint::of((raw, body_limit));
+        let is_same = |host: &Arc<VirtualHost>| {
+            host.fingerprint == fingerprint
+                && fingerprint::fields(raw, NAME).next() == Some(host.name.as_bytes())
+        };
+        // Most stand where they stood; only when one does not is it looked for.
+        let same = before.get(index).filter(|host| is_same(host)).or_else(|| {
+            let moved =
+                elsewhere.get_or_insert_with(|| before.iter().map(|host| (host.fingerprint, host)).collect());
+            moved.get(&fingerprint).copied().filter(|host| is_same(host))
+        });
+        let host = match same {
+            Some(same) => Some(Arc::clone(same)),
+            None => work.at(
+                &format!("virtual_hosts[{index}]"),
+                |work| match api::VirtualHost::decode(raw) {
+                    Ok(said) => virtual_host(work, &said, fingerprint, body_limit).map(Arc::new),
+                    Err(error) => {
+                        work.wrong(format!("cannot be decoded as VirtualHost: {error}"));
+                        None
+                    }
+                },
+            ),
+        };
+        hosts.extend(host);
+    }
+    hosts
+}
+
+/// The index of all domains: that of before where every virtual host still stands for the same ones.
+fn domains(
+    virtual_hosts: &[Arc<VirtualHost>],
+    name: &str,
+    previous: Option<&RouteTable>,
+) -> Result<Arc<DomainIndex>, DuplicateDomain> {
+    let same = previous.filter(|table| {
+        let before = &table.virtual_hosts;
+        let same =
+            |(a, b): (&Arc<VirtualHost>, &Arc<VirtualHost>)| Arc::ptr_eq(a, b) || a.domains == b.domains;
+        before.len() == virtual_hosts.len() && before.iter().zip(virtual_hosts).all(same)
+    });
+    match same {
+        Some(table) => Ok(Arc::clone(&table.domains)),
+        None => DomainIndex::new(virtual_hosts, name).map(Arc::new),
+    }
 }
 
 fn virtual_host(
@@ -204,7 +246,7 @@ fn route(work: &mut Work<'_, '_>, said: &api::Route, defaults: &Defaults) -> Opt
     };
     let action = route_action::action(work, said.action.as_ref(), &defaults);
     Some(Route {
-        name: said.name.as_str().into(),
+        name: work.context.repeated.word(&said.name),
         criteria: criteria?,
         action: action?,
         headers,

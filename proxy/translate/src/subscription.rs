@@ -56,11 +56,15 @@ pub(crate) fn subscribe(
         );
     }
     let source = source?;
+    let name = match kind {
+        SubscriptionKind::ClusterLoadAssignment => work.cluster_name(name),
+        SubscriptionKind::RouteConfiguration | SubscriptionKind::Secret => work.context.repeated.word(name),
+    };
     note(
         work,
         Subscription {
             kind,
-            name: name.into(),
+            name,
             source: Some(source.source),
             initial_fetch_timeout: source.initial_fetch_timeout,
         },

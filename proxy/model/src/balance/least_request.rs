@@ -59,7 +59,7 @@ impl LeastRequest {
     }
 
     fn cost(&self, at: usize, endpoint: &Endpoint) -> f64 {
-        let active = f64::from(endpoint.live.active.load(Ordering::Relaxed));
+        let active = f64::from(endpoint.counts().active.load(Ordering::Relaxed));
         let active = if self.bias == 1.0 {
             active
         } else {
@@ -77,7 +77,7 @@ mod tests {
     fn shares(weights: &[u32], active: &[u32], choices: u32, bias: f64) -> Vec<f64> {
         let all = endpoints(weights);
         for (endpoint, active) in all.iter().zip(active) {
-            endpoint.live.active.store(*active, Ordering::Relaxed);
+            endpoint.live().active.store(*active, Ordering::Relaxed);
         }
         let mut rng = fastrand::Rng::with_seed(3);
         let balancer = LeastRequest::new(weights, choices, bias);

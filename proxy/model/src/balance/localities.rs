@@ -3,7 +3,7 @@
 //! Holds: locality and endpoint weights are flattened into one weight per endpoint (`locality share * endpoint share`),
 //! so one schedule and one sequence give exact shares of both.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::bounded::LoadBound;
 use super::{BalancePolicy, HashedEndpoint, LeastRequest, Maglev, RingHash, RoundRobin, WeightedRandom};
@@ -21,7 +21,7 @@ pub struct Group<'a> {
 /// A policy over one group of endpoints.
 #[derive(Debug, Clone)]
 pub struct Balancer {
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: Arc<[Arc<Endpoint>]>,
     scheme: Scheme,
     bound: Option<LoadBound>,
 }
@@ -39,7 +39,7 @@ enum Scheme {
 impl Balancer {
     /// Builds `policy` over these groups.
     pub fn build(policy: &BalancePolicy, groups: &[Group<'_>]) -> Self {
-        let endpoints: Vec<Arc<Endpoint>> = groups
+        let endpoints: Arc<[Arc<Endpoint>]> = groups
             .iter()
             .flat_map(|group| group.endpoints.iter().copied().cloned())
             .collect();
@@ -79,6 +79,18 @@ impl Balancer {
         }
     }
 
+    /// Over no endpoints: one for all, since most clusters have no endpoint in some class.
+    pub fn over_nothing() -> Arc<Self> {
+        static NOTHING: OnceLock<Arc<Balancer>> = OnceLock::new();
+        let nothing = || {
+            Arc::new(Self {
+                endpoints: Arc::default(),
+                scheme: Scheme::Provided,
+            })
+        };
+        Arc::clone(NOTHING.get_or_init(nothing))
+    }
+
     /// The endpoint for this sequence number, hash (drawn from `rng` where the request has none) or chance.
     pub fn pick(&self, sequence: u32, hash: Option<u64>, rng: &mut fastrand::Rng) -> Option<&Arc<Endpoint>> {
         let position = match &self.scheme {
@@ -106,7 +118,7 @@ impl Balancer {
     }
 
     /// Everything that may be chosen.
-    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+    pub fn endpoints(&self) -> &Arc<[Arc<Endpoint>]> {
         &self.endpoints
     }
 
@@ -195,11 +207,11 @@ fn hashed<'a>(groups: &[Group<'a>], use_hostname: bool) -> Vec<HashedEndpoint<'a
 /// What stands for an endpoint in a hash: the `hash_key` of its `envoy.lb` metadata, else host name or address.
 fn key(endpoint: &Endpoint, use_hostname: bool) -> std::borrow::Cow<'_, str> {
     let spec = &endpoint.spec;
-    if let Some(LabelValue::Text(key)) = spec.balance_labels.at("hash_key") {
+    if let Some(LabelValue::Text(key)) = spec.details().balance_labels.at("hash_key") {
         return key.as_ref().into();
     }
     if use_hostname {
-        return spec.hostname.as_deref().unwrap_or_default().into();
+        return spec.details().hostname.as_deref().unwrap_or_default().into();
     }
     match &spec.address {
         EndpointAddress::Socket(address) => address.to_string().into(),

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::hash::xx64;
 use super::*;
-use crate::endpoint::{Endpoint, EndpointAddress, EndpointLive, EndpointSpec};
+use crate::endpoint::{Endpoint, EndpointAddress, EndpointSpec};
 use crate::route::{HashPolicy, HashSource, RequestFacts, request_hash};
 
 const WEIGHTS: [u32; 5] = [1, 1, 2, 3, 1];
@@ -21,10 +21,7 @@ fn endpoints(weights: [u32; 5]) -> Vec<Arc<Endpoint>> {
                 weight: *weight,
                 ..EndpointSpec::at(at(port))
             };
-            Arc::new(Endpoint {
-                spec,
-                live: Arc::new(EndpointLive::default()),
-            })
+            Arc::new(Endpoint::new(Arc::new(spec)))
         })
         .collect()
 }

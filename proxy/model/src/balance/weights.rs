@@ -2,57 +2,75 @@
 
 /// Running sums of weights. Holds: the sum fits 32 bits (larger ones are scaled down, each kept at 1 or more).
 #[derive(Debug, Clone)]
-pub(super) struct Cumulative {
-    ends: Vec<u32>,
-    equal: bool,
+pub(super) enum Cumulative {
+    /// So many positions of this weight each, above 0.
+    Equal { count: usize, each: u32 },
+    /// Where the interval of each position ends.
+    Different(Vec<u32>),
 }
 
 impl Cumulative {
     pub(super) fn new(weights: &[u32]) -> Self {
         let sum: u64 = weights.iter().copied().map(u64::from).sum();
-        let equal = !weights.is_empty() && weights[0] > 0 && weights.iter().all(|w| *w == weights[0]);
+        let count = weights.len();
+        match weights.first() {
+            Some(first) if *first > 0 && weights.iter().all(|w| w == first) => {
+                let each = scaled(*first, sum, count as u64);
+                return Self::Equal { count, each };
+            }
+            _ => {}
+        }
         let mut end = 0u32;
-        let ends = weights
-            .iter()
-            .map(|weight| {
-                end = end.saturating_add(scaled(*weight, sum, weights.len() as u64));
-                end
-            })
-            .collect();
-        Self { ends, equal }
+        let ends = weights.iter().map(|weight| {
+            end = end.saturating_add(scaled(*weight, sum, count as u64));
+            end
+        });
+        Self::Different(ends.collect())
     }
 
     /// The number of positions if all have the same weight above 0.
     pub(super) fn equal(&self) -> Option<usize> {
-        self.equal.then_some(self.ends.len())
+        match self {
+            Self::Equal { count, .. } => Some(*count),
+            Self::Different(_) => None,
+        }
     }
 
     pub(super) fn total(&self) -> u64 {
-        self.ends.last().copied().unwrap_or(0).into()
+        match self {
+            Self::Equal { count, each } => *count as u64 * u64::from(*each),
+            Self::Different(ends) => ends.last().copied().unwrap_or(0).into(),
+        }
     }
 
     /// The position whose interval holds `point`, which must be below the total.
     pub(super) fn at(&self, point: u32) -> Option<usize> {
-        let found = self.ends.partition_point(|end| *end <= point);
-        (found < self.ends.len()).then_some(found)
+        let (found, count) = match self {
+            Self::Equal { count, each } => ((point / (*each).max(1)) as usize, *count),
+            Self::Different(ends) => (ends.partition_point(|end| *end <= point), ends.len()),
+        };
+        (found < count).then_some(found)
     }
 
     /// A position at random by weight.
     pub(super) fn random(&self, rng: &mut fastrand::Rng) -> Option<usize> {
-        if self.equal {
-            return Some(rng.usize(..self.ends.len()));
-        }
-        let total = *self.ends.last()?;
-        if total == 0 {
-            None
-        } else {
-            self.at(rng.u32(..total))
+        match self {
+            Self::Equal { count, .. } => Some(rng.usize(..*count)),
+            Self::Different(ends) => match ends.last().copied().unwrap_or(0) {
+                0 => None,
+                total => self.at(rng.u32(..total)),
+            },
         }
     }
 
     pub(super) fn weight(&self, at: usize) -> u32 {
-        let before = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.ends[at] - before
+        match self {
+            Self::Equal { each, .. } => *each,
+            Self::Different(ends) => {
+                let before = at.checked_sub(1).map_or(0, |before| ends[before]);
+                ends[at] - before
+            }
+        }
     }
 }
 
@@ -75,6 +93,10 @@ mod tests {
         let found: Vec<_> = (0..5).filter_map(|point| weights.at(point)).collect();
         assert_eq!(found, [0, 0, 2, 2, 2]);
         assert_eq!(weights.at(5), None);
+        let equal = Cumulative::new(&[2, 2, 2]);
+        let found: Vec<_> = (0..6).filter_map(|point| equal.at(point)).collect();
+        assert_eq!(found, [0, 0, 1, 1, 2, 2]);
+        assert_eq!((equal.total(), equal.at(6), equal.weight(1)), (6, None, 2));
     }
 
     #[test]

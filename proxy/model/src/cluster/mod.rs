@@ -56,11 +56,11 @@ pub struct ClusterConfig {
     /// Plaintext or TLS, per endpoint.
     pub transport: TransportSockets,
     /// HTTP towards the endpoints.
-    pub http: UpstreamHttp,
+    pub http: Arc<UpstreamHttp>,
     /// Local address to bind before connecting.
-    pub bind: Option<UpstreamBind>,
+    pub bind: Option<Box<UpstreamBind>>,
     /// TCP keepalive on upstream sockets.
-    pub tcp_keepalive: Option<TcpKeepalive>,
+    pub tcp_keepalive: Option<Box<TcpKeepalive>>,
     /// `per_connection_buffer_limit_bytes`; default 1 MiB.
     pub buffer_limit: u32,
     /// Limits, for priority DEFAULT and HIGH; enforced by `live`.
@@ -138,8 +138,8 @@ pub struct OriginalDestination {
     pub port_override: Option<u16>,
 }
 
-/// `HttpProtocolOptions` of a cluster.
-#[derive(Debug, Clone)]
+/// `HttpProtocolOptions` of a cluster; clusters that say the same share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamHttp {
     /// Which protocol is spoken.
     pub protocol: UpstreamProtocol,

@@ -18,7 +18,7 @@ pub(crate) fn config(index: u32, balance: BalancePolicy, fingerprint: u64) -> Ar
         panic_threshold: 50,
         locality_weighted: false,
         transport: TransportSockets::always(TransportSocket::Plain),
-        http: UpstreamHttp {
+        http: Arc::new(UpstreamHttp {
             protocol: UpstreamProtocol::Http1,
             http1: Http1Options::default(),
             http2: Http2Options::default(),
@@ -27,7 +27,7 @@ pub(crate) fn config(index: u32, balance: BalancePolicy, fingerprint: u64) -> Ar
             max_requests_per_connection: 0,
             auto_sni: false,
             auto_san_validation: false,
-        },
+        }),
         bind: None,
         tcp_keepalive: None,
         buffer_limit: 1 << 20,
@@ -43,10 +43,10 @@ fn cluster(balance: BalancePolicy, priorities: &[&[Health]]) -> Cluster {
             .iter()
             .map(|health| {
                 number += 1;
-                EndpointSpec {
+                Arc::new(EndpointSpec {
                     health: *health,
                     ..EndpointSpec::at(address(number))
-                }
+                })
             })
             .collect();
         LocalitySpec {
@@ -67,7 +67,7 @@ fn cluster(balance: BalancePolicy, priorities: &[&[Health]]) -> Cluster {
         overprovisioning: 140,
     };
     let config = config(0, balance, 1);
-    let endpoints = EndpointSet::build(Arc::new(assignment), &config.build_options(), |_| Arc::default());
+    let endpoints = EndpointSet::build(Arc::new(assignment), &config.build_options(), |_| None);
     Cluster {
         config,
         endpoints: Arc::new(endpoints),
@@ -158,7 +158,7 @@ fn what_cannot_be_picked_says_why() {
     calm.endpoints = Arc::new(EndpointSet::build(
         calm.endpoints.assignment.clone(),
         &options,
-        |_| Arc::default(),
+        |_| None,
     ));
     let unhealthy = why(&calm);
     assert_eq!(

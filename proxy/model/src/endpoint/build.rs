@@ -2,11 +2,10 @@
 //! the balancers over their healthy, degraded and whole groups.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{
-    Assignment, Endpoint, EndpointAddress, EndpointLive, EndpointSet, EndpointSpec, Health, LocalitySpec,
-    Priority,
+    Assignment, Endpoint, EndpointAddress, EndpointSet, EndpointSpec, Health, LocalitySpec, Priority,
 };
 use crate::Name;
 use crate::balance::{BalancePolicy, Balancer, Group};
@@ -63,6 +62,25 @@ impl Assignment {
         }
     }
 
+    /// Takes over the memory of everything that `before` says in the same words.
+    pub fn share(&mut self, before: &Self) {
+        let known: HashMap<&EndpointAddress, &Arc<EndpointSpec>> = before
+            .localities
+            .iter()
+            .flat_map(|locality| &locality.endpoints)
+            .map(|spec| (&spec.address, spec))
+            .collect();
+        for spec in self
+            .localities
+            .iter_mut()
+            .flat_map(|locality| &mut locality.endpoints)
+        {
+            if let Some(same) = known.get(&spec.address).filter(|same| ***same == *spec) {
+                *spec = Arc::clone(same);
+            }
+        }
+    }
+
     /// Whether its sums and priorities are those of the API. Envoy refuses such sums for ring hash and Maglev alone; an
     /// [`EndpointSet`] may be built all the same, weights are scaled then. Gaps between priorities are fine.
     ///
@@ -89,12 +107,12 @@ impl Assignment {
 }
 
 impl EndpointSet {
-    /// The set that `assignment` describes; `live` gives an endpoint's counts by its address. Where an address repeats,
-    /// only its first appearance counts, as in Envoy.
-    pub fn build(
+    /// The set that `assignment` describes; `before` gives the endpoint that stood at an address. Where an address
+    /// repeats, only its first appearance counts, as in Envoy.
+    pub fn build<'b>(
         assignment: Arc<Assignment>,
         options: &BuildOptions,
-        mut live: impl FnMut(&EndpointAddress) -> Arc<EndpointLive>,
+        before: impl Fn(&EndpointAddress) -> Option<&'b Arc<Endpoint>>,
     ) -> Self {
         let last = assignment.localities.iter().map(|l| l.priority.min(LOWEST)).max();
         let count = last.map_or(0, |last| last as usize + 1);
@@ -105,11 +123,10 @@ impl EndpointSet {
                 .endpoints
                 .iter()
                 .filter(|spec| seen.insert(&spec.address))
-                .map(|spec| {
-                    Arc::new(Endpoint {
-                        spec: spec.clone(),
-                        live: live(&spec.address),
-                    })
+                .map(|spec| match before(&spec.address) {
+                    Some(same) if same.spec == *spec => Arc::clone(same),
+                    Some(other) => Arc::new(Endpoint::renewed(other, Arc::clone(spec))),
+                    None => Arc::new(Endpoint::new(Arc::clone(spec))),
                 })
                 .collect();
             localities[locality.priority.min(LOWEST) as usize].push((locality, endpoints));
@@ -118,13 +135,17 @@ impl EndpointSet {
             .iter()
             .map(|of| priority(of, options, assignment.overprovisioning))
             .collect();
-        let endpoints = localities
-            .iter()
-            .flatten()
-            .flat_map(|(_, endpoints)| endpoints)
-            .cloned()
-            .collect();
-        let loads = PriorityLoads::new(&priorities, assignment.overprovisioning, options.panic_threshold);
+        let endpoints = match priorities.as_slice() {
+            [only] => Arc::clone(only.over_all.endpoints()),
+            _ => localities
+                .iter()
+                .flatten()
+                .flat_map(|(_, endpoints)| endpoints)
+                .cloned()
+                .collect(),
+        };
+        let loads =
+            PriorityLoads::new(&priorities, assignment.overprovisioning, options.panic_threshold).shared();
         let overprovisioning = assignment.overprovisioning;
         Self {
             endpoints,
@@ -164,7 +185,10 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
                 }
             })
             .collect();
-        Balancer::build(&options.policy, &groups)
+        if groups.iter().all(|group| group.endpoints.is_empty()) {
+            return Balancer::over_nothing();
+        }
+        Arc::new(Balancer::build(&options.policy, &groups))
     };
     let count = |class: Health| {
         localities
@@ -173,13 +197,21 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
             .filter(|e| e.spec.health == class)
             .count() as u32
     };
+    let healthy = count(Health::Healthy);
+    let total = localities.iter().map(|(_, all)| all.len() as u32).sum();
+    let over_healthy = over_class(Some(Health::Healthy));
+    let over_all = if healthy == total && (hashing || !options.locality_weighted) {
+        Arc::clone(&over_healthy)
+    } else {
+        over_class(None)
+    };
     Priority {
-        healthy: count(Health::Healthy),
+        healthy,
         degraded: count(Health::Degraded),
-        total: localities.iter().map(|(_, all)| all.len() as u32).sum(),
-        over_healthy: over_class(Some(Health::Healthy)),
+        total,
+        over_healthy,
         over_degraded: over_class(Some(Health::Degraded)),
-        over_all: over_class(None),
+        over_all,
     }
 }
 
@@ -231,6 +263,23 @@ impl PriorityLoads {
             loads.spread_by_size(priorities);
         }
         loads
+    }
+
+    /// One for all sets whose whole load goes to the healthy endpoints of one priority: nearly all.
+    fn shared(self) -> Arc<Self> {
+        static PLAIN: OnceLock<Arc<PriorityLoads>> = OnceLock::new();
+        let plain = PLAIN.get_or_init(|| {
+            Arc::new(Self {
+                healthy: vec![100],
+                degraded: vec![0],
+                panic: vec![false],
+            })
+        });
+        if self == **plain {
+            Arc::clone(plain)
+        } else {
+            Arc::new(self)
+        }
     }
 
     /// The priority and health class that this hash (or random number) falls on.
@@ -286,18 +335,4 @@ fn in_panic(priority: &Priority, threshold: u8) -> bool {
         100.0 * usable / f64::from(priority.total)
     };
     percent < f64::from(threshold.min(100))
-}
-
-impl EndpointSpec {
-    /// A healthy endpoint of weight 1 without a name or labels.
-    pub fn at(address: EndpointAddress) -> Self {
-        Self {
-            address,
-            hostname: None,
-            weight: 1,
-            health: Health::Healthy,
-            transport_labels: super::Labels::default(),
-            balance_labels: super::Labels::default(),
-        }
-    }
 }

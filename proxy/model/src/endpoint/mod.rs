@@ -12,8 +12,8 @@ pub(crate) mod tests_support;
 pub use build::{BuildError, BuildOptions, PriorityLoads};
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 
 use crate::Name;
 use crate::balance::Balancer;
@@ -99,16 +99,46 @@ impl Default for LocalityName {
 pub struct EndpointSpec {
     /// Address.
     pub address: EndpointAddress,
-    /// `hostname`, for `auto_host_rewrite`.
-    pub hostname: Option<Name>,
     /// `load_balancing_weight`, at least 1.
     pub weight: u32,
     /// Health as the control plane sees it.
     pub health: Health,
+    /// What else was said; `None`: nothing. Endpoints that say the same share it.
+    pub details: Option<Arc<EndpointDetails>>,
+}
+
+/// What is said of some endpoints only, and of many in the same words.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EndpointDetails {
+    /// `hostname`, for `auto_host_rewrite`.
+    pub hostname: Option<Name>,
     /// Metadata under `envoy.transport_socket_match`.
     pub transport_labels: Labels,
     /// Metadata under `envoy.lb`.
     pub balance_labels: Labels,
+}
+
+static NO_DETAILS: EndpointDetails = EndpointDetails {
+    hostname: None,
+    transport_labels: Labels(Vec::new()),
+    balance_labels: Labels(Vec::new()),
+};
+
+impl EndpointSpec {
+    /// A healthy endpoint of weight 1 without a name or labels.
+    pub fn at(address: EndpointAddress) -> Self {
+        Self {
+            address,
+            weight: 1,
+            health: Health::Healthy,
+            details: None,
+        }
+    }
+
+    /// Name and labels.
+    pub fn details(&self) -> &EndpointDetails {
+        self.details.as_deref().unwrap_or(&NO_DETAILS)
+    }
 }
 
 /// One `LocalityLbEndpoints` as it was said.
@@ -121,7 +151,7 @@ pub struct LocalitySpec {
     /// Priority, 0 first.
     pub priority: u32,
     /// Endpoints.
-    pub endpoints: Vec<EndpointSpec>,
+    pub endpoints: Vec<Arc<EndpointSpec>>,
 }
 
 /// One `ClusterLoadAssignment` as it was said.
@@ -135,13 +165,60 @@ pub struct Assignment {
     pub overprovisioning: u32,
 }
 
-/// An endpoint that can be chosen.
+/// An endpoint that can be chosen. One of which the same is said in the next version is the same there.
 #[derive(Debug)]
 pub struct Endpoint {
     /// What was said.
-    pub spec: EndpointSpec,
-    /// Counts that outlive this version.
-    pub live: Arc<EndpointLive>,
+    pub spec: Arc<EndpointSpec>,
+    /// Counts that outlive this version, from the first use on: of the endpoints of a mesh a pod uses few.
+    live: OnceLock<Arc<EndpointLive>>,
+}
+
+impl Endpoint {
+    /// An endpoint that was never used.
+    pub fn new(spec: Arc<EndpointSpec>) -> Self {
+        Self {
+            spec,
+            live: OnceLock::new(),
+        }
+    }
+
+    /// The endpoint `before`, of which something else is said now.
+    pub fn renewed(before: &Self, spec: Arc<EndpointSpec>) -> Self {
+        Self {
+            spec,
+            live: OnceLock::from(Arc::clone(before.live())),
+        }
+    }
+
+    /// Its counts.
+    pub fn live(&self) -> &Arc<EndpointLive> {
+        self.live.get_or_init(Arc::default)
+    }
+
+    /// Its counts, all zero if it was never used; to look at only.
+    pub fn counts(&self) -> &EndpointLive {
+        static UNUSED: EndpointLive = EndpointLive {
+            active: AtomicU32::new(0),
+            total: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            connections: AtomicU32::new(0),
+            connections_total: AtomicU64::new(0),
+            connect_failures: AtomicU64::new(0),
+            removed: AtomicBool::new(false),
+        };
+        self.live.get().map_or(&UNUSED, |live| live)
+    }
+
+    /// Whether both count into the same.
+    pub fn shares_counts(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+            || self
+                .live
+                .get()
+                .zip(other.live.get())
+                .is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+    }
 }
 
 /// Counts of one endpoint (one address in one cluster), exact across workers, carried over from version to version.
@@ -167,13 +244,13 @@ pub struct EndpointLive {
 #[derive(Debug)]
 pub struct EndpointSet {
     /// All endpoints of all priorities.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    pub endpoints: Arc<[Arc<Endpoint>]>,
     /// Priorities in order; `priorities[0]` is preferred.
     pub priorities: Vec<Priority>,
     /// Percent.
     pub overprovisioning: u32,
     /// How the load is spread over the priorities.
-    pub loads: PriorityLoads,
+    pub loads: Arc<PriorityLoads>,
     /// What the balancers were built for.
     pub options: BuildOptions,
     /// What was said; kept so that an equal assignment is recognised.
@@ -190,9 +267,9 @@ pub struct Priority {
     /// See `healthy`.
     pub total: u32,
     /// Over the healthy ones.
-    pub over_healthy: Balancer,
+    pub over_healthy: Arc<Balancer>,
     /// Over the degraded ones.
-    pub over_degraded: Balancer,
-    /// Over all, for panic.
-    pub over_all: Balancer,
+    pub over_degraded: Arc<Balancer>,
+    /// Over all, for panic; the same as over the healthy ones where that makes no difference.
+    pub over_all: Arc<Balancer>,
 }

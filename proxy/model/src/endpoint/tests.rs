@@ -17,9 +17,11 @@ fn options(policy: BalancePolicy, panic_threshold: u8) -> BuildOptions {
 fn locality(priority: u32, weight: Option<u32>, endpoints: &[(u8, Health)]) -> LocalitySpec {
     let endpoints = endpoints
         .iter()
-        .map(|(n, health)| EndpointSpec {
-            health: *health,
-            ..EndpointSpec::at(address(*n))
+        .map(|(n, health)| {
+            Arc::new(EndpointSpec {
+                health: *health,
+                ..EndpointSpec::at(address(*n))
+            })
         })
         .collect();
     LocalitySpec {
@@ -37,7 +39,7 @@ fn build(localities: Vec<LocalitySpec>, options: &BuildOptions) -> EndpointSet {
         overprovisioning: 140,
     };
     assignment.check().unwrap();
-    EndpointSet::build(Arc::new(assignment), options, |_| Arc::default())
+    EndpointSet::build(Arc::new(assignment), options, |_| None)
 }
 
 use Health::{Degraded as D, Healthy as H, Unhealthy as U};
@@ -102,7 +104,7 @@ fn a_threshold_of_zero_never_panics() {
         &options(BalancePolicy::Random, 0),
     );
     assert_eq!(
-        (degraded.loads.healthy, degraded.loads.degraded),
+        (degraded.loads.healthy.clone(), degraded.loads.degraded.clone()),
         (vec![0], vec![100])
     );
 }
@@ -185,7 +187,7 @@ fn a_locality_without_weight_gets_nothing_where_weights_count() {
 #[test]
 fn weights_that_do_not_fit_are_refused() {
     let mut heavy = locality(0, None, &[(1, H), (2, H)]);
-    heavy.endpoints[0].weight = u32::MAX;
+    Arc::make_mut(&mut heavy.endpoints[0]).weight = u32::MAX;
     let assignment = |localities| Assignment {
         name: "c".into(),
         localities,

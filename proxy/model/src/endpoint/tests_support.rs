@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Endpoint, EndpointAddress, EndpointLive, EndpointSpec};
+use super::{Endpoint, EndpointAddress, EndpointSpec};
 
 /// `10.0.0.n:80`.
 pub(crate) fn address(n: u8) -> EndpointAddress {
@@ -20,10 +20,7 @@ pub(crate) fn endpoints(weights: &[u32]) -> Vec<Arc<Endpoint>> {
                 weight: *weight,
                 ..EndpointSpec::at(address(n as u8))
             };
-            Arc::new(Endpoint {
-                spec,
-                live: Arc::new(EndpointLive::default()),
-            })
+            Arc::new(Endpoint::new(Arc::new(spec)))
         })
         .collect()
 }

@@ -365,7 +365,7 @@ pub enum Underscores {
 }
 
 /// `Http1ProtocolOptions`, both directions.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Http1Options {
     /// `allow_absolute_url`; Envoy's default true.
     pub absolute_url: bool,
@@ -378,7 +378,7 @@ pub struct Http1Options {
 }
 
 /// `Http2ProtocolOptions`, both directions.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http2Options {
     /// `max_concurrent_streams`.
     pub max_concurrent_streams: Option<u32>,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::VirtualHost;
+use crate::Name;
 
 /// Two virtual hosts claim the same domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum DuplicateDomain {
     },
 }
 
-type ByName = HashMap<Box<str>, u32, rapidhash::fast::RandomState>;
+type ByName = HashMap<Name, u32, rapidhash::fast::RandomState>;
 
 /// Domains of a route configuration to positions in its list of virtual hosts.
 #[derive(Clone, Default)]
@@ -59,7 +60,7 @@ impl DomainIndex {
         let mut index = Self::default();
         for (position, host) in virtual_hosts.iter().enumerate() {
             for domain in &host.domains {
-                index.insert(&domain.to_ascii_lowercase(), position as u32, route)?;
+                index.insert(&lower(domain), position as u32, route)?;
             }
         }
         index
@@ -71,23 +72,23 @@ impl DomainIndex {
         Ok(index)
     }
 
-    fn insert(&mut self, domain: &str, position: u32, route: &str) -> Result<(), DuplicateDomain> {
-        if domain == "*" {
+    fn insert(&mut self, domain: &Name, position: u32, route: &str) -> Result<(), DuplicateDomain> {
+        if **domain == *"*" {
             return match self.default.replace(position) {
                 Some(_) => Err(DuplicateDomain::Wildcard { route: route.into() }),
                 None => Ok(()),
             };
         }
         let (names, literal) = if let Some(suffix) = domain.strip_prefix('*') {
-            (of_length(&mut self.suffixes, suffix.len()), suffix)
+            (of_length(&mut self.suffixes, suffix.len()), suffix.into())
         } else if let Some(prefix) = domain.strip_suffix('*') {
-            (of_length(&mut self.prefixes, prefix.len()), prefix)
+            (of_length(&mut self.prefixes, prefix.len()), prefix.into())
         } else {
-            (&mut self.exact, domain)
+            (&mut self.exact, Arc::clone(domain))
         };
-        match names.insert(literal.into(), position) {
+        match names.insert(literal, position) {
             Some(_) => Err(DuplicateDomain::Name {
-                domain: domain.into(),
+                domain: domain.to_string(),
                 route: route.into(),
             }),
             None => Ok(()),
@@ -131,6 +132,15 @@ impl DomainIndex {
             }
         }
         self.default
+    }
+}
+
+/// The domain in lower case: itself where it is so already.
+fn lower(domain: &Name) -> Name {
+    if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        domain.to_ascii_lowercase().into()
+    } else {
+        Arc::clone(domain)
     }
 }
 

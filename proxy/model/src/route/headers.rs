@@ -5,6 +5,35 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::Decision;
 use crate::log::Format;
 
+/// Header mutations of requests and responses at one level. Most levels have none, and then it takes no room.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderMutationPair(Option<Box<[HeaderMutations; 2]>>);
+
+static NO_MUTATIONS: HeaderMutations = HeaderMutations {
+    add: Vec::new(),
+    remove: Vec::new(),
+};
+
+impl HeaderMutationPair {
+    /// Those of requests and those of responses.
+    pub fn new(request: HeaderMutations, response: HeaderMutations) -> Self {
+        if request.is_empty() && response.is_empty() {
+            return Self(None);
+        }
+        Self(Some(Box::new([request, response])))
+    }
+
+    /// On the way up.
+    pub fn request(&self) -> &HeaderMutations {
+        self.0.as_deref().map_or(&NO_MUTATIONS, |[request, _]| request)
+    }
+
+    /// On the way back.
+    pub fn response(&self) -> &HeaderMutations {
+        self.0.as_deref().map_or(&NO_MUTATIONS, |[_, response]| response)
+    }
+}
+
 /// Mutations of one direction at one level, in order: removals before additions, as Envoy does.
 #[derive(Debug, Clone, Default)]
 pub struct HeaderMutations {
@@ -89,8 +118,8 @@ impl Decision<'_> {
         let weighted = self.weighted.map(|entry| &entry.headers);
         for level in weighted.into_iter().chain(levels) {
             match direction {
-                Direction::Request => level.request.apply(headers, render),
-                Direction::Response => level.response.apply(headers, render),
+                Direction::Request => level.request().apply(headers, render),
+                Direction::Response => level.response().apply(headers, render),
             }
         }
     }

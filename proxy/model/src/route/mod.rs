@@ -21,7 +21,9 @@ mod tests;
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
 pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request_hash, source_hash};
-pub use headers::{AppendAction, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render};
+pub use headers::{
+    AppendAction, HeaderMutationPair, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render,
+};
 pub use normalize::{merge_slashes, normalize_path, unescape_slashes};
 pub use path_match::PathMatch;
 pub use predicate::{
@@ -46,8 +48,8 @@ pub struct RouteTable {
     pub name: Name,
     /// Virtual hosts in the order given; unchanged ones are shared with the version before.
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
-    /// Domain to virtual host.
-    pub domains: DomainIndex,
+    /// Domain to virtual host; shared with the version before where no domain moved.
+    pub domains: Arc<DomainIndex>,
     /// `ignore_port_in_host_matching`.
     pub ignore_port: bool,
     /// Mutations at this level.
@@ -66,7 +68,7 @@ pub struct VirtualHost {
     /// Name.
     pub name: Name,
     /// Domains as given.
-    pub domains: Vec<Box<str>>,
+    pub domains: Vec<Name>,
     /// Routes in order.
     pub routes: Vec<Arc<Route>>,
     /// Mutations at this level.
@@ -95,15 +97,6 @@ pub enum RequireTls {
     ExternalOnly,
     /// Redirect all plaintext.
     All,
-}
-
-/// Header mutations of requests and responses at one level.
-#[derive(Debug, Clone, Default)]
-pub struct HeaderMutationPair {
-    /// On the way up.
-    pub request: HeaderMutations,
-    /// On the way back.
-    pub response: HeaderMutations,
 }
 
 /// One `Route`.

@@ -8,32 +8,30 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::endpoint::{EndpointAddress, EndpointLive, EndpointSet};
+use crate::endpoint::{Endpoint, EndpointAddress, EndpointSet};
 use crate::listener::{FilterChain, Listener};
 
-/// Counts of endpoints by address, collected from earlier sets of one cluster.
-pub type LiveByAddress = HashMap<EndpointAddress, Arc<EndpointLive>, rapidhash::fast::RandomState>;
+/// Endpoints by address, collected from earlier sets of one cluster.
+pub type ByAddress<'a> = HashMap<&'a EndpointAddress, &'a Arc<Endpoint>, rapidhash::fast::RandomState>;
 
-/// The counts of all endpoints in these sets; an earlier set wins.
-pub fn live_by_address<'a>(sets: impl IntoIterator<Item = &'a EndpointSet>) -> LiveByAddress {
-    let mut live = LiveByAddress::default();
-    for endpoint in sets.into_iter().flat_map(|set| &set.endpoints) {
-        live.entry(endpoint.spec.address.clone())
-            .or_insert_with(|| endpoint.live.clone());
+/// The endpoints of all these sets; an earlier set wins.
+pub fn by_address<'a>(sets: impl IntoIterator<Item = &'a EndpointSet>) -> ByAddress<'a> {
+    let mut known = ByAddress::default();
+    for endpoint in sets.into_iter().flat_map(|set| set.endpoints.iter()) {
+        known.entry(&endpoint.spec.address).or_insert(endpoint);
     }
-    live
+    known
 }
 
 /// Marks the endpoints of `before` whose counts `after` does not share any more.
 pub fn mark_removed(before: &EndpointSet, after: Option<&EndpointSet>) {
-    let kept: std::collections::HashSet<*const EndpointLive> = after
-        .iter()
-        .flat_map(|set| &set.endpoints)
-        .map(|e| Arc::as_ptr(&e.live))
-        .collect();
-    for endpoint in &before.endpoints {
-        if !kept.contains(&Arc::as_ptr(&endpoint.live)) {
-            endpoint.live.removed.store(true, Ordering::Relaxed);
+    let kept = by_address(after);
+    for endpoint in before.endpoints.iter() {
+        let goes_on = kept
+            .get(&endpoint.spec.address)
+            .is_some_and(|after| after.shares_counts(endpoint));
+        if !goes_on {
+            endpoint.live().removed.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{ClusterId, RouteTableId, SecretId, Snapshot, carry_over};
 use crate::cluster::{Cluster, ClusterConfig, ClusterLive};
-use crate::endpoint::{Assignment, EndpointLive, EndpointSet};
+use crate::endpoint::{Assignment, EndpointSet};
 use crate::identity::Secret;
 use crate::listener::Listener;
 use crate::route::RouteTable;
@@ -175,16 +175,11 @@ impl Edit {
             .into_iter()
             .flatten()
             .map(|cluster| cluster.endpoints.as_ref());
-        let known = carry_over::live_by_address(sets);
+        let known = carry_over::by_address(sets);
         Arc::new(EndpointSet::build(
             assignment,
             &config.build_options(),
-            |address| {
-                known
-                    .get(address)
-                    .cloned()
-                    .unwrap_or_else(|| Arc::new(EndpointLive::default()))
-            },
+            |address| known.get(address).copied(),
         ))
     }
 

@@ -23,10 +23,17 @@ impl<M> Interner<M> {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        let name: Name = Arc::from(name);
+        self.enter(&Arc::from(name))
+    }
+
+    /// The id of `name`, which is kept itself if it was never seen.
+    pub fn enter(&mut self, name: &Name) -> Id<M> {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
         let id = Id::from_index(self.names.len() as u32);
         self.names.push(name.clone());
-        self.ids.insert(name, id);
+        self.ids.insert(name.clone(), id);
         id
     }
 

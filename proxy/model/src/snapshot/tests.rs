@@ -21,7 +21,7 @@ fn id(index: u32) -> ClusterId {
 fn assignment(numbers: impl IntoIterator<Item = u8>) -> Arc<Assignment> {
     let endpoints = numbers
         .into_iter()
-        .map(|n| EndpointSpec::at(address(n)))
+        .map(|n| Arc::new(EndpointSpec::at(address(n))))
         .collect();
     let locality = LocalitySpec {
         locality: Locality::default(),
@@ -54,18 +54,18 @@ fn world() -> Snapshot {
 fn counts_survive_changes_of_endpoints_and_of_configuration() {
     let first = world();
     assert_eq!(first.generation, 1);
-    endpoint(&first, 0, 1).live.active.store(7, Relaxed);
+    endpoint(&first, 0, 1).live().active.store(7, Relaxed);
     let mut edit = Edit::new(&first);
     assert!(edit.set_endpoints(id(0), assignment([1, 3])));
     assert!(edit.set_cluster(config(0, BalancePolicy::Random, 2)));
     assert!(
-        !endpoint(&first, 0, 2).live.removed.load(Relaxed),
+        !endpoint(&first, 0, 2).live().removed.load(Relaxed),
         "nothing is marked before the edit is finished"
     );
     let second = edit.finish();
-    assert_eq!(endpoint(&second, 0, 1).live.active.load(Relaxed), 7);
-    assert!(endpoint(&first, 0, 2).live.removed.load(Relaxed));
-    assert!(!endpoint(&second, 0, 3).live.removed.load(Relaxed));
+    assert_eq!(endpoint(&second, 0, 1).live().active.load(Relaxed), 7);
+    assert!(endpoint(&first, 0, 2).live().removed.load(Relaxed));
+    assert!(!endpoint(&second, 0, 3).live().removed.load(Relaxed));
     assert!(Arc::ptr_eq(
         &first.cluster(id(0)).unwrap().live,
         &second.cluster(id(0)).unwrap().live
@@ -83,10 +83,10 @@ fn an_endpoint_that_comes_back_is_not_removed() {
     edit.set_endpoints(id(0), assignment([1]));
     edit.set_endpoints(id(0), assignment([1, 2]));
     let second = edit.finish();
-    assert!(!endpoint(&second, 0, 2).live.removed.load(Relaxed));
+    assert!(!endpoint(&second, 0, 2).live().removed.load(Relaxed));
     assert!(Arc::ptr_eq(
-        &endpoint(&first, 0, 2).live,
-        &endpoint(&second, 0, 2).live
+        endpoint(&first, 0, 2).live(),
+        endpoint(&second, 0, 2).live()
     ));
     let mut edit = Edit::new(&second);
     edit.set_endpoints(id(0), assignment([1]));
@@ -94,8 +94,8 @@ fn an_endpoint_that_comes_back_is_not_removed() {
     let mut edit = Edit::new(&third);
     edit.set_endpoints(id(0), assignment([1, 2]));
     let fourth = edit.finish();
-    assert!(endpoint(&second, 0, 2).live.removed.load(Relaxed));
-    assert!(!endpoint(&fourth, 0, 2).live.removed.load(Relaxed));
+    assert!(endpoint(&second, 0, 2).live().removed.load(Relaxed));
+    assert!(!endpoint(&fourth, 0, 2).live().removed.load(Relaxed));
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn removing_a_cluster_removes_its_endpoints() {
     assert!(edit.remove_cluster(id(0)));
     let second = edit.finish();
     assert!(second.cluster(id(0)).is_none() && first.cluster(id(0)).is_some());
-    assert!(endpoint(&first, 0, 1).live.removed.load(Relaxed));
+    assert!(endpoint(&first, 0, 1).live().removed.load(Relaxed));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn shape(snapshot: &Snapshot) -> BTreeMap<u32, Vec<(crate::endpoint::EndpointAdd
             .endpoints
             .endpoints
             .iter()
-            .map(|e| (e.spec.address.clone(), e.live.removed.load(Relaxed)))
+            .map(|e| (e.spec.address.clone(), e.live().removed.load(Relaxed)))
             .collect()
     };
     snapshot
@@ -213,7 +213,7 @@ proptest! {
                     counts.retain(|(cluster, n), _| said.get(cluster).is_some_and(|(_, of)| of.contains(n)));
                     for (cluster, (_, numbers)) in &said {
                         for n in numbers {
-                            let live = &endpoint(&published, *cluster, *n).live;
+                            let live = endpoint(&published, *cluster, *n).live();
                             let expected = *counts.entry((*cluster, *n)).or_insert_with(|| {
                                 next += 1;
                                 live.active.store(next, Relaxed);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use remora_model::Name;
 use remora_model::listener::ListenAddress;
+use remora_model::snapshot::ClusterId;
 use remora_translate::Subscription;
 
 use super::Catalog;
@@ -42,6 +43,11 @@ impl Catalog {
         };
         warming.sort_unstable();
         warming
+    }
+
+    /// The id of a cluster's name, if it was ever seen.
+    pub fn cluster_id(&self, name: &str) -> Option<ClusterId> {
+        self.cluster_names.known(name)
     }
 
     /// How many clusters (or listeners) are warming.

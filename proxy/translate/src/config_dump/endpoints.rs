@@ -48,7 +48,11 @@ fn of_locality(said: &LocalitySpec) -> Value {
         .filter(|(_, name)| !name.0.is_empty())
         .map(|(field, name)| (field.to_owned(), Value::from(&*name.0)))
         .collect();
-    let endpoints: Vec<Value> = said.endpoints.iter().map(of_endpoint).collect();
+    let endpoints: Vec<Value> = said
+        .endpoints
+        .iter()
+        .map(|endpoint| of_endpoint(endpoint))
+        .collect();
     let mut shown = json!({
         "locality": locality,
         "lb_endpoints": endpoints,
@@ -71,7 +75,7 @@ fn of_endpoint(said: &EndpointSpec) -> Value {
         }
     };
     let mut endpoint = json!({ "address": address, "health_check_config": {} });
-    if let Some(hostname) = said.hostname.as_deref().filter(|name| !name.is_empty()) {
+    if let Some(hostname) = said.details().hostname.as_deref().filter(|name| !name.is_empty()) {
         endpoint["hostname"] = hostname.into();
     }
     let health = match said.health {

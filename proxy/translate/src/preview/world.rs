@@ -13,7 +13,7 @@ use remora_model::snapshot::{ClusterMark, Interner, RouteTableMark, SecretMark};
 use super::contents::Resource;
 use crate::config_dump::ResourceKind;
 use crate::{
-    Context, IgnoredAt, IgnoredFields, LocalFiles, Rejection, Subscription, TranslatedCluster,
+    Context, IgnoredAt, IgnoredFields, LocalFiles, Rejection, Repeated, Subscription, TranslatedCluster,
     TranslatedListener, TranslatedSecret,
 };
 
@@ -50,6 +50,7 @@ pub(super) struct World {
     pub(super) route_tables: Interner<RouteTableMark>,
     pub(super) secrets: Interner<SecretMark>,
     ignored: IgnoredFields,
+    repeated: Repeated,
 }
 
 impl World {
@@ -59,6 +60,7 @@ impl World {
             route_tables: Interner::default(),
             secrets: Interner::default(),
             ignored: IgnoredFields::with_places(),
+            repeated: Repeated::default(),
         }
     }
 
@@ -70,6 +72,7 @@ impl World {
             secrets: &mut self.secrets,
             previous: None,
             ignored: &mut self.ignored,
+            repeated: &mut self.repeated,
             files: &LocalFiles,
         };
         let bytes = resource.document.bytes.as_slice();

@@ -327,7 +327,11 @@ endpoints:
     );
     let (drained, plain) = (&first.endpoints[0], &first.endpoints[1]);
     assert_eq!(
-        (drained.health, drained.weight, drained.hostname.as_deref()),
+        (
+            drained.health,
+            drained.weight,
+            drained.details().hostname.as_deref()
+        ),
         (Health::Unhealthy, 9, Some("h"))
     );
     assert_eq!(
@@ -339,10 +343,13 @@ endpoints:
         (EndpointAddress::Pipe("/tmp/s".into()), 1)
     );
     assert_eq!(
-        plain.transport_labels.at("tlsMode"),
+        plain.details().transport_labels.at("tlsMode"),
         Some(&LabelValue::Text("istio".into()))
     );
-    assert_eq!(plain.balance_labels.at("canary"), Some(&LabelValue::Bool(true)));
+    assert_eq!(
+        plain.details().balance_labels.at("canary"),
+        Some(&LabelValue::Bool(true))
+    );
     assert_eq!(made.localities[1].priority, 2);
 }
 

@@ -79,14 +79,14 @@ fn a_full_route_keeps_everything() {
         taken.criteria.headers[3].predicate,
         HeaderPredicate::Present(true)
     ));
-    let add = &taken.headers.request.add;
+    let add = &taken.headers.request().add;
     assert_eq!(
         (add[0].action, add[0].name.as_str()),
         (AppendAction::OverwriteIfExistsOrAdd, "x-a")
     );
     assert!(matches!(&add[0].value, HeaderValueTemplate::Constant(value) if value == "v%"));
     assert!(matches!(&add[1].value, HeaderValueTemplate::Format(_)));
-    assert_eq!(taken.headers.response.remove[0].as_str(), "server");
+    assert_eq!(taken.headers.response().remove[0].as_str(), "server");
     let forward = forward(&made);
     let ClusterChoice::Weighted(weighted) = &forward.cluster else {
         panic!("expected weights")

@@ -5,7 +5,7 @@ use std::io;
 
 use remora_model::snapshot::{ClusterMark, Interner, RouteTableMark, SecretMark, Snapshot};
 use remora_proto::{Pool, ReadOptions};
-use remora_translate::{Context, Files, IgnoredFields};
+use remora_translate::{Context, Files, IgnoredFields, Repeated};
 
 /// The three kinds of names, what was ignored, and files that exist in memory only.
 #[derive(Default)]
@@ -15,6 +15,7 @@ pub(crate) struct World {
     pub(crate) secrets: Interner<SecretMark>,
     pub(crate) previous: Option<Snapshot>,
     pub(crate) ignored: IgnoredFields,
+    pub(crate) repeated: Repeated,
     pub(crate) files: Memory,
 }
 
@@ -46,6 +47,7 @@ impl World {
             secrets: &mut self.secrets,
             previous: self.previous.as_ref(),
             ignored: &mut self.ignored,
+            repeated: &mut self.repeated,
             files: &self.files,
         }
     }

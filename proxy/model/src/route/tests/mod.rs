@@ -81,7 +81,7 @@ fn host(name: &str, domains: &[&str], routes: Vec<Arc<Route>>) -> Arc<VirtualHos
 }
 
 fn table(virtual_hosts: Vec<Arc<VirtualHost>>, ignore_port: bool) -> RouteTable {
-    let domains = DomainIndex::new(&virtual_hosts, "rc").unwrap();
+    let domains = Arc::new(DomainIndex::new(&virtual_hosts, "rc").unwrap());
     RouteTable {
         name: "rc".into(),
         virtual_hosts,

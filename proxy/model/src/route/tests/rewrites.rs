@@ -202,10 +202,7 @@ fn level(name: &'static str, remove: &[&'static str], add: &[&'static str]) -> H
         add: additions,
         remove,
     };
-    HeaderMutationPair {
-        response: request.clone(),
-        request,
-    }
+    HeaderMutationPair::new(request.clone(), request)
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn by_address(assignment: &Assignment) -> BTreeMap<&EndpointAddress, Place<'_>> 
         locality
             .endpoints
             .iter()
-            .map(move |endpoint| (endpoint, locality))
+            .map(move |endpoint| (&**endpoint, locality))
     });
     all.map(|(endpoint, locality)| (&endpoint.address, (endpoint, locality)))
         .collect()
@@ -248,10 +248,16 @@ fn moved(address: &EndpointAddress, (was, group): Place<'_>, (is, new_group): Pl
     tell("locality", zone(group), zone(new_group));
     tell(
         "host name",
-        format!("{:?}", was.hostname),
-        format!("{:?}", is.hostname),
+        format!("{:?}", was.details().hostname),
+        format!("{:?}", is.details().hostname),
     );
-    let labels = |spec: &EndpointSpec| format!("{:?}{:?}", spec.transport_labels, spec.balance_labels);
+    let labels = |spec: &EndpointSpec| {
+        format!(
+            "{:?}{:?}",
+            spec.details().transport_labels,
+            spec.details().balance_labels
+        )
+    };
     if labels(was) != labels(is) {
         differences.push("metadata".to_owned());
     }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use remora_model::Name;
 use remora_model::listener::{Listener, Routes, Terminal};
 use remora_model::route::{Action, PathMatch, Route, RouteMatch, RouteTable, VirtualHost};
 use serde_json::Value;
@@ -213,7 +214,7 @@ fn host_fields(before: &Value, at: usize, after: &Value, index: usize) -> Vec<Fi
 
 fn virtual_host(sides: &Sides, old: &VirtualHost, new: &VirtualHost) -> Vec<String> {
     let mut sentences = Vec::new();
-    let listed = |domains: Vec<&Box<str>>| {
+    let listed = |domains: Vec<&Name>| {
         domains
             .iter()
             .map(ToString::to_string)

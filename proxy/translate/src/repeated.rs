@@ -1,0 +1,68 @@
+//! What many resources say in the same words is kept once.
+//!
+//! Holds: sharing never changes what a part says; what is remembered here is bounded, so that names which never repeat
+//! cost nothing for long.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use remora_model::Name;
+use remora_model::cluster::UpstreamHttp;
+
+/// More than these and the words are forgotten: sharing begins anew.
+const WORDS: usize = 1024;
+
+/// Different protocol options that are remembered.
+const OPTIONS: usize = 16;
+
+/// Words and options of earlier resources. Belongs to the caller and lives across resources.
+#[derive(Debug, Default)]
+pub struct Repeated {
+    words: HashSet<Name, rapidhash::fast::RandomState>,
+    http: Vec<Arc<UpstreamHttp>>,
+}
+
+impl Repeated {
+    /// A word that few resources have alone: a region, the name of a route.
+    pub(crate) fn word(&mut self, text: &str) -> Name {
+        if let Some(known) = self.words.get(text) {
+            return Arc::clone(known);
+        }
+        if self.words.len() >= WORDS {
+            self.words.clear();
+        }
+        let word: Name = text.into();
+        self.words.insert(Arc::clone(&word));
+        word
+    }
+
+    /// Protocol options of a cluster.
+    pub(crate) fn http(&mut self, options: UpstreamHttp) -> Arc<UpstreamHttp> {
+        if let Some(known) = self.http.iter().find(|known| ***known == options) {
+            return Arc::clone(known);
+        }
+        if self.http.len() >= OPTIONS {
+            self.http.remove(0);
+        }
+        let options = Arc::new(options);
+        self.http.push(Arc::clone(&options));
+        options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_kept_once_and_strangers_are_forgotten() {
+        let mut repeated = Repeated::default();
+        let first = repeated.word("zone-a");
+        assert!(Arc::ptr_eq(&first, &repeated.word("zone-a")));
+        for number in 0..WORDS {
+            repeated.word(&number.to_string());
+        }
+        assert!(repeated.words.len() <= WORDS);
+        assert_eq!(*first, *repeated.word("zone-a"));
+    }
+}
