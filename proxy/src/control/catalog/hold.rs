@@ -210,17 +210,32 @@ impl Catalog {
         let mut tables = std::mem::take(&mut self.hold.tables);
         let mut listeners = std::mem::take(&mut self.hold.listeners);
         let ready = |awaited: &mut Awaited| !awaited.is_open(now, |id| self.standing_of(id, now));
-        let ready_tables: Vec<_> = tables.extract_if(|_, held| ready(&mut held.awaited)).collect();
-        let ready_listeners: Vec<_> = listeners.extract_if(|_, awaited| ready(awaited)).collect();
+        let mut ready_tables: Vec<RouteTableId> = tables
+            .iter_mut()
+            .filter_map(|(id, held)| ready(&mut held.awaited).then_some(*id))
+            .collect();
+        let mut ready_listeners: Vec<Name> = listeners
+            .iter_mut()
+            .filter_map(|(name, awaited)| ready(awaited).then(|| Arc::clone(name)))
+            .collect();
         (self.hold.tables, self.hold.listeners) = (tables, listeners);
-        for (id, held) in ready_tables {
+        ready_tables.sort_unstable();
+        ready_listeners.sort_unstable();
+        // One that is put to use may end the need for the next: that one is dropped then, and not put to use.
+        for id in ready_tables {
+            let Some(held) = self.hold.tables.remove(&id) else {
+                continue;
+            };
             tell(&held.table.name, &held.awaited, now);
             self.serving
                 .remove(&(Kind::RouteConfiguration, Arc::clone(&held.need.name)));
             self.edit.set_route_table(id, held.table);
             self.recheck(&held.need);
         }
-        for (name, awaited) in ready_listeners {
+        for name in ready_listeners {
+            let Some(awaited) = self.hold.listeners.remove(&name) else {
+                continue;
+            };
             tell(&name, &awaited, now);
             self.warm_listener(&name);
         }

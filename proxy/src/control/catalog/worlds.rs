@@ -16,7 +16,7 @@ use remora_translate::config_source::Source;
 use super::*;
 
 /// Cases where the environment says nothing.
-const CASES: u64 = 60;
+const CASES: u64 = 200;
 
 /// Steps of the longest case.
 const STEPS: usize = 60;
@@ -245,6 +245,8 @@ fn end_all_waits(catalog: &mut Catalog) {
             catalog.give_up(kind, &Some(Source::Ads), &(*name).into());
         }
     }
+    // Routes and listeners that wait for clusters are let go when it is published.
+    let _ = catalog.finish();
     assert_eq!(
         catalog.warming_count(Kind::Cluster) + catalog.warming_count(Kind::Listener),
         0
