@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use remora_model::Name;
 use remora_model::cluster::UpstreamHttp;
+use remora_model::retry::RetryPolicy;
+
+use crate::pb::envoy::config::route::v3 as api;
 
 /// More than these and the words are forgotten: sharing begins anew.
 const WORDS: usize = 1024;
@@ -20,6 +23,8 @@ const OPTIONS: usize = 16;
 pub struct Repeated {
     words: HashSet<Name, rapidhash::fast::RandomState>,
     http: Vec<Arc<UpstreamHttp>>,
+    /// The last policy, and what it was made from.
+    retry: Option<(api::RetryPolicy, Arc<RetryPolicy>)>,
 }
 
 impl Repeated {
@@ -47,6 +52,18 @@ impl Repeated {
         let options = Arc::new(options);
         self.http.push(Arc::clone(&options));
         options
+    }
+}
+
+impl Repeated {
+    /// A retry policy: most routes of a mesh have the same.
+    pub(crate) fn retry(&mut self, said: &api::RetryPolicy, policy: RetryPolicy) -> Arc<RetryPolicy> {
+        if let Some((_, same)) = self.retry.as_ref().filter(|(last, _)| last == said) {
+            return Arc::clone(same);
+        }
+        let policy = Arc::new(policy);
+        self.retry = Some((said.clone(), Arc::clone(&policy)));
+        policy
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::RetryPolicy) -> Option
         Some(said) => Some(work.at("rate_limited_retry_back_off", |work| rate_limited(work, said))?),
         None => None,
     };
-    Some(Arc::new(RetryPolicy {
+    let policy = RetryPolicy {
         on,
         retries: said.num_retries.as_ref().map_or(1, |retries| retries.value),
         per_try_timeout: value::limit(work, "per_try_timeout", said.per_try_timeout.as_ref()),
@@ -61,7 +61,8 @@ pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::RetryPolicy) -> Option
         ),
         avoid_previous_hosts: avoids_previous_hosts(work, &said.retry_host_predicate),
         host_attempts: u32::try_from(said.host_selection_retry_max_attempts.max(1)).unwrap_or(u32::MAX),
-    }))
+    };
+    Some(work.context.repeated.retry(said, policy))
 }
 
 fn back_off(work: &mut Work<'_, '_>, said: &inner::RetryBackOff) -> Option<BackOff> {

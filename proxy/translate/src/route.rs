@@ -118,16 +118,15 @@ fn virtual_hosts(
         });
         let host = match same {
             Some(same) => Some(Arc::clone(same)),
-            None => work.at(
-                &format!("virtual_hosts[{index}]"),
-                |work| match api::VirtualHost::decode(raw) {
-                    Ok(said) => virtual_host(work, &said, fingerprint, body_limit).map(Arc::new),
-                    Err(error) => {
-                        work.wrong(format!("cannot be decoded as VirtualHost: {error}"));
-                        None
-                    }
-                },
-            ),
+            None => work.at(&format!("virtual_hosts[{index}]"), |work| {
+                let said = api::VirtualHost::decode(raw)
+                    .map_err(|error| work.wrong(format!("cannot be decoded as VirtualHost: {error}")))
+                    .ok()?;
+                let named = by_name.get_or_init(|| before.iter().map(|host| (&*host.name, host)).collect());
+                let earlier = named.get(said.name.as_str());
+                work.limits_before = earlier.map(|host| of_virtual_host(host)).unwrap_or_default();
+                virtual_host(work, &said, fingerprint, body_limit).map(Arc::new)
+            }),
         };
         hosts.extend(host);
     }

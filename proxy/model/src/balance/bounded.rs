@@ -51,7 +51,7 @@ impl LoadBound {
     ) -> Option<usize> {
         let slots = (u64::from(in_flight.max(1)) * u64::from(self.factor)).div_ceil(100) as f64;
         let load = |at: usize| {
-            let active = endpoints.get(at)?.live.active.load(Ordering::Relaxed);
+            let active = endpoints.get(at)?.counts().active.load(Ordering::Relaxed);
             Some(f64::from(active) / (slots * self.shares.get(at)?).ceil().max(1.0))
         };
         let mut least = (load(first)?, first);
@@ -141,7 +141,7 @@ mod tests {
 
     fn load(all: &[Arc<Endpoint>], active: &[u32]) {
         for (endpoint, active) in all.iter().zip(active) {
-            endpoint.live.active.store(*active, Ordering::Relaxed);
+            endpoint.live().active.store(*active, Ordering::Relaxed);
         }
     }
 
@@ -196,15 +196,15 @@ mod tests {
                 // Nearly all requests have one key.
                 let hash = if rng.u32(..10) > 0 { 7 } else { rng.u64(..) };
                 let chosen = bound.settle((hash % 4) as usize, hash, in_flight, &all).unwrap();
-                all[chosen].live.active.fetch_add(1, Ordering::Relaxed);
+                all[chosen].live().active.fetch_add(1, Ordering::Relaxed);
                 let slots = f64::from((in_flight * factor).div_ceil(100));
-                let active = f64::from(all[chosen].live.active.load(Ordering::Relaxed));
+                let active = f64::from(all[chosen].live().active.load(Ordering::Relaxed));
                 assert!(
                     active <= (slots * shares[chosen]).ceil() + 1.0,
                     "{chosen}: {active}"
                 );
             }
-            assert_eq!(all[4].live.active.load(Ordering::Relaxed), 0);
+            assert_eq!(all[4].live().active.load(Ordering::Relaxed), 0);
         }
     }
 }

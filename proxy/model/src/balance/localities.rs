@@ -86,6 +86,7 @@ impl Balancer {
             Arc::new(Self {
                 endpoints: Arc::default(),
                 scheme: Scheme::Provided,
+                bound: None,
             })
         };
         Arc::clone(NOTHING.get_or_init(nothing))

@@ -478,6 +478,7 @@ pub(super) fn limits(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table> {
         columns: Vec::new(),
         reads: Vec::new(),
         used: |row: &Workers<LimitCells>| !row.is_empty(),
+        sparse: false,
     };
     group(
         &mut table,
