@@ -6,6 +6,7 @@
 
 mod hold;
 mod on_demand;
+mod resolved;
 #[cfg(test)]
 mod sharing;
 mod standing;
@@ -230,17 +231,6 @@ impl Catalog {
         self.recheck(&need);
     }
 
-    /// A DNS cluster was resolved; `None`: nothing could be resolved.
-    pub fn resolved(&mut self, name: &Name, assignment: Option<Assignment>) {
-        if let Some(part) = self.clusters.warming_mut(name) {
-            let empty = || Assignment::empty(Arc::clone(name));
-            part.own = Some(Arc::new(assignment.unwrap_or_else(empty)));
-            self.warm_cluster(name);
-        } else if let (Some(id), Some(assignment)) = (self.cluster_names.known(name), assignment) {
-            self.edit.set_endpoints(id, Arc::new(assignment));
-        }
-    }
-
     /// The id of an RDS resource's name, if it was ever seen.
     pub fn route_table_id(&self, name: &str) -> Option<RouteTableId> {
         self.route_table_names.known(name)
@@ -328,13 +318,11 @@ impl Catalog {
             config.discovery,
             Discovery::StrictDns(_) | Discovery::LogicalDns(_)
         );
-        let resolved_before = dns
-            && slot.active.is_some()
-            && self
-                .edit
-                .preview()
-                .cluster(config.id)
-                .is_some_and(|active| same_targets(&active.config.discovery, &config.discovery));
+        let resolved_before =
+            dns && slot.active.is_some()
+                && self.edit.preview().cluster(config.id).is_some_and(|active| {
+                    resolved::same_targets(&active.config.discovery, &config.discovery)
+                });
         let has_endpoints = !dns || waiting.part.own.is_some() || resolved_before;
         if !has_endpoints
             || !waiting
@@ -580,14 +568,5 @@ impl Catalog {
         self.held.remove(kind, &need.name);
         self.journal.enter(kind, &need.name, &need.source);
         self.files.remove(kind, &need.name);
-    }
-}
-
-/// Whether two DNS clusters resolve the same names.
-fn same_targets(a: &Discovery, b: &Discovery) -> bool {
-    match (a, b) {
-        (Discovery::StrictDns(a), Discovery::StrictDns(b))
-        | (Discovery::LogicalDns(a), Discovery::LogicalDns(b)) => *a.targets == *b.targets,
-        _ => false,
     }
 }
