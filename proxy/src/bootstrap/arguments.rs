@@ -47,6 +47,9 @@ pub struct Arguments {
     /// Ask a delta control plane for the endpoints of clusters that traffic uses only, and until they are idle this long
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub on_demand_endpoints: Option<u64>,
+    /// Clusters and listeners that the control plane takes back stay as they were (gRFC A53); by default they go, as in Envoy
+    #[arg(long)]
+    pub ignore_resource_deletion: bool,
     /// Where the last good resources of the control plane are kept, for a start without it (no private keys)
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,

@@ -138,6 +138,7 @@ pub fn options(
         });
     control::Options {
         state,
+        ignore_deletion: arguments.ignore_resource_deletion,
         on_demand_idle: arguments.on_demand_endpoints.map(Duration::from_secs),
         bootstrap: read.bootstrap,
         node: read.node,

@@ -83,6 +83,8 @@ pub struct Control {
     state: Option<StateDir>,
     /// Requests that wait for endpoints.
     asks: on_demand::Asks,
+    /// Clusters and listeners that are taken back stay (gRFC A53).
+    ignore_deletion: bool,
 }
 
 impl Control {
@@ -294,6 +296,10 @@ impl Control {
     fn take_removed(&mut self, kind: Kind, origin: &Origin, removed: &[Arc<str>]) {
         for name in removed {
             self.state_confirms(kind, name);
+            if self.ignore_deletion && matches!(kind, Kind::Cluster | Kind::Listener) {
+                tracing::warn!(?kind, %name, "taken back by the control plane, and kept (--ignore-resource-deletion)");
+                continue;
+            }
             self.catalog.remove(kind, origin, name);
         }
     }

@@ -54,6 +54,8 @@ pub struct Options {
     pub observe: Arc<Observe>,
     /// For `/logging`.
     pub logging: Logging,
+    /// Clusters and listeners that are taken back stay.
+    pub ignore_deletion: bool,
     /// Endpoints only of clusters that are used; how long a cluster stays in use after its last request.
     pub on_demand_idle: Option<Duration>,
     /// Where the last good resources are kept.
@@ -141,6 +143,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         versions: HashMap::new(),
         state,
         asks: on_demand::Asks::default(),
+        ignore_deletion: options.ignore_deletion,
     }));
     let desk = Desk::new(Rc::clone(&control), orders_to, options.command_line, options.node);
     if let Some(address) = admin {

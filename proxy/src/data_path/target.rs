@@ -169,7 +169,8 @@ pub async fn with_endpoints(worker: &Worker, cluster: &Cluster) -> Result<Option
     let limit = cluster.config.connect_timeout;
     let asked = on_demand.ask(Arc::clone(&cluster.config.name));
     match tokio::time::timeout(limit, asked).await {
-        Ok(()) => Ok(worker.world().cluster(cluster.config.id).map(Arc::clone)),
+        // The world that has them is published; this worker may not have taken it over yet.
+        Ok(()) => Ok(worker.shared.current().cluster(cluster.config.id).map(Arc::clone)),
         Err(_) => Err(Failure::EndpointsNotReceived(limit)),
     }
 }

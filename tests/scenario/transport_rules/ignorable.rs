@@ -12,6 +12,7 @@ use crate::scene::{Scene, ads, api, endpoints_of, manager_listener, resource};
 use crate::{in_both_variants, in_each_variant};
 
 in_each_variant! {
+    w8_what_is_taken_back_stays_where_that_is_wanted => keeps_what_is_taken_back;
     runtime_discovery_and_load_reports_in_the_bootstrap_are_ignored => ignores_runtime_and_load_reports;
 }
 
@@ -86,6 +87,18 @@ async fn leaves_discovered_hosts_out<V: Variant>(mut scene: Scene<V>) -> Result<
         .serve(ENDPOINT, "2", &[endpoints_of("blue", &green)], &["blue"])
         .await?;
     scene.answers_from("green").await
+}
+
+/// W8: by default what is taken back goes (W5); with `--ignore-resource-deletion` it stays, and the answer is an ACK.
+async fn keeps_what_is_taken_back<V: Variant>() -> Result<()> {
+    let mut scene = Scene::<V>::start_as(|_| (), &["--ignore-resource-deletion"]).await?;
+    let blue = Upstream::start("blue").await?;
+    scene.serve(&[&blue]).await?;
+    for (kind, name) in [(CLUSTER, "blue"), (LISTENER, "ingress")] {
+        let nonce = scene.ads.send_with_removals(kind, "2", &[], &[name])?;
+        scene.ads.expect_exactly(&V::ack(kind, "2", &nonce, &[])).await?;
+    }
+    scene.answers_from("blue").await
 }
 
 /// N1: `xdstp://` has no meaning here, and does no harm.

@@ -38,11 +38,16 @@ impl<V: Variant> Scene<V> {
 
     /// With a bootstrap that `change` touched.
     pub async fn start_with(change: impl FnOnce(&mut Value)) -> Result<Self> {
+        Self::start_as(change, &[]).await
+    }
+
+    /// With further arguments too.
+    pub async fn start_as(change: impl FnOnce(&mut Value), arguments: &[&str]) -> Result<Self> {
         let plane = ScriptedPlane::tcp().await?;
         let mut bootstrap =
             ads_bootstrap::<V>(&bootstrap::http2_cluster("control_plane", &[plane.address()]));
         change(&mut bootstrap);
-        let process = spawn(&mut bootstrap)?;
+        let process = spawn_as(&mut bootstrap, arguments)?;
         let ads = plane.open::<V>(ADS).await?;
         Ok(Self {
             plane,
@@ -124,10 +129,16 @@ pub fn ads_bootstrap<V: Variant>(control_plane: &Value) -> Value {
 
 /// Starts the proxy with this bootstrap, to which the admin endpoint is added.
 pub fn spawn(bootstrap: &mut Value) -> Result<ProxyProcess> {
+    spawn_as(bootstrap, &[])
+}
+
+/// The same with further arguments.
+pub fn spawn_as(bootstrap: &mut Value, arguments: &[&str]) -> Result<ProxyProcess> {
     let any = (Ipv4Addr::LOCALHOST, 0).into();
     merge(bootstrap, &json!({"admin": {"address": bootstrap::address(any)}}));
     let options = Options {
         log_level: "info".to_owned(),
+        arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
         ..Options::default()
     };
     ProxyProcess::spawn_on_any_port(Proxy::Remora, &bootstrap.to_string(), &options)
