@@ -147,10 +147,11 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     }));
     let desk = Desk::new(Rc::clone(&control), orders_to, options.command_line, options.node);
     if let Some(address) = admin {
+        let (operator, observe, logging) = (Rc::new(desk), options.observe, options.logging);
         let context = AdminContext {
-            operator: Rc::new(desk),
-            observe: options.observe,
-            logging: options.logging,
+            operator,
+            observe,
+            logging,
         };
         serve_admin(&address, options.admin_address_path.as_deref(), context).await?;
     }
