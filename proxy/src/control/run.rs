@@ -155,17 +155,15 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         };
         serve_admin(&address, options.admin_address_path.as_deref(), context).await?;
     }
-    Ok((
-        control,
-        Queues {
-            events,
-            resolved,
-            moved,
-            found,
-            asks,
-            orders,
-        },
-    ))
+    let queues = Queues {
+        events,
+        resolved,
+        moved,
+        found,
+        asks,
+        orders,
+    };
+    Ok((control, queues))
 }
 
 /// An empty catalog, and the way from the workers to it where endpoints are asked for by use.
