@@ -178,11 +178,12 @@ fn normal_value(name: &str, value: &str) -> String {
     match name {
         "date" if value.ends_with(" GMT") => "DATE".to_owned(),
         "x-request-id" if is_uuid => "UUID".to_owned(),
-        // When a request is tried again it says what is left of a timeout.
-        "x-envoy-expected-rq-timeout-ms" => match value.parse::<u32>() {
-            Ok(left) if left > 500 => format!("ABOUT {}", (left + 250) / 500 * 500),
-            _ => value.to_owned(),
-        },
+        // When a request is tried again it says what is left of a timeout, after a wait that is drawn.
+        "x-envoy-expected-rq-timeout-ms"
+            if value.parse().is_ok_and(|left: u32| (300..=2000).contains(&left)) =>
+        {
+            "AT MOST 2000".to_owned()
+        }
         "x-envoy-upstream-service-time" => "MILLISECONDS".to_owned(),
         // It counts down from row to row.
         "x-ratelimit-reset"
