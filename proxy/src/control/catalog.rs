@@ -249,9 +249,9 @@ impl Catalog {
             return (None, effects);
         }
         let fresh = Edit::new(&Snapshot::default());
-        let snapshot = std::mem::replace(&mut self.edit, fresh).finish();
-        self.edit = Edit::new(&snapshot);
-        (Some(Arc::new(snapshot)), effects)
+        let snapshot = Arc::new(std::mem::replace(&mut self.edit, fresh).finish());
+        self.edit = Edit::over(Arc::clone(&snapshot));
+        (Some(snapshot), effects)
     }
 
     fn translated<T>(

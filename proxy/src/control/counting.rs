@@ -126,36 +126,40 @@ impl Control {
         }
     }
 
-    /// Levels that change with each publication.
-    pub(super) fn set_levels(&self) {
+    /// Levels that change with each publication: those that did are set.
+    pub(super) fn set_levels(&mut self) {
         let metrics = &self.shared.observe.control;
         let world = self.catalog.preview();
         let level = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        metrics.set("cluster_manager.active_clusters", level(world.clusters.len()));
-        metrics.set(
-            "cluster_manager.warming_clusters",
-            level(self.catalog.warming_count(Kind::Cluster)),
-        );
-        metrics.set(
-            "listener_manager.total_listeners_active",
-            level(world.listeners.len()),
-        );
-        metrics.set(
-            "listener_manager.total_listeners_warming",
-            level(self.catalog.warming_count(Kind::Listener)),
-        );
-        metrics.set(
-            "listener_manager.workers_started",
-            i64::from(!self.workers.is_empty()),
-        );
-        metrics.set(
-            "control_plane.connected_state",
-            i64::from(self.connected.values().any(Result::is_ok)),
-        );
-        metrics.set(
-            "remora.config_generation",
-            i64::try_from(self.shared.current().generation).unwrap_or(i64::MAX),
-        );
+        let generation = i64::try_from(self.shared.current().generation).unwrap_or(i64::MAX);
+        let connected = self.connected.values().any(Result::is_ok);
+        let levels = [
+            ("cluster_manager.active_clusters", level(world.clusters.len())),
+            (
+                "cluster_manager.warming_clusters",
+                level(self.catalog.warming_count(Kind::Cluster)),
+            ),
+            (
+                "listener_manager.total_listeners_active",
+                level(world.listeners.len()),
+            ),
+            (
+                "listener_manager.total_listeners_warming",
+                level(self.catalog.warming_count(Kind::Listener)),
+            ),
+            (
+                "listener_manager.workers_started",
+                i64::from(!self.workers.is_empty()),
+            ),
+            ("control_plane.connected_state", i64::from(connected)),
+            ("remora.config_generation", generation),
+        ];
+        self.told_levels.resize(levels.len(), None);
+        for ((name, now), told) in levels.into_iter().zip(&mut self.told_levels) {
+            if told.replace(now) != Some(now) {
+                metrics.set(name, now);
+            }
+        }
     }
 
     /// The `stat_prefix` of a connection manager that takes its routes from this RDS resource.

@@ -77,7 +77,14 @@ pub struct RejectedVersion {
 
 /// Every resource of every kind.
 #[derive(Debug, Default)]
-pub struct Held(BTreeMap<Kind, BTreeMap<Name, HeldResource>>);
+pub struct Held {
+    kinds: BTreeMap<Kind, BTreeMap<Name, HeldResource>>,
+    /// Names that are new since the maps were built anew.
+    new: usize,
+}
+
+/// After so many new names the maps are built anew: one that grows name by name is half empty.
+const MANY: usize = 1024;
 
 impl Held {
     /// Enters an accepted version.
@@ -90,7 +97,18 @@ impl Held {
             rejected: None,
             is_static,
         };
-        self.0.entry(kind).or_default().insert(Arc::clone(name), held);
+        let before = self.kinds.entry(kind).or_default().insert(Arc::clone(name), held);
+        self.new += usize::from(before.is_none());
+    }
+
+    /// Gives back what growing left empty, if that is much.
+    pub fn tidy(&mut self) {
+        if self.new >= MANY {
+            self.new = 0;
+            for of_kind in self.kinds.values_mut() {
+                *of_kind = std::mem::take(of_kind).into_iter().collect();
+            }
+        }
     }
 
     /// Enters a rejected version beside the one in use.
@@ -102,7 +120,7 @@ impl Held {
             at: now,
         };
         let held = self
-            .0
+            .kinds
             .entry(kind)
             .or_default()
             .entry(Arc::clone(name))
@@ -118,14 +136,14 @@ impl Held {
 
     /// Keeps the note of a rejected version beside the one that was just accepted (again).
     pub fn reject_again(&mut self, kind: Kind, name: &str, rejected: Option<Box<RejectedVersion>>) {
-        if let Some(held) = self.0.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name)) {
+        if let Some(held) = self.kinds.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name)) {
             held.rejected = rejected;
         }
     }
 
     /// Enters a new version of a resource whose bytes may be the ones in use; says whether they are.
     pub fn renew(&mut self, kind: Kind, name: &str, version: &Arc<str>, body: &Bytes) -> bool {
-        let held = self.0.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name));
+        let held = self.kinds.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name));
         let Some(held) = held.filter(|held| held.rejected.is_none() && held.body == body) else {
             return false;
         };
@@ -135,18 +153,18 @@ impl Held {
 
     /// Forgets a resource.
     pub fn remove(&mut self, kind: Kind, name: &str) {
-        if let Some(of_kind) = self.0.get_mut(&kind) {
+        if let Some(of_kind) = self.kinds.get_mut(&kind) {
             of_kind.remove(name);
         }
     }
 
     /// One resource.
     pub fn at(&self, kind: Kind, name: &str) -> Option<&HeldResource> {
-        self.0.get(&kind)?.get(name)
+        self.kinds.get(&kind)?.get(name)
     }
 
     /// All resources of a kind, by name.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = (&Name, &HeldResource)> {
-        self.0.get(&kind).into_iter().flatten()
+        self.kinds.get(&kind).into_iter().flatten()
     }
 }

@@ -77,6 +77,8 @@ pub struct Control {
     failed_health_check: bool,
     /// Fields without effect that were told of, with how often they were set.
     told_ignored: HashMap<&'static str, u64>,
+    /// Levels as they were set last.
+    told_levels: Vec<Option<i64>>,
     /// `version_info` of the newest response that was accepted whole, by type.
     versions: HashMap<Kind, Arc<str>>,
     /// The last good resources on disk, where there is a state directory.
@@ -328,6 +330,7 @@ impl Control {
     /// Carries everything out that was taken in since the last call: at most one publication.
     pub fn settle(&mut self) {
         let (snapshot, effects) = self.catalog.finish();
+        self.catalog.held.tidy();
         let listeners = effects
             .iter()
             .any(|effect| matches!(effect, Effect::ListenerGone | Effect::ListenerActive(_)));
@@ -368,8 +371,10 @@ impl Control {
                 self.dialer.know(cluster);
             }
         }
-        for error in self.shared.observe.open_sinks(&snapshot) {
-            tracing::warn!(%error, "access log");
+        if !Arc::ptr_eq(&snapshot.listeners, &self.shared.current().listeners) {
+            for error in self.shared.observe.open_sinks(&snapshot) {
+                tracing::warn!(%error, "access log");
+            }
         }
         self.shared.publish(snapshot);
         for worker in &self.workers {

@@ -140,6 +140,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         connected: HashMap::new(),
         failed_health_check: false,
         told_ignored: HashMap::new(),
+        told_levels: Vec::new(),
         versions: HashMap::new(),
         state,
         asks: on_demand::Asks::default(),

@@ -95,6 +95,7 @@ impl Observe {
             index,
             all: Arc::clone(self),
             by_cluster: RefCell::default(),
+            clusters: RefCell::default(),
             by_limit: RefCell::default(),
         }
     }
@@ -177,6 +178,8 @@ pub struct WorkerCounters {
     index: usize,
     all: Arc<Observe>,
     by_cluster: RefCell<Vec<Option<Arc<ClusterCells>>>>,
+    /// Which of them there are.
+    clusters: RefCell<Vec<ClusterId>>,
     by_limit: RefCell<HashMap<Name, Arc<LimitCells>>>,
 }
 
@@ -219,16 +222,20 @@ impl WorkerCounters {
             by_cluster.resize(index + 1, None);
         }
         by_cluster[index] = Some(Arc::clone(&cells));
+        self.clusters.borrow_mut().push(config.id);
         cells
     }
 
     /// Lets go of the cells of clusters that this version does not have.
     pub fn review(&self, snapshot: &Snapshot) {
-        for (index, slot) in self.by_cluster.borrow_mut().iter_mut().enumerate() {
-            if slot.is_some() && snapshot.cluster(ClusterId::from_index(index as u32)).is_none() {
-                *slot = None;
+        let mut by_cluster = self.by_cluster.borrow_mut();
+        self.clusters.borrow_mut().retain(|id| {
+            let stays = snapshot.cluster(*id).is_some();
+            if !stays {
+                by_cluster[id.index()] = None;
             }
-        }
+            stays
+        });
     }
 
     fn cells<C: Default>(&self, shards: &Shards<C>, name: &Name) -> Arc<C> {

@@ -50,11 +50,11 @@ pub(crate) fn translate(
     }
     match kind {
         DiscoveryType::Static => Some((Discovery::Static, Some(assignment(work, said, Hosts::Refused)?))),
-        DiscoveryType::StrictDns => Some((Discovery::StrictDns(dns(work, said)?), None)),
+        DiscoveryType::StrictDns => Some((Discovery::StrictDns(Box::new(dns(work, said)?)), None)),
         DiscoveryType::LogicalDns => {
             let dns = dns(work, said)?;
             single(work, &dns.targets);
-            Some((Discovery::LogicalDns(dns), None))
+            Some((Discovery::LogicalDns(Box::new(dns)), None))
         }
         DiscoveryType::Eds => eds(work, said).map(|discovery| (discovery, None)),
         DiscoveryType::OriginalDst => original_destination(work, said, provided),
@@ -245,8 +245,8 @@ fn typed_dns(work: &mut Work<'_, '_>, said: &api::Cluster, extension: &Extension
         targets: Arc::new(targets),
     };
     if !typed.all_addresses_in_single_endpoint {
-        return Some(Discovery::StrictDns(dns));
+        return Some(Discovery::StrictDns(Box::new(dns)));
     }
     single(work, &dns.targets);
-    Some(Discovery::LogicalDns(dns))
+    Some(Discovery::LogicalDns(Box::new(dns)))
 }

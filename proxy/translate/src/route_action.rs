@@ -177,7 +177,7 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults
         timeout,
         timeout_said: said.timeout.is_some(),
         idle_timeout,
-        stream_duration,
+        stream_duration: stream_duration.map(Box::new),
         hash_policies,
         upgrades,
         retry,
@@ -268,7 +268,7 @@ fn path_rewrite(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Path
         (None, prefix) => value::header_value(work, "prefix_rewrite", prefix.as_bytes())
             .map(|_| PathRewrite::Prefix(prefix.into())),
         (Some(rewrite), "") => matcher::substitution(work, "regex_rewrite", rewrite)
-            .map(|(regex, substitution)| PathRewrite::Regex(regex, substitution)),
+            .map(|rule| PathRewrite::Regex(Box::new(rule))),
         (Some(_), _) => {
             work.wrong("Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy");
             None
@@ -294,7 +294,7 @@ fn host_rewrite(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Host
         }
         Some(HostRewriteSpecifier::HostRewritePathRegex(rewrite)) => {
             matcher::substitution(work, "host_rewrite_path_regex", rewrite)
-                .map(|(regex, substitution)| HostRewrite::PathRegex(regex, substitution))
+                .map(|rule| HostRewrite::PathRegex(Box::new(rule)))
         }
         Some(HostRewriteSpecifier::HostRewrite(_)) => {
             work.wrong_at(

@@ -91,9 +91,9 @@ pub enum Discovery {
         service: Name,
     },
     /// Every address that each DNS name resolves to.
-    StrictDns(Dns),
+    StrictDns(Box<Dns>),
     /// The first address that the one DNS name resolves to, at each new connection.
-    LogicalDns(Dns),
+    LogicalDns(Box<Dns>),
     /// The address that the client wanted.
     OriginalDestination(OriginalDestination),
 }

@@ -154,7 +154,7 @@ pub struct Forward {
     /// `idle_timeout`: `None` inherits the connection manager's; `Some(None)` switches it off.
     pub idle_timeout: Option<Option<Duration>>,
     /// `max_stream_duration`.
-    pub stream_duration: Option<StreamDuration>,
+    pub stream_duration: Option<Box<StreamDuration>>,
     /// How the request's hash for consistent balancing is made.
     pub hash_policies: Vec<HashPolicy>,
     /// `upgrade_configs` of this route: token and whether it is enabled.

@@ -15,7 +15,7 @@ pub enum PathRewrite {
     /// The matched prefix (or whole exact path) is replaced; the query stays.
     Prefix(Box<str>),
     /// Every match is replaced; `\1` names a group.
-    Regex(Regex, Box<str>),
+    Regex(Box<(Regex, Box<str>)>),
 }
 
 /// `host_rewrite_specifier`.
@@ -31,7 +31,7 @@ pub enum HostRewrite {
     /// `host_rewrite_header`: the value of this header, if it is there.
     Header(HeaderName),
     /// `host_rewrite_path_regex`: the path through this substitution.
-    PathRegex(Regex, Box<str>),
+    PathRegex(Box<(Regex, Box<str>)>),
 }
 
 /// `RedirectAction`.
@@ -84,7 +84,7 @@ impl PathRewrite {
         let path = match self {
             Self::Keep => return None,
             Self::Prefix(prefix) => replace_prefix(matched, path, prefix),
-            Self::Regex(regex, substitution) => substitute(regex, substitution, path),
+            Self::Regex(rule) => substitute(&rule.0, &rule.1, path),
         };
         Some(path + query)
     }
@@ -98,9 +98,7 @@ impl HostRewrite {
             Self::Literal(host) => Some(host.clone()),
             Self::Endpoint => HeaderValue::from_str(endpoint_host.filter(|host| !host.is_empty())?).ok(),
             Self::Header(name) => facts.headers.get(name).filter(|value| !value.is_empty()).cloned(),
-            Self::PathRegex(regex, substitution) => {
-                HeaderValue::from_str(&substitute(regex, substitution, facts.path())).ok()
-            }
+            Self::PathRegex(rule) => HeaderValue::from_str(&substitute(&rule.0, &rule.1, facts.path())).ok(),
         }
     }
 }

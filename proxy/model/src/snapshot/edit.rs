@@ -16,7 +16,7 @@ use crate::route::RouteTable;
 /// A version of the world in the making.
 #[derive(Debug)]
 pub struct Edit {
-    base: Snapshot,
+    base: Arc<Snapshot>,
     next: Snapshot,
     /// Clusters whose endpoints may have vanished.
     touched: BTreeSet<ClusterId>,
@@ -26,9 +26,14 @@ pub struct Edit {
 impl Edit {
     /// Begins with `base` as it is.
     pub fn new(base: &Snapshot) -> Self {
+        Self::over(Arc::new(base.clone()))
+    }
+
+    /// Begins with `base`, which is shared.
+    pub fn over(base: Arc<Snapshot>) -> Self {
         Self {
-            base: base.clone(),
-            next: base.clone(),
+            next: Snapshot::clone(&base),
+            base,
             touched: BTreeSet::new(),
             changed: false,
         }

@@ -99,7 +99,7 @@ fn a_full_route_keeps_everything() {
         (None, true, Some(None))
     );
     assert_eq!(
-        forward.stream_duration.unwrap().grpc_timeout_max,
+        forward.stream_duration.as_deref().unwrap().grpc_timeout_max,
         Some(Duration::ZERO)
     );
     assert_eq!(forward.cluster_not_found, StatusCode::NOT_FOUND);

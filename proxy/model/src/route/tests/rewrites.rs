@@ -133,7 +133,7 @@ fn redirects_rewrite_paths_as_envoy_does() {
 
 #[test]
 fn forwarded_paths_and_hosts_are_rewritten_as_envoy_does() {
-    let regex = |from: &str, to: &str| PathRewrite::Regex(Regex::new(from).unwrap(), to.into());
+    let regex = |from: &str, to: &str| PathRewrite::Regex(Box::new((Regex::new(from).unwrap(), to.into())));
     for (rewrite, matched, path, expected) in [
         (
             PathRewrite::Prefix("/new".into()),
@@ -161,7 +161,7 @@ fn forwarded_paths_and_hosts_are_rewritten_as_envoy_does() {
     let with_host = headers(&[("x-host", "from-header")]);
     let facts = facts("h", "/old/x?q", &with_host);
     let header = |name| HostRewrite::Header(HeaderName::from_static(name));
-    let by_path = HostRewrite::PathRegex(Regex::new("^/([^/]+)/.*$").unwrap(), r"\1.svc".into());
+    let by_path = HostRewrite::PathRegex(Box::new((Regex::new("^/([^/]+)/.*$").unwrap(), r"\1.svc".into())));
     assert_eq!(header("x-host").apply(&facts, None).unwrap(), "from-header");
     assert_eq!(header("x-none").apply(&facts, None), None);
     assert_eq!(by_path.apply(&facts, None).unwrap(), "old.svc");
