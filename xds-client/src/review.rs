@@ -20,6 +20,9 @@ use crate::update::{Event, Rejection, Resource, ResponseToken, Update};
 use crate::wire::Status;
 use crate::{delta, sotw};
 
+/// So many new resources in one response are worth tidying up after.
+const MANY: usize = 1024;
+
 /// A NACK stays well below the 4 MiB that a server receives by default.
 const NACK_MESSAGE_LIMIT: usize = 256 * 1024;
 
@@ -262,6 +265,7 @@ impl Subscription {
             .iter()
             .map(|rejection| (&*rejection.name, rejection))
             .collect();
+        let before = self.held.len();
         for candidate in review.candidates {
             match bad.get(&*candidate.name) {
                 None => self.accept(candidate, now),
@@ -276,6 +280,10 @@ impl Subscription {
                     );
                 }
             }
+        }
+        if self.held.len() >= before + MANY {
+            // A map that grew name by name is half empty.
+            self.held = std::mem::take(&mut self.held).into_iter().collect();
         }
         for name in &review.removed {
             self.held.remove(name);

@@ -136,14 +136,21 @@ impl Held {
 
     /// Keeps the note of a rejected version beside the one that was just accepted (again).
     pub fn reject_again(&mut self, kind: Kind, name: &str, rejected: Option<Box<RejectedVersion>>) {
-        if let Some(held) = self.kinds.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name)) {
+        if let Some(held) = self
+            .kinds
+            .get_mut(&kind)
+            .and_then(|of_kind| of_kind.get_mut(name))
+        {
             held.rejected = rejected;
         }
     }
 
     /// Enters a new version of a resource whose bytes may be the ones in use; says whether they are.
     pub fn renew(&mut self, kind: Kind, name: &str, version: &Arc<str>, body: &Bytes) -> bool {
-        let held = self.kinds.get_mut(&kind).and_then(|of_kind| of_kind.get_mut(name));
+        let held = self
+            .kinds
+            .get_mut(&kind)
+            .and_then(|of_kind| of_kind.get_mut(name));
         let Some(held) = held.filter(|held| held.rejected.is_none() && held.body == body) else {
             return false;
         };
