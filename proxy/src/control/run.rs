@@ -108,10 +108,7 @@ struct Queues {
 async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     let shared = Arc::new(Shared::new(Arc::clone(&options.observe), options.drain_time));
     let graveyard = bury_worlds()?;
-    let workers = (0..options.concurrency)
-        .map(|index| WorkerThread::start(index, Arc::clone(&shared), graveyard.clone()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .context("starting workers")?;
+    let workers = workers(&options, &shared, &graveyard).context("starting workers")?;
     let (events_to, events) = mpsc::channel(EVENTS);
     let (resolved_to, resolved) = mpsc::channel(EVENTS);
     let (moved_to, moved) = mpsc::channel(EVENTS);
@@ -165,6 +162,17 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         orders,
     };
     Ok((control, queues))
+}
+
+/// The threads that serve.
+fn workers(
+    options: &Options,
+    shared: &Arc<Shared>,
+    graveyard: &Graveyard,
+) -> std::io::Result<Vec<WorkerThread>> {
+    (0..options.concurrency)
+        .map(|index| WorkerThread::start(index, Arc::clone(shared), graveyard.clone()))
+        .collect()
 }
 
 /// An empty catalog, and the way from the workers to it where endpoints are asked for by use.
