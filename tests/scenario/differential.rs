@@ -16,6 +16,8 @@ mod http2;
 mod limits;
 #[path = "differential/matching.rs"]
 mod matching;
+#[path = "differential/mirrors.rs"]
+mod mirrors;
 #[path = "differential/observe.rs"]
 mod observe;
 #[path = "differential/protocol.rs"]
@@ -57,6 +59,7 @@ fn rows() -> Vec<&'static Row> {
         filters::ROWS,
         limits::ROWS,
         retries::ROWS,
+        mirrors::ROWS,
     ];
     parts.into_iter().flatten().collect()
 }

@@ -75,7 +75,7 @@ fn from_end(headers: &HeaderMap, skip: u32) -> Option<IpAddr> {
 }
 
 /// Appends one address, joined with what is there.
-fn append(headers: &mut HeaderMap, address: IpAddr) {
+pub fn append(headers: &mut HeaderMap, address: IpAddr) {
     let mut joined = String::new();
     for value in headers.get_all(X_FORWARDED_FOR) {
         if let Ok(value) = value.to_str() {

@@ -21,7 +21,7 @@ use super::forward::{Cut, Done, Transfer, within};
 use super::replay::Replay;
 use super::request::{Exchange, facts};
 use super::target::{self, Chosen};
-use super::{mutation, response_head};
+use super::{mirror, mutation, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::{Failure, Limit};
 use crate::observe::ClusterCells;
@@ -104,11 +104,22 @@ impl<D: Downstream> Exchange<'_, D> {
         let cluster = first_use.as_ref().unwrap_or(cluster);
         let cells = self.context.worker.counters.cluster(&cluster.config);
         let http2 = head.version == http::Version::HTTP_2;
-        let replay = if attempts.may_retry() && head.body != BodyLength::None && head.upgrade.is_none() {
+        let mut replay = if attempts.may_retry() && head.body != BodyLength::None && head.upgrade.is_none() {
             Replay::keeping(forward.buffer_limit.unwrap_or(KEPT_BODY))
         } else {
             Replay::default()
         };
+        if let Some(rare) = forward.rare.as_deref() {
+            let source = mirror::Source {
+                context: self.context,
+                record: &self.record,
+                head,
+                manager: self.manager,
+                timeout: response_limit,
+                buffer: forward.buffer_limit.unwrap_or(KEPT_BODY),
+            };
+            replay.copy_to(mirror::start(&rare.mirrors, &source));
+        }
         let journey = Journey {
             cluster,
             cells: &cells,
@@ -368,10 +379,10 @@ impl<D: Downstream> Exchange<'_, D> {
 }
 
 /// A request in flight to a cluster (`max_requests`).
-struct InFlight(Arc<Cluster>);
+pub(super) struct InFlight(Arc<Cluster>);
 
 impl InFlight {
-    fn begin(cluster: &Arc<Cluster>) -> Result<Self, Failure> {
+    pub(super) fn begin(cluster: &Arc<Cluster>) -> Result<Self, Failure> {
         let before = cluster.live.requests.fetch_add(1, Ordering::Relaxed);
         let this = Self(Arc::clone(cluster));
         if before >= cluster.config.thresholds[0].max_requests {

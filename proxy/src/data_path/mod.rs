@@ -14,6 +14,7 @@ mod forwarded_for;
 mod http;
 mod journey;
 mod local_reply;
+mod mirror;
 mod mutation;
 mod rate_limit;
 mod replay;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 
+use super::mirror::Copies;
 use crate::exchange::{Downstream, Frame, StreamError};
 
 /// The body of one request over all of its attempts.
@@ -25,6 +26,8 @@ pub struct Replay {
     /// How many of `frames` this attempt has had.
     given: usize,
     trailers_given: bool,
+    /// What the client sends goes there too.
+    copies: Option<Copies>,
 }
 
 impl Replay {
@@ -34,6 +37,11 @@ impl Replay {
             limit,
             ..Self::default()
         }
+    }
+
+    /// What is taken from the client goes to these too.
+    pub fn copy_to(&mut self, copies: Option<Copies>) {
+        self.copies = copies;
     }
 
     /// Whether the request can be sent from its beginning.
@@ -70,6 +78,9 @@ impl Replay {
         match &polled {
             Poll::Ready(Some(Ok(Frame::Data(data)))) => {
                 self.keep(data);
+                if let Some(copies) = &mut self.copies {
+                    copies.data(data);
+                }
                 self.ended = client.is_end();
             }
             Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => {
@@ -79,10 +90,18 @@ impl Replay {
                 } else {
                     self.lost = true;
                 }
+                if let Some(copies) = &mut self.copies {
+                    copies.trailers(trailers);
+                }
                 self.ended = true;
             }
             Poll::Ready(None) => self.ended = true,
             Poll::Pending | Poll::Ready(Some(Err(_))) => {}
+        }
+        if self.ended
+            && let Some(mut copies) = self.copies.take()
+        {
+            copies.end();
         }
         polled
     }

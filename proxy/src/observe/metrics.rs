@@ -139,6 +139,12 @@ group! {
         rq_redirect: Counter,
         /// Requests that reached the router.
         rq_total: Counter,
+        /// Copies of requests begun (`request_mirror_policies`).
+        rq_mirrored: Counter,
+        /// Of these: without an answer of their own.
+        rq_mirror_failed: Counter,
+        /// Of these: given up because they fell behind their request.
+        rq_mirror_overflow: Counter,
         /// Whole request, from head to last byte.
         downstream_rq_time: Histogram,
         /// Life of connections.

@@ -35,6 +35,7 @@ mod http_options;
 pub mod ignored;
 mod listener;
 mod matcher;
+mod mirror;
 pub mod preview;
 mod private;
 mod rejection;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use prost::Message;
 use remora_model::filter::{FilterSettings, RouteFilter};
 use remora_model::retry::RetryPolicy;
-use remora_model::route::{DomainIndex, DuplicateDomain, RequireTls, Route, RouteTable, VirtualHost};
+use remora_model::route::{DomainIndex, DuplicateDomain, Mirror, RequireTls, Route, RouteTable, VirtualHost};
 
 use crate::context::{Context, Work, undecodable};
 use crate::filter::local_rate_limit::{of_table, of_virtual_host};
@@ -18,7 +18,7 @@ use crate::header_mutation::{self, header_lists};
 use crate::pb::envoy::config::route::v3::{self as api, virtual_host::TlsRequirementType};
 use crate::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 use crate::rejection::Rejection;
-use crate::{filter, fingerprint, retry, route_action, route_match, value};
+use crate::{filter, fingerprint, mirror, retry, route_action, route_match, value};
 
 /// Envoy's default `max_direct_response_body_size_bytes`.
 const DIRECT_RESPONSE_BODY: u32 = 4096;
@@ -73,7 +73,12 @@ pub(crate) fn table(
         .max_direct_response_body_size_bytes
         .as_ref()
         .map_or(DIRECT_RESPONSE_BODY, |max| max.value);
-    let virtual_hosts = virtual_hosts(work, bytes, body_limit, previous);
+    let inherited = Inherited {
+        body_limit,
+        mirrors: mirror::policies(work, &said.request_mirror_policies),
+        mirrors_hash: mirror::hash(&said.request_mirror_policies),
+    };
+    let virtual_hosts = virtual_hosts(work, bytes, &inherited, previous);
     let domains = match domains(&virtual_hosts, &said.name, previous) {
         Ok(domains) => Some(domains),
         Err(duplicate) => {
@@ -97,7 +102,7 @@ pub(crate) fn table(
 fn virtual_hosts(
     work: &mut Work<'_, '_>,
     bytes: &[u8],
-    body_limit: u32,
+    inherited: &Inherited,
     previous: Option<&RouteTable>,
 ) -> Vec<Arc<VirtualHost>> {
     let before = previous.map_or(&[][..], |table| &table.virtual_hosts);
@@ -105,7 +110,7 @@ fn virtual_hosts(
     let mut elsewhere: Option<HashMap<u64, &Arc<VirtualHost>>> = None;
     let mut hosts = Vec::with_capacity(before.len());
     for (index, raw) in fingerprint::fields(bytes, VIRTUAL_HOSTS).enumerate() {
-        let fingerprint = fingerprint::of((raw, body_limit));
+        let fingerprint = fingerprint::of((raw, inherited.body_limit, inherited.mirrors_hash));
         let is_same = |host: &Arc<VirtualHost>| {
             host.fingerprint == fingerprint
                 && fingerprint::fields(raw, NAME).next() == Some(host.name.as_bytes())
@@ -125,7 +130,7 @@ fn virtual_hosts(
                 let named = by_name.get_or_init(|| before.iter().map(|host| (&*host.name, host)).collect());
                 let earlier = named.get(said.name.as_str());
                 work.limits_before = earlier.map(|host| of_virtual_host(host)).unwrap_or_default();
-                virtual_host(work, &said, fingerprint, body_limit).map(Arc::new)
+                virtual_host(work, &said, fingerprint, inherited).map(Arc::new)
             }),
         };
         hosts.extend(host);
@@ -155,7 +160,7 @@ fn virtual_host(
     work: &mut Work<'_, '_>,
     said: &api::VirtualHost,
     fingerprint: u64,
-    body_limit: u32,
+    inherited: &Inherited,
 ) -> Option<VirtualHost> {
     work.review(said);
     let name = value::required(work, "name", &said.name);
@@ -164,8 +169,13 @@ fn virtual_host(
     }
     let headers = header_mutation::pair(work, &header_lists!(said));
     let filters = filter_settings(work, &said.typed_per_filter_config, said.cors.as_ref());
+    let mirrors = match said.request_mirror_policies.as_slice() {
+        [] => Arc::clone(&inherited.mirrors),
+        own => mirror::policies(work, own),
+    };
     let defaults = Defaults {
-        body_limit,
+        body_limit: inherited.body_limit,
+        mirrors,
         retry: match &said.retry_policy {
             Some(said) => work.at("retry_policy", |work| retry::policy(work, said)),
             None => None,
@@ -204,8 +214,20 @@ fn virtual_host(
     })
 }
 
+/// What a table says for its virtual hosts.
+struct Inherited {
+    /// `max_direct_response_body_size_bytes`.
+    body_limit: u32,
+    /// `request_mirror_policies`.
+    mirrors: Arc<[Mirror]>,
+    /// Their hash.
+    mirrors_hash: u64,
+}
+
 /// What a virtual host says for its routes.
 pub(crate) struct Defaults {
+    /// `request_mirror_policies`.
+    pub(crate) mirrors: Arc<[Mirror]>,
     /// `max_direct_response_body_size_bytes`.
     pub(crate) body_limit: u32,
     /// `retry_policy`.
@@ -240,6 +262,7 @@ fn route(work: &mut Work<'_, '_>, said: &api::Route, defaults: &Defaults) -> Opt
     );
     let defaults = Defaults {
         retry: defaults.retry.clone(),
+        mirrors: Arc::clone(&defaults.mirrors),
         buffer_limit: own_limit.or(defaults.buffer_limit),
         ..*defaults
     };

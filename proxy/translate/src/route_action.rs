@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use remora_model::route::{
-    Action, ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, PathRewrite,
+    Action, ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, PathRewrite, Rare,
     Redirect, RedirectPath, StreamDuration, WeightedCluster, WeightedClusters,
 };
 
@@ -19,7 +19,7 @@ use crate::pb::envoy::config::route::v3::{
     self as api, redirect_action, route, route_action, weighted_cluster,
 };
 use crate::route::Defaults;
-use crate::{data_source, filter, matcher, retry, value};
+use crate::{data_source, filter, matcher, mirror, retry, value};
 
 /// Envoy's default route timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -161,9 +161,11 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults
     let stream_duration = stream_duration(work, said);
     let hash_policies = work.each("hash_policy", &said.hash_policy, hash_policy);
     let upgrades = work.each("upgrade_configs", &said.upgrade_configs, upgrade);
-    for mirror in &said.request_mirror_policies {
-        work.expect_cluster("route: unknown shadow cluster", &mirror.cluster);
-    }
+    let mirrors = match said.request_mirror_policies.as_slice() {
+        [] => Arc::clone(&defaults.mirrors),
+        own => mirror::policies(work, own),
+    };
+    let rare = Rare { mirrors };
     let retry = match &said.retry_policy {
         Some(said) => Some(work.at("retry_policy", |work| retry::policy(work, said))?),
         None => defaults.retry.clone(),
@@ -182,6 +184,7 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults
         upgrades,
         retry,
         buffer_limit: defaults.buffer_limit,
+        rare: (!rare.is_empty()).then(|| Box::new(rare)),
     })
 }
 

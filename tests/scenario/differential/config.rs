@@ -130,6 +130,7 @@ fn routes() -> Value {
     ];
     hosts.extend(super::filters::hosts());
     hosts.extend(super::retries::hosts());
+    hosts.extend(super::mirrors::hosts());
     hosts.push(host("all", &["*"], vec![to("a", "/", json!({}))]));
     json!({
         "name": "table", "virtual_hosts": hosts, "validate_clusters": false,

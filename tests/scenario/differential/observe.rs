@@ -4,6 +4,7 @@
 //! durations become words; header fields are sorted by name, fields of one name keep their order.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -16,6 +17,9 @@ use tokio::io::AsyncReadExt;
 
 use super::table::{Http2, Send, Step};
 
+/// How long copies of requests may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Carries out a row against `to` and says what came of it.
 pub(crate) async fn observe(send: &Send, to: SocketAddr, upstreams: &[&Upstream]) -> Result<Value> {
     for upstream in upstreams {
@@ -27,12 +31,43 @@ pub(crate) async fn observe(send: &Send, to: SocketAddr, upstreams: &[&Upstream]
         Send::Http2(request) => http2(request, to).await,
     };
     let client = client.unwrap_or_else(|error| json!({"status": 0, "ended": words(&error)}));
+    await_received(awaited(send), upstreams).await?;
     let received: Vec<Value> = upstreams
         .iter()
         .flat_map(|up| up.take_received())
         .map(|got| report(&got))
         .collect();
     Ok(json!({"client": client, "upstream": received}))
+}
+
+/// How many requests the upstreams receive, where a row says so (`x-await`): copies come when they come.
+fn awaited(send: &Send) -> usize {
+    let said = match send {
+        Send::Text(text) => text.lines().find_map(|line| line.strip_prefix("x-await: ")),
+        Send::Steps(_) => None,
+        Send::Http2(request) => request
+            .headers
+            .iter()
+            .find_map(|(name, value)| (*name == "x-await").then_some(*value)),
+    };
+    said.and_then(|said| said.parse().ok()).unwrap_or(0)
+}
+
+async fn await_received(count: usize, upstreams: &[&Upstream]) -> Result<()> {
+    let all = async {
+        loop {
+            let have: Vec<usize> = upstreams.iter().map(|up| up.received().len()).collect();
+            if have.iter().sum::<usize>() >= count {
+                return;
+            }
+            let more = upstreams.iter().zip(&have);
+            let more = more.map(|(up, have)| Box::pin(up.wait_received(have + 1)));
+            futures_util::future::select_all(more).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all)
+        .await
+        .with_context(|| format!("the upstreams did not receive {count} requests"))
 }
 
 /// How a connection ended, without the words of one library version or system call.
@@ -145,6 +180,18 @@ fn report(received: &Received) -> Value {
     let mut report = received.report();
     report["connection"] = Value::Null;
     report["headers"] = normal(&received.headers);
+    if received.header("x-await").is_some() && received.header("x-envoy-internal").is_some() {
+        // A copy names the proxy's own address, which is another one on every machine.
+        for field in report["headers"].as_array_mut().into_iter().flatten() {
+            if field[0] == "x-forwarded-for"
+                && let Some((before, _)) = field[1].as_str().and_then(|value| value.rsplit_once(','))
+            {
+                field[1] = json!(format!("{before},HERE"));
+            } else if field[0] == "x-forwarded-for" {
+                field[1] = json!("HERE");
+            }
+        }
+    }
     report
 }
 

@@ -10,6 +10,7 @@ mod decide;
 mod domains;
 mod hash_policy;
 mod headers;
+mod mirror;
 mod normalize;
 mod path_match;
 mod predicate;
@@ -24,6 +25,7 @@ pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request
 pub use headers::{
     AppendAction, HeaderMutationPair, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render,
 };
+pub use mirror::{Mirror, MirrorHost};
 pub use normalize::{merge_slashes, normalize_path, unescape_slashes};
 pub use path_match::PathMatch;
 pub use predicate::{
@@ -163,6 +165,22 @@ pub struct Forward {
     pub retry: Option<Arc<RetryPolicy>>,
     /// How much of a request's body may be kept for another attempt, bytes; `None`: the listener's buffer limit.
     pub buffer_limit: Option<u64>,
+    /// What few routes say.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// What few routes say of forwarding: without any of it a route has no room for it.
+#[derive(Debug, Default)]
+pub struct Rare {
+    /// `request_mirror_policies` of the route, or else of its virtual host or table.
+    pub mirrors: Arc<[Mirror]>,
+}
+
+impl Rare {
+    /// Whether anything is said.
+    pub fn is_empty(&self) -> bool {
+        self.mirrors.is_empty()
+    }
 }
 
 /// `RouteAction.MaxStreamDuration`.

@@ -44,7 +44,7 @@ fn mutations(work: &mut Work<'_, '_>, said: Option<&api::Mutations>) -> (Operati
     })
 }
 
-fn operation(work: &mut Work<'_, '_>, said: &rules::HeaderMutation) -> Option<HeaderOperation> {
+pub(crate) fn operation(work: &mut Work<'_, '_>, said: &rules::HeaderMutation) -> Option<HeaderOperation> {
     match &said.action {
         Some(Action::Remove(name)) => {
             let parsed = HeaderName::from_bytes(name.as_bytes()).ok();

@@ -6,7 +6,7 @@
 
 pub(crate) mod cors;
 mod fault;
-mod header_mutation;
+pub(crate) mod header_mutation;
 mod istio;
 pub(crate) mod listener;
 pub(crate) mod local_rate_limit;

@@ -89,7 +89,7 @@ reviewed! { HttpProtocolOptions as "upstreams.HttpProtocolOptions" {
     ignored: {
         header_validation_config: "the codecs always validate headers",
         outlier_detection: "ejection is not supported yet; every healthy endpoint stays in use",
-        request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
+        request_mirror_policies: "the policies of routes, virtual hosts and tables hold",
         retry_policy: "the policies of routes and virtual hosts hold",
     }
     refused: {}

@@ -168,6 +168,7 @@ pub fn lists() -> Vec<Lists> {
         of::<routes::RouteMatch>(),
         of::<routes::RouteAction>(),
         of::<routes::RetryPolicy>(),
+        of::<routes::route_action::RequestMirrorPolicy>(),
         of::<routes::WeightedCluster>(),
         of::<routes::weighted_cluster::ClusterWeight>(),
         of::<routes::DirectResponseAction>(),

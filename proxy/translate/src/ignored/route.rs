@@ -1,5 +1,6 @@
 //! Verdicts on route configurations, virtual hosts, routes and their actions.
 
+use crate::pb::envoy::config::route::v3::route_action::RequestMirrorPolicy;
 use crate::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use crate::pb::envoy::config::route::v3::{
     DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
@@ -11,11 +12,10 @@ reviewed! { RouteConfiguration as "RouteConfiguration" {
     honoured: [
         name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
         request_headers_to_remove, most_specific_header_mutations_wins, max_direct_response_body_size_bytes,
-        cluster_specifier_plugins, ignore_port_in_host_matching, typed_per_filter_config,
+        cluster_specifier_plugins, ignore_port_in_host_matching, typed_per_filter_config, request_mirror_policies,
     ]
     ignored: {
         validate_clusters: "a route to a cluster that is not there (yet) answers 503 with its own cause",
-        request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
         metadata: "read by no filter that is supported",
         vhds: "virtual hosts that come on demand are not asked for: their requests get 404, the others are served",
     }
@@ -32,14 +32,13 @@ reviewed! { VirtualHost as "VirtualHost" {
         name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
         response_headers_to_remove, typed_per_filter_config, include_request_attempt_count, cors, retry_policy,
         include_attempt_count_in_response, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
-        request_body_buffer_limit,
+        request_body_buffer_limit, request_mirror_policies,
     ]
     ignored: {
         virtual_clusters: "observability: metrics by request pattern",
         rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
         hedge_policy: "hedged requests are not supported yet; one request is sent",
-        request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
         metadata: "read by no filter that is supported",
     }
     refused: {
@@ -78,14 +77,13 @@ reviewed! { RouteAction as "RouteAction" {
     honoured: [
         cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout, idle_timeout,
         hash_policy, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, max_stream_duration, cluster_specifier,
-        host_rewrite_specifier, cors, retry_policy,
+        host_rewrite_specifier, cors, retry_policy, request_mirror_policies,
     ]
     ignored: {
         metadata_match: "selects among subsets, and a cluster with subsets is refused",
         flush_timeout: "tuning: idle_timeout bounds the flush too",
         early_data_policy: "TLS early data is never sent",
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
-        request_mirror_policies: "copies of requests whose answers nobody sees; mirroring is not supported yet",
         priority: "every request counts against the limits of priority DEFAULT",
         rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
         include_vh_rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
@@ -98,6 +96,15 @@ reviewed! { RouteAction as "RouteAction" {
         path_rewrite_policy: "path rewriting by URI template",
         path_rewrite: "path rewriting by format string",
     }
+} }
+
+reviewed! { RequestMirrorPolicy as "RequestMirrorPolicy" {
+    honoured: [
+        cluster, cluster_header, runtime_fraction, disable_shadow_host_suffix_append, request_headers_mutations,
+        host_rewrite_literal,
+    ]
+    ignored: { trace_sampled: "observability: tracing is not supported yet" }
+    refused: {}
 } }
 
 reviewed! { RetryPolicy as "RetryPolicy" {

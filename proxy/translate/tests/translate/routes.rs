@@ -338,3 +338,41 @@ fn tables_refuse_doubled_domains_and_other_sources_of_routes() {
         "r: internal_only_headers: is not supported: it takes headers away from clients that are not trusted"
     );
 }
+
+#[test]
+fn copies_are_those_of_the_most_specific_level_that_asks_for_any() {
+    let yaml = |table_level: &str| {
+        format!(
+            "{{name: r, request_mirror_policies: [{{cluster: {table_level}}}], virtual_hosts: [\
+              {{name: own, domains: [a], request_mirror_policies: [{{cluster: host}}], routes: [\
+                {{match: {{path: /own}}, route: {{cluster: c, request_mirror_policies: [{{cluster: route}}]}}}}, \
+                {{match: {{prefix: /}}, route: {{cluster: c}}}}]}}, \
+              {{name: none, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: c}}}}]}}]}}"
+        )
+    };
+    let mut world = World::default();
+    let made = table(&mut world, &yaml("table"));
+    let copies = |world: &World, made: &RouteTable, host: usize, route: usize| {
+        let Action::Forward(forward) = &made.virtual_hosts[host].routes[route].action else {
+            panic!("not a forward")
+        };
+        let mirrors = &forward.rare.as_ref().unwrap().mirrors;
+        match mirrors[0].cluster {
+            ClusterChoice::One(id) => world.clusters.name(id).unwrap().to_string(),
+            _ => panic!("not a cluster"),
+        }
+    };
+    assert_eq!(copies(&world, &made, 0, 0), "route");
+    assert_eq!(copies(&world, &made, 0, 1), "host");
+    assert_eq!(copies(&world, &made, 1, 0), "table");
+    // What a virtual host inherits belongs to it: it is made anew though its own bytes are the same.
+    let mut edit = Edit::new(&Snapshot::default());
+    edit.set_route_table(world.route_tables.id("r"), made);
+    world.previous = Some(edit.finish());
+    let later = table(&mut world, &yaml("other"));
+    assert_eq!(copies(&world, &later, 1, 0), "other");
+    assert_eq!(
+        reason(ROUTES, &yaml("''")),
+        "r: request_mirror_policies[0]: Exactly one of cluster or cluster_header in request mirror policy can be specified"
+    );
+}

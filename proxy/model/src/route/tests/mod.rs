@@ -203,6 +203,7 @@ fn forward(cluster: ClusterChoice) -> Action {
         upgrades: Vec::new(),
         retry: None,
         buffer_limit: None,
+        rare: None,
     }))
 }
 

@@ -1,0 +1,4 @@
+//! What a route does beyond choosing a cluster, as a client, an upstream and an operator see it.
+
+mod mirror;
+mod scene;
