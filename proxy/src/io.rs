@@ -3,6 +3,7 @@
 //! Holds: a closed set, so no call goes through a vtable. [`Io::poll_readable`] lets an idle connection wait without a
 //! buffer.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -84,6 +85,25 @@ impl AsyncRead for Socket {
     }
 }
 
+/// Reads the next bytes, at most `room`; empty: the end. No buffer is held while there are none, also where `readable`
+/// is optimistic, as it is of a new socket. Nothing is lost if this is dropped before it is ready.
+pub async fn next_bytes<T: AsyncRead + Unpin>(
+    io: &mut T,
+    readable: impl Fn(&T, &mut Context<'_>) -> Poll<io::Result<()>>,
+    room: usize,
+) -> io::Result<Bytes> {
+    poll_fn(|cx| {
+        ready!(readable(io, cx))?;
+        let mut bytes = vec![0; room];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut *io).poll_read(cx, &mut buffer))?;
+        let read = buffer.filled().len();
+        bytes.truncate(read);
+        Poll::Ready(Ok(bytes.into()))
+    })
+    .await
+}
+
 /// Forwards the four write calls of a closed set of streams.
 macro_rules! forward_write {
     ($type:ty, |$this:ident| $scrutinee:expr, $($pattern:pat => $io:expr),+) => {
@@ -140,12 +160,17 @@ pub struct Replayed {
 
 impl Io {
     /// Gives bytes back: they are read again before anything else.
-    pub fn replay(self, bytes: Bytes) -> Self {
+    pub fn replay(mut self, bytes: Bytes) -> Self {
         if bytes.is_empty() {
-            self
-        } else {
-            Self::Replayed(Box::new(Replayed { io: self, bytes }))
+            return self;
         }
+        if let Self::Plain(socket) = &mut self
+            && socket.replay.is_empty()
+        {
+            socket.replay(bytes);
+            return self;
+        }
+        Self::Replayed(Box::new(Replayed { io: self, bytes }))
     }
 
     /// The socket at the bottom.

@@ -14,12 +14,13 @@ use remora_model::listener::{Codec, ConnectionFacts, FilterChain, ListenAddress,
 
 use tokio::io::AsyncReadExt;
 
+use super::first_word;
 use super::http::{HttpContext, IDLE_WHILE_DRAINING, serve_http1, serve_http2};
-use super::tunnel;
+use super::tunnel::{self, Caller, Dialled};
 use crate::accept::original_destination::{OriginalDestination, original_destination};
 use crate::io::{Io, Socket, Transport};
 use crate::observe::{ConnectionRecord, ListenerCells};
-use crate::sniff::{self, Inspectors, Protocol, SniffFailure};
+use crate::sniff::{Protocol, SniffFailure};
 use crate::tls::{Secured, ServerContext, Session, TlsFailure};
 use crate::worker::{Worker, World, close_in_time};
 
@@ -34,6 +35,15 @@ pub struct Accepted {
     pub local: SocketAddr,
     /// The configured address of the socket that accepted it.
     pub bound: ListenAddress,
+}
+
+/// A connection with its chain.
+struct Recognised {
+    chain: Arc<FilterChain>,
+    record: ConnectionRecord,
+    io: Io,
+    /// Made while nobody had spoken.
+    early: Option<Box<Dialled>>,
 }
 
 /// Counts connections of this process.
@@ -56,10 +66,9 @@ pub async fn serve_connection(worker: Rc<Worker>, accepted: Accepted) {
         recognised = recognise(&worker, &listener, &cells, accepted, local) => recognised,
         () = silent_while_draining(&worker) => None,
     };
-    let Some((chain, record, io)) = recognised else {
-        return;
-    };
-    run_chain(worker, &listener, chain, Rc::new(record), io).await;
+    if let Some(recognised) = recognised {
+        run_chain(worker, &listener, recognised).await;
+    }
 }
 
 /// Ready once everything is draining and who has said nothing by now was given a last chance to.
@@ -75,11 +84,15 @@ async fn recognise(
     cells: &ListenerCells,
     accepted: Accepted,
     local: SocketAddr,
-) -> Option<(Arc<FilterChain>, ConnectionRecord, Io)> {
+) -> Option<Recognised> {
     let started = Instant::now();
     let mut socket = Socket::new(accepted.transport);
-    let seen = match inspect(listener, &mut socket, local.port()).await {
-        Ok(seen) => seen,
+    let caller = Caller {
+        client: accepted.peer,
+        destination: local,
+    };
+    let mut heard = match first_word::listen(worker, listener, &mut socket, caller).await {
+        Ok(heard) => heard,
         Err(failure) => {
             if matches!(failure, SniffFailure::Timeout(_)) {
                 cells.connections.downstream_pre_cx_timeout.one();
@@ -88,7 +101,7 @@ async fn recognise(
             return None;
         }
     };
-    let Some(chain) = chain_of(listener, &seen, local, accepted.peer) else {
+    let Some(chain) = chain_of(listener, heard.protocol.as_ref(), local, accepted.peer) else {
         cells.connections.no_filter_chain_match.one();
         worker
             .shared
@@ -100,18 +113,11 @@ async fn recognise(
         tracing::debug!(listener = %listener.name, peer = %accepted.peer, "connection closed: its filter chain has no filter");
         return None;
     }
-    let (io, session) = match secure(worker, &chain, cells, socket).await {
-        Ok(secured) => secured,
-        Err(failure) => {
-            cells.tls.count_failure(&failure);
-            if matches!(failure, TlsFailure::SecretNotReady(_)) {
-                cells.connections.downstream_context_secrets_not_ready.one();
-            }
-            tracing::info!(listener = %listener.name, peer = %accepted.peer, %failure, "TLS handshake failed");
-            return None;
-        }
-    };
-    let (io, multiplexed) = match speaks_http2(&chain, &seen, session.as_ref()) {
+    let (io, session) = secure(worker, &chain, cells, socket)
+        .await
+        .inspect_err(|failure| handshake_failed(listener, cells, accepted.peer, failure))
+        .ok()?;
+    let (io, multiplexed) = match speaks_http2(&chain, heard.protocol.as_ref(), session.as_ref()) {
         Some(multiplexed) => (io, multiplexed),
         // Nothing was said yet: the first bytes decide.
         None => first_words(&chain, io).await?,
@@ -121,23 +127,36 @@ async fn recognise(
         accepted: started,
         peer: accepted.peer,
         local,
-        server_name: seen.0.as_ref().and_then(Protocol::server_name).map(Into::into),
+        server_name: heard
+            .protocol
+            .as_ref()
+            .and_then(Protocol::server_name)
+            .map(Into::into),
         listener: Arc::clone(&listener.name),
         chain: Arc::clone(&chain.name),
         tls: session,
         multiplexed,
     };
-    Some((chain, record, io))
+    Some(Recognised {
+        early: heard.early_for(&chain),
+        chain,
+        record,
+        io,
+    })
 }
 
 /// The terminal filter takes over.
 async fn run_chain(
     worker: Rc<Worker>,
     listener: &Listener,
-    chain: Arc<FilterChain>,
-    record: Rc<ConnectionRecord>,
-    io: Io,
+    Recognised {
+        chain,
+        record,
+        io,
+        early,
+    }: Recognised,
 ) {
+    let record = Rc::new(record);
     let handle = worker.connections.enter(Arc::clone(&listener.name), chain);
     close_in_time(&worker, handle.follow(&worker.world()));
     let chain = handle.chain();
@@ -152,7 +171,7 @@ async fn run_chain(
                 serve_http1(context, io).await;
             }
         }
-        Terminal::Tcp(proxy) => tunnel::serve(worker, record, handle, proxy, io).await,
+        Terminal::Tcp(proxy) => tunnel::serve(worker, record, handle, proxy, io, early).await,
         // Closed by `recognise`, before any handshake.
         Terminal::Close => {}
     }
@@ -183,36 +202,12 @@ fn destination(world: &World, bound: &Arc<Listener>, accepted: &Accepted) -> (Ar
     }
 }
 
-/// What the first bytes told, as far as anybody asked.
-struct Seen(Option<Protocol>);
-
-/// Looks at the first bytes where the listener, or a chain that must know, asks for it.
-async fn inspect(listener: &Listener, socket: &mut Socket, port: u16) -> Result<Seen, SniffFailure> {
-    match Inspectors::of(&listener.inspection, port).or_else(|| needed(listener)) {
-        None => Ok(Seen(None)),
-        Some(inspectors) => Ok(Seen(Some(
-            sniff::sniff(socket, inspectors, &listener.inspection).await?,
-        ))),
-    }
-}
-
-/// What a single chain without inspectors needs itself: TLS its ClientHello.
-fn needed(listener: &Listener) -> Option<Inspectors> {
-    let only = match (listener.chains.as_slice(), &listener.default_chain) {
-        ([chain], None) => chain,
-        ([], Some(chain)) => chain,
-        _ => return None,
-    };
-    only.tls.as_ref().map(|_| Inspectors::Tls)
-}
-
 fn chain_of(
     listener: &Listener,
-    seen: &Seen,
+    seen: Option<&Protocol>,
     local: SocketAddr,
     peer: SocketAddr,
 ) -> Option<Arc<FilterChain>> {
-    let seen = seen.0.as_ref();
     let facts = ConnectionFacts {
         destination: local,
         source: peer,
@@ -242,8 +237,16 @@ async fn secure(
     Ok((io, Some(session)))
 }
 
+fn handshake_failed(listener: &Listener, cells: &ListenerCells, peer: SocketAddr, failure: &TlsFailure) {
+    cells.tls.count_failure(failure);
+    if matches!(failure, TlsFailure::SecretNotReady(_)) {
+        cells.connections.downstream_context_secrets_not_ready.one();
+    }
+    tracing::info!(listener = %listener.name, %peer, %failure, "TLS handshake failed");
+}
+
 /// Whether the connection speaks HTTP/2, as far as configuration, ALPN or inspection know.
-fn speaks_http2(chain: &FilterChain, seen: &Seen, session: Option<&Session>) -> Option<bool> {
+fn speaks_http2(chain: &FilterChain, seen: Option<&Protocol>, session: Option<&Session>) -> Option<bool> {
     let Terminal::Http(manager) = &chain.terminal else {
         return Some(false);
     };
@@ -252,7 +255,7 @@ fn speaks_http2(chain: &FilterChain, seen: &Seen, session: Option<&Session>) -> 
         Codec::Http2 => Some(true),
         Codec::Auto => match session {
             Some(session) => session.alpn.as_deref().map(|alpn| alpn == b"h2"),
-            None => match seen.0 {
+            None => match seen {
                 Some(Protocol::H2c) => Some(true),
                 Some(Protocol::Http10 | Protocol::Http11) => Some(false),
                 _ => None,

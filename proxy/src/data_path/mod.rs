@@ -1,7 +1,8 @@
 //! The life of a connection, of a request and of a tunnel, as lists of steps without feature logic.
 //!
 //! `connection` takes an accepted socket to its filter chain; `http` runs an HTTP connection; `request` lists the steps
-//! of one request; `forward` moves its bytes; `tunnel` is the life of an L4 connection. Every decision is asked of
+//! of one request; `forward` moves its bytes; `first_word` says what a
+//! connection is from who speaks first; `tunnel` is the life of an L4 connection. Every decision is asked of
 //! `remora-model`; everything that can go wrong is a [`Failure`](crate::failure::Failure).
 
 mod attempts;
@@ -9,6 +10,7 @@ mod client_certificate;
 mod connection;
 mod deadlines;
 mod filters;
+mod first_word;
 mod forward;
 mod forwarded_for;
 mod http;

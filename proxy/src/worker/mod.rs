@@ -4,10 +4,12 @@
 //! needs a lock. A worker reads the world through its own pin ([`Worker::world`]) and never frees a world: replaced
 //! versions go back to the control thread. This is the only module that names a runtime.
 
+mod first_words;
 mod on_demand;
 mod pin;
 mod registry;
 
+pub use first_words::{FirstWord, FirstWords};
 pub use on_demand::{Ask, OnDemand};
 pub use pin::{Graveyard, World};
 pub use registry::{ConnectionHandle, ConnectionRegistry, Life, Told};
@@ -130,6 +132,8 @@ pub struct Worker {
     pub counters: WorkerCounters,
     /// Downstream connections of this worker.
     pub connections: ConnectionRegistry,
+    /// Who spoke first the last times.
+    pub first_words: FirstWords,
     rng: RefCell<fastrand::Rng>,
     pin: RefCell<Rc<World>>,
     graveyard: Graveyard,
@@ -144,6 +148,7 @@ impl Worker {
             original_destinations: OriginalDestinations::default(),
             counters: shared.observe.worker(index),
             connections: ConnectionRegistry::default(),
+            first_words: FirstWords::default(),
             rng: RefCell::new(fastrand::Rng::new()),
             shared,
             pin,

@@ -114,6 +114,11 @@ impl ChainIndex {
         Ok(Self { root })
     }
 
+    /// Tells every end that this connection may come to while only its addresses are known.
+    pub(super) fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) {
+        self.root.reach(facts, ends);
+    }
+
     /// The position of the chain for this connection.
     pub fn find(&self, facts: &ConnectionFacts<'_>) -> Option<usize> {
         self.root.find(facts).map(|position| position as usize)
@@ -150,11 +155,23 @@ fn called(chains: &[Arc<FilterChain>], position: usize) -> String {
     }
 }
 
+/// Hears of an end: a chain's position, or `None` where no chain matches. False: it wants to hear no more.
+pub(super) type Ends<'e> = dyn FnMut(Option<u32>) -> bool + 'e;
+
 /// One level of the index. Once a level has an entry for what is known of the connection, the choice stays within it.
 trait Level: Default {
     /// Files `position` under every combination of the criteria; fails with the position that already stands there.
     fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32>;
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32>;
+    /// Tells every end that this connection may come to while only its addresses are known. False: `ends` heard enough.
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool;
+}
+
+fn reach_next<L: Level>(next: Option<&L>, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+    match next {
+        Some(level) => level.reach(facts, ends),
+        None => ends(None),
+    }
 }
 
 /// The end: one chain.
@@ -171,6 +188,10 @@ impl Level for Leaf {
 
     fn find(&self, _: &ConnectionFacts<'_>) -> Option<u32> {
         self.0
+    }
+
+    fn reach(&self, _: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        ends(self.0)
     }
 }
 
@@ -204,6 +225,14 @@ impl<K: Hash + Eq, L: Level> Keyed<K, L> {
             self.by_key.entry(key).or_default().insert(criteria, position)?;
         }
         Ok(())
+    }
+}
+
+impl<K: Hash + Eq, L: Level> Keyed<K, L> {
+    /// Every entry, as the key is not known.
+    fn reach_all(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        self.by_key.values().all(|level| level.reach(facts, ends))
+            && reach_next(self.any.as_deref(), facts, ends)
     }
 }
 
@@ -252,6 +281,13 @@ impl<L: Level> Prefixes<L> {
 #[derive(Debug, Clone, Default)]
 struct ByPort(Keyed<u16, ByDestination>);
 
+impl ByPort {
+    fn next(&self, facts: &ConnectionFacts<'_>) -> Option<&ByDestination> {
+        let port = facts.destination.port();
+        self.0.by_key.get(&port).or(self.0.any.as_deref())
+    }
+}
+
 impl Level for ByPort {
     fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
         self.0.insert(
@@ -266,11 +302,11 @@ impl Level for ByPort {
     }
 
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
-        self.0
-            .by_key
-            .get(&facts.destination.port())
-            .or(self.0.any.as_deref())?
-            .find(facts)
+        self.next(facts)?.find(facts)
+    }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        reach_next(self.next(facts), facts, ends)
     }
 }
 
@@ -284,6 +320,10 @@ impl Level for ByDestination {
 
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
         self.0.at(facts.destination.ip())?.find(facts)
+    }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        reach_next(self.0.at(facts.destination.ip()), facts, ends)
     }
 }
 
@@ -312,10 +352,20 @@ impl Level for ByServerName {
             .next();
         known.or(self.names.any.as_deref())?.find(facts)
     }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        self.names.reach_all(facts, ends)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
 struct ByTransport(Keyed<Box<str>, ByApplication>);
+
+impl ByTransport {
+    fn speaking(&self, transport: &str) -> Option<&ByApplication> {
+        self.0.by_key.get(transport).or(self.0.any.as_deref())
+    }
+}
 
 impl Level for ByTransport {
     fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
@@ -331,11 +381,13 @@ impl Level for ByTransport {
 
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
         let transport = if facts.tls { "tls" } else { "raw_buffer" };
-        self.0
-            .by_key
-            .get(transport)
-            .or(self.0.any.as_deref())?
-            .find(facts)
+        self.speaking(transport)?.find(facts)
+    }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        ["raw_buffer", "tls"]
+            .into_iter()
+            .all(|transport| reach_next(self.speaking(transport), facts, ends))
     }
 }
 
@@ -359,6 +411,10 @@ impl Level for ByApplication {
             .next();
         offered.or(self.0.any.as_deref())?.find(facts)
     }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        self.0.reach_all(facts, ends)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -373,6 +429,10 @@ impl Level for ByDirectSource {
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
         self.0.at(facts.direct_source.ip())?.find(facts)
     }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        reach_next(self.0.at(facts.direct_source.ip()), facts, ends)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -380,6 +440,15 @@ struct BySourceType {
     any: Option<Box<BySource>>,
     local: Option<Box<BySource>>,
     external: Option<Box<BySource>>,
+}
+
+impl BySourceType {
+    fn next(&self, facts: &ConnectionFacts<'_>) -> Option<&BySource> {
+        let source = facts.source.ip().to_canonical();
+        let local = source.is_loopback() || source == facts.destination.ip().to_canonical();
+        let asked = if local { &self.local } else { &self.external };
+        asked.as_deref().or(self.any.as_deref())
+    }
 }
 
 impl Level for BySourceType {
@@ -393,10 +462,11 @@ impl Level for BySourceType {
     }
 
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
-        let source = facts.source.ip().to_canonical();
-        let local = source.is_loopback() || source == facts.destination.ip().to_canonical();
-        let asked = if local { &self.local } else { &self.external };
-        asked.as_ref().or(self.any.as_ref())?.find(facts)
+        self.next(facts)?.find(facts)
+    }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        reach_next(self.next(facts), facts, ends)
     }
 }
 
@@ -411,10 +481,21 @@ impl Level for BySource {
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
         self.0.at(facts.source.ip())?.find(facts)
     }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        reach_next(self.0.at(facts.source.ip()), facts, ends)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
 struct BySourcePort(Keyed<u16, Leaf>);
+
+impl BySourcePort {
+    fn next(&self, facts: &ConnectionFacts<'_>) -> Option<&Leaf> {
+        let port = facts.source.port();
+        self.0.by_key.get(&port).or(self.0.any.as_deref())
+    }
+}
 
 impl Level for BySourcePort {
     fn insert(&mut self, criteria: &ChainMatch, position: u32) -> Result<(), u32> {
@@ -423,10 +504,10 @@ impl Level for BySourcePort {
     }
 
     fn find(&self, facts: &ConnectionFacts<'_>) -> Option<u32> {
-        self.0
-            .by_key
-            .get(&facts.source.port())
-            .or(self.0.any.as_deref())?
-            .find(facts)
+        self.next(facts)?.find(facts)
+    }
+
+    fn reach(&self, facts: &ConnectionFacts<'_>, ends: &mut Ends<'_>) -> bool {
+        reach_next(self.next(facts), facts, ends)
     }
 }

@@ -5,11 +5,13 @@
 //! `envoy.config.listener.v3.FilterChainMatch`. Chains are `Arc`s that survive an update that does not change them.
 //! Opens no socket and reads no byte.
 
+mod candidates;
 mod chain_match;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use candidates::CommonUpstream;
 pub use chain_match::{ChainIndex, ChainMatch, ConnectionFacts, DuplicateMatch, SourceType};
 pub use table::ListenerTable;
 

@@ -357,3 +357,96 @@ fn an_address_goes_to_who_is_left() {
     assert!(table.remove("a").is_some() && table.remove("a").is_none());
     assert_eq!(at(&table, "0.0.0.0:2"), None);
 }
+
+/// The same chain with another end.
+fn ending(chain: &FilterChain, terminal: Terminal) -> Arc<FilterChain> {
+    Arc::new(FilterChain {
+        name: chain.name.clone(),
+        criteria: chain.criteria.clone(),
+        tls: None,
+        handshake_timeout: None,
+        network_filters: Vec::new(),
+        terminal,
+        security: 0,
+        fingerprint: 0,
+    })
+}
+
+/// The same chain to another cluster.
+fn to(cluster: u32, like: &FilterChain) -> Arc<FilterChain> {
+    let Terminal::Tcp(proxy) = &like.terminal else {
+        panic!("a tunnel")
+    };
+    let proxy = TcpProxy {
+        cluster: ClusterChoice::One(ClusterId::from_index(cluster)),
+        stat_prefix: proxy.stat_prefix.clone(),
+        access_logs: Vec::new(),
+        ..**proxy
+    };
+    ending(like, Terminal::Tcp(Arc::new(proxy)))
+}
+
+/// The cluster that is common to all candidates of a connection to this port.
+fn common(listener: &Listener, destination: &str) -> Option<usize> {
+    let address = destination.parse().unwrap();
+    let facts = ConnectionFacts {
+        destination: address,
+        source: address,
+        direct_source: address,
+        server_name: None,
+        tls: false,
+        application_protocols: &[],
+    };
+    let common = listener.common_upstream(&facts, &crate::snapshot::Snapshot::default());
+    common.map(|common| common.cluster.index())
+}
+
+#[test]
+fn a_cluster_is_common_only_if_no_first_byte_could_lead_elsewhere() {
+    let at = "10.1.1.1:80";
+    let shared = permissive();
+    assert_eq!(common(&shared, at), Some(0), "all five lead there");
+    for position in 0..shared.chains.len() {
+        let mut chains = shared.chains.clone();
+        chains[position] = to(1, &chains[position]);
+        assert_eq!(
+            common(&listener("l", "0.0.0.0:1", chains), at),
+            None,
+            "{position} differs"
+        );
+    }
+    let mut chains = shared.chains;
+    chains[4] = ending(&chains[4], Terminal::Close);
+    assert_eq!(
+        common(&listener("l", "0.0.0.0:1", chains), at),
+        None,
+        "one closes"
+    );
+}
+
+#[test]
+fn what_other_ports_lead_to_does_not_matter() {
+    let port = |number| of(|c| c.destination_port = Some(number));
+    let any = chain("any", ChainMatch::default(), 0);
+    let chains = vec![to(7, &chain("other", port(81), 0)), any];
+    let mut listener = listener("l", "0.0.0.0:1", chains);
+    assert_eq!(common(&listener, "10.1.1.1:80"), Some(0));
+    assert_eq!(common(&listener, "10.1.1.1:81"), Some(7));
+    // Without a chain of its own a connection may fall to the default one.
+    listener.chains.truncate(1);
+    listener.index = ChainIndex::new(&listener.chains).unwrap();
+    assert_eq!(common(&listener, "10.1.1.1:80"), None, "it would be closed");
+    listener.default_chain = Some(chain("default", ChainMatch::default(), 0));
+    assert_eq!(common(&listener, "10.1.1.1:80"), Some(0));
+}
+
+#[test]
+fn a_name_that_is_not_matched_may_still_come() {
+    let named = of(|c| c.server_names = vec!["a.example".into()]);
+    let chains = vec![to(1, &chain("named", named, 0))];
+    let mut listener = listener("l", "0.0.0.0:1", chains);
+    listener.default_chain = Some(chain("default", ChainMatch::default(), 0));
+    assert_eq!(common(&listener, "10.1.1.1:80"), None);
+    listener.default_chain = Some(to(1, &chain("default", ChainMatch::default(), 0)));
+    assert_eq!(common(&listener, "10.1.1.1:80"), Some(1));
+}

@@ -1,0 +1,110 @@
+//! The upstream connection of a tunnel: which endpoint, and how often is it tried?
+//!
+//! Holds: what was tried is told also where nothing came of it; a dialled connection counts as open until it is dropped.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use remora_model::cluster::Cluster;
+use remora_model::listener::TcpProxy;
+use remora_model::route::source_hash;
+
+use crate::data_path::target;
+use crate::failure::Failure;
+use crate::observe::{ClusterCells, UpstreamRecord};
+use crate::upstream::{Connected, OpenConnection, Wish, connect};
+use crate::worker::Worker;
+
+/// A connection for one tunnel. It belongs to no pool.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub connected: Connected,
+    /// What is known of it.
+    pub upstream: UpstreamRecord,
+    /// The cluster, as it was asked.
+    pub cluster: Arc<Cluster>,
+    /// The cluster's counters.
+    pub cells: Arc<ClusterCells>,
+    /// What it took.
+    pub tried: Tried,
+    /// Its counts.
+    pub open: OpenConnection,
+}
+
+/// What was tried.
+#[derive(Debug, Default, Clone)]
+pub struct Tried {
+    /// Attempts begun.
+    pub attempts: u32,
+    /// What the last one died of, if one did.
+    pub transport_failure: Option<String>,
+}
+
+/// Whose connection is to be carried on, as far as it matters where to.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The client.
+    pub client: SocketAddr,
+    /// Where it wanted to go.
+    pub destination: SocketAddr,
+}
+
+/// Connects, trying again at another endpoint as often as configured.
+///
+/// # Errors
+/// No endpoint, or what the last attempt died of.
+pub async fn dial(
+    worker: &Worker,
+    proxy: &TcpProxy,
+    cluster: Arc<Cluster>,
+    caller: Caller,
+    tried: &mut Tried,
+) -> Result<Dialled, Failure> {
+    let first_use = if cluster.endpoints.endpoints.is_empty() {
+        target::with_endpoints(worker, &cluster).await?
+    } else {
+        None
+    };
+    let cluster = first_use.unwrap_or(cluster);
+    let cells = worker.counters.cluster(&cluster.config);
+    let hash = proxy.hash_source_address.then(|| source_hash(caller.client.ip()));
+    loop {
+        tried.attempts += 1;
+        let endpoint = target::endpoint_of(worker, &cluster, hash, Some(caller.destination), None)
+            .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
+        let open = OpenConnection::begin(&cluster.live, &endpoint, &cells, &Rc::default());
+        let config = &cluster.config;
+        let socket = config.transport.choose(&endpoint.spec.details().transport_labels);
+        match connect(worker.world(), &cells, config, &endpoint, socket, Wish::default()).await {
+            Ok(connected) => {
+                cells
+                    .traffic
+                    .upstream_cx_connect_ms
+                    .record(open.opened().elapsed());
+                let upstream = UpstreamRecord {
+                    local: connected.local,
+                    endpoint,
+                    tls: connected.tls.clone(),
+                    reused: false,
+                };
+                return Ok(Dialled {
+                    connected,
+                    upstream,
+                    cluster,
+                    cells,
+                    tried: tried.clone(),
+                    open,
+                });
+            }
+            Err(failure) => {
+                cells.traffic.upstream_cx_connect_fail.one();
+                tried.transport_failure = Some(failure.reason().into_owned());
+                if tried.attempts >= proxy.connect_attempts.max(1) {
+                    return Err(Failure::Connect(failure));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What becomes of connections that carry no HTTP: who may speak first, where they go, how they end?
+
+mod greeting;
+#[expect(dead_code, reason = "of the demo's places only the pods are wanted here")]
+#[path = "../../demo/engine/pods.rs"]
+mod pods;
+mod redirected;
+mod servers;
+mod stage;
