@@ -149,7 +149,15 @@ async fn server_speaks(
     }
     let cluster = worker.world().cluster(common.cluster).map(Arc::clone);
     if let Some(cluster) = cluster {
-        let dialled = dial(worker, &common.proxy, cluster, caller, &mut Tried::default()).await;
+        let labels = common.proxy.labels.as_deref();
+        let dialled = dial(
+            worker,
+            &common.proxy,
+            (cluster, labels),
+            caller,
+            &mut Tried::default(),
+        )
+        .await;
         *early = dialled.ok().map(Box::new);
     }
     if greeted(early).await {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
-use remora_model::cluster::Cluster;
+use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::endpoint::Endpoint;
 use remora_model::retry::Ended;
 use remora_model::route::Forward;
@@ -358,15 +358,12 @@ impl<D: Downstream> Exchange<'_, D> {
     fn choose_endpoint(&self, journey: &Journey<'_>, head: &RequestHead) -> Result<Arc<Endpoint>, Failure> {
         let worker: &Rc<_> = &self.context.worker;
         let destination = Some(self.context.record.local);
-        let choose = || {
-            target::endpoint_of(
-                worker,
-                journey.cluster,
-                journey.hash,
-                destination,
-                Some(&head.headers),
-            )
+        let facts = PickFacts {
+            hash: journey.hash,
+            labels: journey.chosen.labels(journey.forward),
         };
+        let choose =
+            || target::endpoint_of(worker, journey.cluster, &facts, destination, Some(&head.headers));
         let mut endpoint = choose()?;
         for _ in 0..journey.attempts.other_choices() {
             if !journey.attempts.was_tried(&endpoint) {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use remora_model::cluster::Cluster;
+use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::filter::apply_operations;
 use remora_model::listener::HttpManager;
 use remora_model::route::Mirror;
@@ -260,8 +260,13 @@ impl Copy {
         {
             self.cluster = filled;
         }
-        let endpoint =
-            target::endpoint_of(&self.worker, &self.cluster, None, None, Some(&self.head.headers))?;
+        let endpoint = target::endpoint_of(
+            &self.worker,
+            &self.cluster,
+            &PickFacts::default(),
+            None,
+            Some(&self.head.headers),
+        )?;
         let http = &self.cluster.config.http;
         let authority = self.head.authority.as_ref().filter(|_| http.auto_sni);
         let wanted = Acquire {

@@ -184,11 +184,15 @@ pub fn hash(
     record: &ExchangeRecord,
     rng: &mut fastrand::Rng,
 ) -> (Option<u64>, Option<HeaderValue>) {
-    if forward.hash_policies.is_empty() {
+    let Some(choice) = forward
+        .endpoint
+        .as_deref()
+        .filter(|choice| !choice.hash_policies.is_empty())
+    else {
         return (None, None);
-    }
+    };
     let source = Some(record.client.ip());
-    let found = request_hash(&forward.hash_policies, &facts(head, record), source, || {
+    let found = request_hash(&choice.hash_policies, &facts(head, record), source, || {
         rng.u64(..)
     });
     let cookie = found

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use remora_model::cluster::{Cluster, Discovery, PickFacts, Unpickable};
-use remora_model::endpoint::Endpoint;
+use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::filter::HttpFilter;
 use remora_model::listener::HttpManager;
 use remora_model::route::{
@@ -51,6 +51,12 @@ impl Chosen {
             route: Arc::clone(decision.route),
             weighted,
         }
+    }
+
+    /// The labels of the subset that the request is for.
+    pub fn labels<'a>(&'a self, forward: &'a Forward) -> Option<&'a Labels> {
+        let own = self.weighted().and_then(|entry| entry.labels.as_deref());
+        own.or_else(|| forward.endpoint.as_deref()?.labels.as_ref())
     }
 
     /// The decision, borrowed again.
@@ -126,15 +132,11 @@ pub fn cluster_of(
 pub fn endpoint_of(
     worker: &Worker,
     cluster: &Cluster,
-    hash: Option<u64>,
+    facts: &PickFacts<'_>,
     destination: Option<SocketAddr>,
     headers: Option<&HeaderMap>,
 ) -> Result<Arc<Endpoint>, Failure> {
-    match worker.with_rng(|rng| {
-        cluster
-            .pick(&PickFacts { hash }, rng)
-            .map(|pick| Arc::clone(pick.endpoint))
-    }) {
+    match worker.with_rng(|rng| cluster.pick(facts, rng).map(|pick| Arc::clone(pick.endpoint))) {
         Ok(endpoint) => Ok(endpoint),
         Err(Unpickable::OriginalDestination) => {
             let Discovery::OriginalDestination(settings) = &cluster.config.discovery else {

@@ -228,7 +228,7 @@ impl<'a> Values<'a> {
             _ => return Value::Absent,
         };
         match labels.at(key) {
-            None => Value::Absent,
+            None | Some(LabelValue::Null | LabelValue::List(_) | LabelValue::Fields(_)) => Value::Absent,
             Some(LabelValue::Text(text)) => Value::Text(Cow::Borrowed(text)),
             Some(LabelValue::Number(number)) => Value::Text(Cow::Owned(number.to_string())),
             Some(LabelValue::Bool(value)) => Value::text(if *value { "true" } else { "false" }),

@@ -3,6 +3,8 @@
 //! Holds: of a list the first policy that we have wins, and a list of which we have none is refused; parameters that
 //! only tune (slow start) are counted and left out.
 
+use std::sync::Arc;
+
 use remora_model::balance::{BalancePolicy, RingHashFunction};
 
 use crate::context::Work;
@@ -14,7 +16,7 @@ use crate::pb::envoy::config::cluster::v3::{
     },
 };
 use crate::pb::envoy::extensions::load_balancing_policies as typed;
-use crate::value;
+use crate::{subsets, value};
 
 const FAMILY: &str = "envoy.extensions.load_balancing_policies.";
 const RING_MINIMUM: u64 = 1024;
@@ -47,9 +49,35 @@ fn balance_factor(
 
 /// The policy of a cluster.
 pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Policy> {
+    let subsets = subsets::typed(said.lb_subset_config.as_ref());
     if let Some(list) = &said.load_balancing_policy {
+        if subsets.is_some() {
+            work.wrong("cluster: load_balancing_policy cannot be combined with lb_subset_config");
+        }
         return first_known(work, &said.name, list);
     }
+    let whole = by_enum(work, said)?;
+    let Some(subsets) = subsets else {
+        return Some(whole);
+    };
+    if whole.balance == BalancePolicy::ClusterProvided {
+        work.wrong("cluster: LB policy CLUSTER_PROVIDED cannot be combined with lb_subset_config");
+        return None;
+    }
+    work.at("lb_subset_config", |work| in_subsets(work, &subsets, whole))
+}
+
+/// `inner` among the endpoints of subsets.
+fn in_subsets(work: &mut Work<'_, '_>, said: &typed::subset::v3::Subset, inner: Policy) -> Option<Policy> {
+    let policy = subsets::policy(work, said, inner.balance)?;
+    Some(Policy {
+        balance: BalancePolicy::Subset(Arc::new(policy)),
+        locality_weighted: inner.locality_weighted,
+    })
+}
+
+/// By `lb_policy`.
+fn by_enum(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Policy> {
     let common = said.common_lb_config.as_ref();
     let locality_weighted = match common.and_then(|common| common.locality_config_specifier.as_ref()) {
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
@@ -290,25 +318,56 @@ fn one(work: &mut Work<'_, '_>, extension: &Extension<'_>, depth: u8, names: &mu
             balance: BalancePolicy::ClusterProvided,
             locality_weighted: false,
         }),
-        Some("wrr_locality.v3.WrrLocality") if depth > 0 => {
-            let Some(said) = extension.decode::<typed::wrr_locality::v3::WrrLocality>(work) else {
-                return Found::Wrong;
-            };
-            let Some(inner) = &said.endpoint_picking_policy else {
-                work.wrong_at("endpoint_picking_policy", "expected a policy, found none");
-                return Found::Wrong;
-            };
-            match work.at("endpoint_picking_policy", |work| {
-                among(work, inner, depth - 1, names)
-            }) {
-                Found::Policy(policy) => Found::Policy(Policy {
-                    locality_weighted: true,
-                    ..policy
-                }),
-                found => found,
-            }
-        }
+        Some("wrr_locality.v3.WrrLocality") if depth > 0 => typed_wrr_locality(work, extension, depth, names),
+        Some("subset.v3.Subset") if depth > 0 => typed_subset(work, extension, depth).into(),
         _ => Found::None,
+    }
+}
+
+fn typed_wrr_locality(
+    work: &mut Work<'_, '_>,
+    extension: &Extension<'_>,
+    depth: u8,
+    names: &mut Vec<String>,
+) -> Found {
+    let Some(said) = extension.decode::<typed::wrr_locality::v3::WrrLocality>(work) else {
+        return Found::Wrong;
+    };
+    let Some(inner) = &said.endpoint_picking_policy else {
+        work.wrong_at("endpoint_picking_policy", "expected a policy, found none");
+        return Found::Wrong;
+    };
+    match work.at("endpoint_picking_policy", |work| {
+        among(work, inner, depth - 1, names)
+    }) {
+        Found::Policy(policy) => Found::Policy(Policy {
+            locality_weighted: true,
+            ..policy
+        }),
+        found => found,
+    }
+}
+
+fn typed_subset(work: &mut Work<'_, '_>, extension: &Extension<'_>, depth: u8) -> Option<Policy> {
+    let said: typed::subset::v3::Subset = extension.decode(work)?;
+    let none = api::LoadBalancingPolicy::default();
+    let list = said.subset_lb_policy.as_ref().unwrap_or(&none);
+    let mut names = Vec::new();
+    match work.at("subset_lb_policy", |work| {
+        among(work, list, depth - 1, &mut names)
+    }) {
+        Found::Policy(inner) => in_subsets(work, &said, inner),
+        Found::None => {
+            let sentence =
+                "cluster: didn't find a registered load balancer factory implementation for subset lb";
+            let names = names.join(", ");
+            work.wrong_at(
+                "subset_lb_policy",
+                format!("{sentence} with names from [{names}]"),
+            );
+            None
+        }
+        Found::Wrong => None,
     }
 }
 

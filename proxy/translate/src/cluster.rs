@@ -11,7 +11,7 @@ use remora_model::Name;
 use remora_model::cluster::{
     ClusterConfig, TcpKeepalive, Thresholds, TransportMatch, TransportSocket, TransportSockets, UpstreamBind,
 };
-use remora_model::endpoint::Assignment;
+use remora_model::endpoint::{Assignment, LabelValue};
 use remora_model::identity::ClientTls;
 
 use crate::context::{Context, WatchedFile, Work, undecodable};
@@ -84,13 +84,6 @@ fn translate(
     work.review(said);
     let name = value::required(work, "name", &said.name).map(|name| work.cluster_name(name));
     work.own_name.clone_from(&name);
-    if said
-        .lb_subset_config
-        .as_ref()
-        .is_some_and(|subsets| !subsets.subset_selectors.is_empty())
-    {
-        work.wrong_at("lb_subset_config", "is not supported: subsets of endpoints");
-    }
     filter::network::upstream_network_filters(work, &said.filters);
     let discovery = discovery::translate(work, said);
     let policy = balance::policy(work, said);
@@ -166,8 +159,8 @@ fn sockets(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<TransportSock
         |work, said| {
             let name = value::required(work, "name", &said.name);
             let fields = said.r#match.iter().flat_map(|labels| &labels.fields);
-            let criteria =
-                fields.map(|(key, value)| Some((Name::from(key.as_str()), endpoint::label(value)?)));
+            let scalar = |value| Some(endpoint::label(value)).filter(LabelValue::is_scalar);
+            let criteria = fields.map(|(key, value)| Some((Name::from(key.as_str()), scalar(value)?)));
             let Some(mut criteria) = criteria.collect::<Option<Vec<_>>>() else {
                 work.wrong_at(
                     "match",

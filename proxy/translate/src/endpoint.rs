@@ -189,21 +189,23 @@ fn health(work: &mut Work<'_, '_>, said: i32) -> Option<Health> {
     })
 }
 
-/// The strings, numbers and booleans of a metadata namespace; other kinds match nothing.
+/// The values of a metadata namespace.
 pub(crate) fn labels(said: &Struct) -> Labels {
     Labels::new(
         said.fields
             .iter()
-            .filter_map(|(key, value)| Some((key.as_str().into(), label(value)?)))
+            .map(|(key, value)| (key.as_str().into(), label(value)))
             .collect(),
     )
 }
 
-pub(crate) fn label(value: &Value) -> Option<LabelValue> {
-    match value.kind.as_ref()? {
-        Kind::StringValue(text) => Some(LabelValue::Text(text.as_str().into())),
-        Kind::NumberValue(number) => Some(LabelValue::Number(*number)),
-        Kind::BoolValue(truth) => Some(LabelValue::Bool(*truth)),
-        Kind::NullValue(_) | Kind::StructValue(_) | Kind::ListValue(_) => None,
+pub(crate) fn label(value: &Value) -> LabelValue {
+    match value.kind.as_ref() {
+        Some(Kind::StringValue(text)) => LabelValue::Text(text.as_str().into()),
+        Some(Kind::NumberValue(number)) => LabelValue::Number(*number),
+        Some(Kind::BoolValue(truth)) => LabelValue::Bool(*truth),
+        Some(Kind::ListValue(list)) => LabelValue::List(list.values.iter().map(label).collect()),
+        Some(Kind::StructValue(fields)) => LabelValue::Fields(Box::new(labels(fields))),
+        Some(Kind::NullValue(_)) | None => LabelValue::Null,
     }
 }

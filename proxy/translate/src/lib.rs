@@ -47,6 +47,7 @@ mod route_action;
 mod route_match;
 mod secret;
 mod subscription;
+mod subsets;
 mod tcp_proxy;
 mod tls;
 mod transport;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use remora_model::endpoint::Labels;
 use remora_model::route::{
-    Action, ClusterChoice, DirectResponse, Forward, HashPolicy, HashSource, HostRewrite, PathRewrite, Rare,
-    Redirect, RedirectPath, StreamDuration, WeightedCluster, WeightedClusters,
+    Action, ClusterChoice, DirectResponse, EndpointChoice, Forward, HashPolicy, HashSource, HostRewrite,
+    PathRewrite, Rare, Redirect, RedirectPath, StreamDuration, WeightedCluster, WeightedClusters,
 };
 
 use crate::context::Work;
@@ -19,7 +20,7 @@ use crate::pb::envoy::config::route::v3::{
     self as api, redirect_action, route, route_action, weighted_cluster,
 };
 use crate::route::Defaults;
-use crate::{data_source, filter, matcher, mirror, retry, value};
+use crate::{data_source, filter, matcher, mirror, retry, subsets, value};
 
 /// Envoy's default route timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -141,7 +142,8 @@ fn redirect(work: &mut Work<'_, '_>, said: &api::RedirectAction) -> Option<Redir
 fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults) -> Option<Forward> {
     use route_action::ClusterNotFoundResponseCode as NotFound;
     work.review(said);
-    let cluster = cluster_choice(work, said);
+    let labels = subsets::wanted(said.metadata_match.as_ref());
+    let cluster = cluster_choice(work, said, labels.as_ref());
     let path = path_rewrite(work, said);
     let host = host_rewrite(work, said);
     let not_found = match value::known(
@@ -180,7 +182,7 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults
         timeout_said: said.timeout.is_some(),
         idle_timeout,
         stream_duration: stream_duration.map(Box::new),
-        hash_policies,
+        endpoint: endpoint_choice(hash_policies, labels),
         upgrades,
         retry,
         buffer_limit: defaults.buffer_limit,
@@ -188,7 +190,21 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults
     })
 }
 
-fn cluster_choice(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<ClusterChoice> {
+fn endpoint_choice(hash_policies: Vec<HashPolicy>, labels: Option<Labels>) -> Option<Box<EndpointChoice>> {
+    let said = !hash_policies.is_empty() || labels.is_some();
+    said.then(|| {
+        Box::new(EndpointChoice {
+            hash_policies,
+            labels,
+        })
+    })
+}
+
+fn cluster_choice(
+    work: &mut Work<'_, '_>,
+    said: &api::RouteAction,
+    labels: Option<&Labels>,
+) -> Option<ClusterChoice> {
     use route_action::ClusterSpecifier;
     match &said.cluster_specifier {
         Some(ClusterSpecifier::Cluster(name)) => {
@@ -199,7 +215,7 @@ fn cluster_choice(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Cl
             value::header_name(work, "cluster_header", name).map(ClusterChoice::Header)
         }
         Some(ClusterSpecifier::WeightedClusters(clusters)) => work
-            .at("weighted_clusters", |work| weighted(work, clusters))
+            .at("weighted_clusters", |work| weighted(work, clusters, labels))
             .map(|clusters| ClusterChoice::Weighted(Arc::new(clusters))),
         Some(
             ClusterSpecifier::ClusterSpecifierPlugin(_) | ClusterSpecifier::InlineClusterSpecifierPlugin(_),
@@ -214,13 +230,19 @@ fn cluster_choice(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Cl
     }
 }
 
-fn weighted(work: &mut Work<'_, '_>, said: &api::WeightedCluster) -> Option<WeightedClusters> {
+fn weighted(
+    work: &mut Work<'_, '_>,
+    said: &api::WeightedCluster,
+    labels: Option<&Labels>,
+) -> Option<WeightedClusters> {
     work.review(said);
     if said.clusters.is_empty() {
         work.wrong_at("clusters", "expected at least one cluster, found none");
         return None;
     }
-    let entries = work.each("clusters", &said.clusters, weighted_entry);
+    let entries = work.each("clusters", &said.clusters, |work, said| {
+        weighted_entry(work, said, labels)
+    });
     let total: u64 = entries.iter().map(|entry| u64::from(entry.weight)).sum();
     if total == 0 && entries.len() == said.clusters.len() {
         work.wrong("Sum of weights in the weighted_cluster must be greater than 0.");
@@ -238,6 +260,7 @@ fn weighted(work: &mut Work<'_, '_>, said: &api::WeightedCluster) -> Option<Weig
 fn weighted_entry(
     work: &mut Work<'_, '_>,
     said: &weighted_cluster::ClusterWeight,
+    labels: Option<&Labels>,
 ) -> Option<WeightedCluster> {
     use weighted_cluster::cluster_weight::HostRewriteSpecifier;
     work.review(said);
@@ -262,6 +285,8 @@ fn weighted_entry(
         host_rewrite,
         headers,
         filters,
+        labels: subsets::wanted(said.metadata_match.as_ref())
+            .map(|own| Box::new(labels.map_or_else(|| own.clone(), |route| route.merged(&own)))),
     })
 }
 

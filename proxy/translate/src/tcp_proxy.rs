@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use remora_model::endpoint::Labels;
 use remora_model::filter::FilterSettings;
 use remora_model::listener::TcpProxy;
 use remora_model::route::{ClusterChoice, HeaderMutationPair, WeightedCluster, WeightedClusters};
@@ -12,7 +13,7 @@ use crate::context::Work;
 use crate::extension::Extension;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3::{self as api, tcp_proxy};
 use crate::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
-use crate::value;
+use crate::{subsets, value};
 
 /// Envoy's default `idle_timeout` of a tunnel.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -21,7 +22,8 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
     let said: api::TcpProxy = extension.decode(work)?;
     work.review(&said);
     let stat_prefix = value::required(work, "stat_prefix", &said.stat_prefix);
-    let cluster = cluster_choice(work, &said);
+    let labels = subsets::wanted(said.metadata_match.as_ref());
+    let cluster = cluster_choice(work, &said, labels.as_ref());
     let mut hash_source_address = false;
     for (index, policy) in said.hash_policy.iter().enumerate() {
         match &policy.policy_specifier {
@@ -45,19 +47,24 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
             1..=u32::MAX,
         ),
         hash_source_address,
+        labels: labels.map(Box::new),
         access_logs: access_logs(work, &said.access_log),
         cluster: cluster?,
     }))
 }
 
-fn cluster_choice(work: &mut Work<'_, '_>, said: &api::TcpProxy) -> Option<ClusterChoice> {
+fn cluster_choice(
+    work: &mut Work<'_, '_>,
+    said: &api::TcpProxy,
+    labels: Option<&Labels>,
+) -> Option<ClusterChoice> {
     match &said.cluster_specifier {
         Some(tcp_proxy::ClusterSpecifier::Cluster(name)) => {
             let name = value::required(work, "cluster", name)?;
             Some(ClusterChoice::One(work.context.clusters.id(name)))
         }
         Some(tcp_proxy::ClusterSpecifier::WeightedClusters(said)) => {
-            work.at("weighted_clusters", |work| weighted(work, said))
+            work.at("weighted_clusters", |work| weighted(work, said, labels))
         }
         None => {
             work.wrong("expected one of cluster, weighted_clusters; found none");
@@ -66,7 +73,11 @@ fn cluster_choice(work: &mut Work<'_, '_>, said: &api::TcpProxy) -> Option<Clust
     }
 }
 
-fn weighted(work: &mut Work<'_, '_>, said: &tcp_proxy::WeightedCluster) -> Option<ClusterChoice> {
+fn weighted(
+    work: &mut Work<'_, '_>,
+    said: &tcp_proxy::WeightedCluster,
+    labels: Option<&Labels>,
+) -> Option<ClusterChoice> {
     if said.clusters.is_empty() {
         work.wrong_at("clusters", "expected at least one cluster, found none");
     }
@@ -82,6 +93,8 @@ fn weighted(work: &mut Work<'_, '_>, said: &tcp_proxy::WeightedCluster) -> Optio
             host_rewrite: None,
             headers: HeaderMutationPair::default(),
             filters: FilterSettings::default(),
+            labels: subsets::wanted(said.metadata_match.as_ref())
+                .map(|own| Box::new(labels.map_or_else(|| own.clone(), |proxy| proxy.merged(&own)))),
         })
     });
     let total: u64 = entries.iter().map(|entry| u64::from(entry.weight)).sum();

@@ -7,3 +7,4 @@ mod bounded;
 mod hashing;
 mod policies;
 mod stage;
+mod subsets;

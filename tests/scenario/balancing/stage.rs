@@ -1,5 +1,6 @@
 //! Applications, proxies with the same clusters over them, and who answered which request.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
@@ -130,6 +131,32 @@ impl Running {
             }
         }
         Ok(names)
+    }
+
+    /// Status and answering endpoint of each of these requests, over one connection from `source`.
+    pub(crate) async fn statuses(&self, source: Ipv4Addr, requests: &[String]) -> Result<Vec<String>> {
+        let mut client = RawClient::over(connect(source, self.port.address()).await?);
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            client.send(request.as_bytes()).await?;
+            let answer = client.read_response("GET").await?;
+            let answer = answer.with_context(|| format!("{} closed: {}", self.name(), self.process.log()))?;
+            let by = answer.head.header("x-upstream").unwrap_or("nobody");
+            answers.push(format!("{} by {by}", answer.status()));
+        }
+        Ok(answers)
+    }
+
+    /// The numbers of a cluster whose names begin with `lb_subsets_`.
+    pub(crate) async fn subset_counts(&self, cluster: &str) -> Result<BTreeMap<String, u64>> {
+        let prefix = format!("cluster.{cluster}.lb_subsets_");
+        let text = self.process.admin_text("/stats").await?;
+        let lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&prefix)?.split_once(": "));
+        lines
+            .map(|(name, number)| Ok((name.to_owned(), number.parse()?)))
+            .collect()
     }
 
     /// One answer, on a connection of its own.

@@ -44,7 +44,7 @@ impl Balancer {
             .flat_map(|group| group.endpoints.iter().copied().cloned())
             .collect();
         let mut bound = None;
-        let scheme = match policy {
+        let scheme = match policy.among() {
             BalancePolicy::RoundRobin => Scheme::RoundRobin(RoundRobin::new(&flat_weights(groups))),
             BalancePolicy::LeastRequest { choices, bias } => {
                 Scheme::LeastRequest(LeastRequest::new(&flat_weights(groups), *choices, *bias))
@@ -70,7 +70,7 @@ impl Balancer {
                 bound = balance_factor.map(|factor| LoadBound::new(&hashed, factor));
                 Scheme::Maglev(Maglev::new(&hashed, *table_size))
             }
-            BalancePolicy::ClusterProvided => Scheme::Provided,
+            BalancePolicy::ClusterProvided | BalancePolicy::Subset(_) => Scheme::Provided,
         };
         Self {
             endpoints,

@@ -12,6 +12,7 @@ mod maglev;
 mod random;
 mod ring_hash;
 mod round_robin;
+mod subset;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -22,6 +23,7 @@ pub use maglev::Maglev;
 pub use random::WeightedRandom;
 pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
+pub use subset::{SelectorFallback, SubsetFallback, SubsetPolicy, SubsetSelector};
 
 /// `lb_policy` or the first known entry of `load_balancing_policy`.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +65,23 @@ pub enum BalancePolicy {
     },
     /// The cluster itself decides (`CLUSTER_PROVIDED`, original destination).
     ClusterProvided,
+    /// Endpoints by their metadata, and another policy among those.
+    Subset(std::sync::Arc<SubsetPolicy>),
+}
+
+impl BalancePolicy {
+    /// Whether it chooses by a hash of the request.
+    pub fn hashes(&self) -> bool {
+        matches!(self.among(), Self::RingHash { .. } | Self::Maglev { .. })
+    }
+
+    /// The policy by which one endpoint of a group is chosen, whatever decided on the group.
+    pub fn among(&self) -> &Self {
+        match self {
+            Self::Subset(policy) => policy.inner.among(),
+            own => own,
+        }
+    }
 }
 
 /// `RingHashLbConfig.hash_function`.

@@ -8,6 +8,7 @@ mod pick;
 pub(crate) mod tests;
 mod transport;
 
+pub(crate) use pick::Over;
 pub use pick::{Pick, PickFacts, Unpickable};
 pub use transport::{TransportMatch, TransportSocket, TransportSockets};
 

@@ -4,17 +4,27 @@
 //! was built), then an endpoint by the policy over that priority's healthy, degraded or, in panic, all endpoints.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Cluster, Discovery};
-use crate::balance::BalancePolicy;
-use crate::endpoint::{Endpoint, Health};
+use crate::endpoint::{Endpoint, Health, Labels, Priority, PriorityLoads};
 
 /// What of a request matters for the choice.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct PickFacts {
+pub struct PickFacts<'a> {
     /// The hash that the route's hash policies made, if any.
     pub hash: Option<u64>,
+    /// The labels of the subset that the route selects (`metadata_match`).
+    pub labels: Option<&'a Labels>,
+}
+
+/// What is chosen from: all endpoints of a cluster or a subset of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Over<'s> {
+    pub(crate) priorities: &'s [Priority],
+    pub(crate) loads: &'s PriorityLoads,
+    /// The sequence of its round robin.
+    pub(crate) sequence: &'s AtomicU32,
 }
 
 /// The chosen endpoint and why it was among the candidates.
@@ -52,7 +62,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Why there is none to choose.
-    pub fn pick(&self, facts: &PickFacts, rng: &mut fastrand::Rng) -> Result<Pick<'_>, Unpickable> {
+    pub fn pick(&self, facts: &PickFacts<'_>, rng: &mut fastrand::Rng) -> Result<Pick<'_>, Unpickable> {
         if matches!(self.config.discovery, Discovery::OriginalDestination(_)) {
             return Err(Unpickable::OriginalDestination);
         }
@@ -60,42 +70,50 @@ impl Cluster {
         if set.endpoints.is_empty() {
             return Err(Unpickable::NoEndpoints);
         }
-        let hashing = matches!(
-            set.options.policy,
-            BalancePolicy::RingHash { .. } | BalancePolicy::Maglev { .. }
-        );
-        let hash = if hashing {
+        let hash = if set.options.policy.hashes() {
             Some(facts.hash.unwrap_or_else(|| rng.u64(..)))
         } else {
             None
         };
-        let (at, class) = if set.priorities.len() == 1 && set.loads.healthy[0] == 100 {
+        let whole = Over {
+            priorities: &set.priorities,
+            loads: &set.loads,
+            sequence: &self.live.sequence,
+        };
+        let pick = match &set.subsets {
+            None => self.choose(whole, hash, rng),
+            Some(subsets) => subsets.pick(whole, facts.labels, &mut |over| self.choose(over, hash, rng)),
+        };
+        pick.ok_or_else(|| self.unusable())
+    }
+
+    /// An endpoint of a group.
+    fn choose<'s>(&self, over: Over<'s>, hash: Option<u64>, rng: &mut fastrand::Rng) -> Option<Pick<'s>> {
+        let (at, class) = if over.priorities.len() == 1 && over.loads.healthy[0] == 100 {
             (0, Health::Healthy)
         } else {
-            set.loads.choose(hash.unwrap_or_else(|| rng.u64(..)))
+            over.loads.choose(hash.unwrap_or_else(|| rng.u64(..)))
         };
-        let priority = &set.priorities[at];
-        let panic = set.loads.panic[at];
+        let priority = &over.priorities[at];
+        let panic = over.loads.panic[at];
         let balancer = match class {
             _ if panic => &priority.over_all,
             Health::Degraded => &priority.over_degraded,
             _ => &priority.over_healthy,
         };
         let sequence = if balancer.uses_sequence() {
-            self.live.sequence.fetch_add(1, Ordering::Relaxed)
+            over.sequence.fetch_add(1, Ordering::Relaxed)
         } else {
             0
         };
         let bounded =
             hash.and_then(|hash| balancer.pick_bounded(hash, self.live.requests.load(Ordering::Relaxed)));
-        match bounded.or_else(|| balancer.pick(sequence, hash, rng)) {
-            Some(endpoint) => Ok(Pick {
-                endpoint,
-                priority: at as u32,
-                panic,
-            }),
-            None => Err(self.unusable()),
-        }
+        let endpoint = bounded.or_else(|| balancer.pick(sequence, hash, rng))?;
+        Some(Pick {
+            endpoint,
+            priority: at as u32,
+            panic,
+        })
     }
 
     fn unusable(&self) -> Unpickable {

@@ -140,7 +140,10 @@ fn the_same_hash_finds_the_same_endpoint() {
     };
     let cluster = cluster(maglev, &[&[H; 5]]);
     let mut rng = fastrand::Rng::with_seed(9);
-    let facts = PickFacts { hash: Some(77) };
+    let facts = PickFacts {
+        hash: Some(77),
+        ..PickFacts::default()
+    };
     let first = cluster.pick(&facts, &mut rng).unwrap().endpoint.clone();
     assert!((0..50).all(|_| Arc::ptr_eq(cluster.pick(&facts, &mut rng).unwrap().endpoint, &first)));
 }

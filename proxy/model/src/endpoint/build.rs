@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use super::{
-    Assignment, Endpoint, EndpointAddress, EndpointSet, EndpointSpec, Health, LocalitySpec, Priority,
+    Assignment, Endpoint, EndpointAddress, EndpointSet, EndpointSpec, Health, Locality, Priority, Subsets,
 };
 use crate::Name;
 use crate::balance::{BalancePolicy, Balancer, Group};
@@ -39,7 +39,17 @@ pub enum BuildError {
 }
 
 /// A locality and those of its endpoints that count.
-type Built<'a> = (&'a LocalitySpec, Vec<Arc<Endpoint>>);
+pub(super) type Built<'a> = (Place<'a>, Vec<Arc<Endpoint>>);
+
+/// What of a locality shapes the balancers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Where.
+    #[expect(dead_code, reason = "zone-aware routing follows")]
+    pub locality: &'a Locality,
+    /// `load_balancing_weight`.
+    pub weight: Option<u32>,
+}
 
 /// Percent of the load that each priority gets, by health class; together exactly 100.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -114,6 +124,16 @@ impl EndpointSet {
         options: &BuildOptions,
         before: impl Fn(&EndpointAddress) -> Option<&'b Arc<Endpoint>>,
     ) -> Self {
+        Self::build_after(assignment, options, before, None)
+    }
+
+    /// The same where the cluster had the set `earlier`, whose counts go on.
+    pub fn build_after<'b>(
+        assignment: Arc<Assignment>,
+        options: &BuildOptions,
+        before: impl Fn(&EndpointAddress) -> Option<&'b Arc<Endpoint>>,
+        earlier: Option<&Self>,
+    ) -> Self {
         let last = assignment.localities.iter().map(|l| l.priority.min(LOWEST)).max();
         let count = last.map_or(0, |last| last as usize + 1);
         let mut localities: Vec<Vec<Built<'_>>> = vec![Vec::new(); count];
@@ -129,12 +149,27 @@ impl EndpointSet {
                     None => Arc::new(Endpoint::new(Arc::clone(spec))),
                 })
                 .collect();
-            localities[locality.priority.min(LOWEST) as usize].push((locality, endpoints));
+            let place = Place {
+                locality: &locality.locality,
+                weight: locality.weight,
+            };
+            localities[locality.priority.min(LOWEST) as usize].push((place, endpoints));
         }
-        let priorities: Vec<Priority> = localities
-            .iter()
-            .map(|of| priority(of, options, assignment.overprovisioning))
-            .collect();
+        let overprovisioning = assignment.overprovisioning;
+        let (subsets, whole) = match &options.policy {
+            BalancePolicy::Subset(policy) => {
+                let whole = BuildOptions {
+                    policy: policy.inner.clone(),
+                    locality_weighted: options.locality_weighted && policy.locality_weights,
+                    ..*options
+                };
+                let earlier = earlier.and_then(|set| set.subsets.as_deref());
+                let subsets = Subsets::build(policy, &localities, &whole, overprovisioning, earlier);
+                (Some(Box::new(subsets)), Some(whole))
+            }
+            _ => (None, None),
+        };
+        let (priorities, loads) = spread(&localities, whole.as_ref().unwrap_or(options), overprovisioning);
         let endpoints = match priorities.as_slice() {
             [only] => Arc::clone(only.over_all.endpoints()),
             _ => localities
@@ -144,9 +179,6 @@ impl EndpointSet {
                 .cloned()
                 .collect(),
         };
-        let loads =
-            PriorityLoads::new(&priorities, assignment.overprovisioning, options.panic_threshold).shared();
-        let overprovisioning = assignment.overprovisioning;
         Self {
             endpoints,
             priorities,
@@ -154,19 +186,31 @@ impl EndpointSet {
             loads,
             options: options.clone(),
             assignment,
+            subsets,
         }
     }
 }
 
+/// Priorities and their shares of the load.
+pub(super) fn spread(
+    priorities: &[Vec<Built<'_>>],
+    options: &BuildOptions,
+    overprovisioning: u32,
+) -> (Vec<Priority>, Arc<PriorityLoads>) {
+    let priorities: Vec<Priority> = priorities
+        .iter()
+        .map(|of| priority(of, options, overprovisioning))
+        .collect();
+    let loads = PriorityLoads::new(&priorities, overprovisioning, options.panic_threshold).shared();
+    (priorities, loads)
+}
+
 fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Priority {
-    let hashing = matches!(
-        options.policy,
-        BalancePolicy::RingHash { .. } | BalancePolicy::Maglev { .. }
-    );
+    let hashing = options.policy.hashes();
     let over_class = |class: Option<Health>| {
         let groups: Vec<Group<'_>> = localities
             .iter()
-            .map(|(spec, all)| {
+            .map(|(place, all)| {
                 let eligible: Vec<_> = all
                     .iter()
                     .filter(|e| class.is_none_or(|class| e.spec.health == class))
@@ -178,7 +222,7 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
                 } else {
                     availability(eligible.len(), all.len(), over)
                 };
-                let weight = weighted.then(|| f64::from(spec.weight.unwrap_or(0)) * ratio);
+                let weight = weighted.then(|| f64::from(place.weight.unwrap_or(0)) * ratio);
                 Group {
                     weight,
                     endpoints: eligible,

@@ -4,12 +4,16 @@
 //! counts and with the structures that the balancing policy needs, built once per change.
 
 mod build;
+mod labels;
+mod subsets;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
 pub use build::{BuildError, BuildOptions, PriorityLoads};
+pub use labels::{LabelValue, Labels};
+pub use subsets::{SubsetCounts, Subsets};
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -39,38 +43,6 @@ pub enum Health {
     Degraded,
     /// UNHEALTHY, TIMEOUT and DRAINING: used only in panic.
     Unhealthy,
-}
-
-/// A metadata value that a matcher may compare.
-#[derive(Debug, Clone, PartialEq)]
-pub enum LabelValue {
-    /// A string.
-    Text(Name),
-    /// A number.
-    Number(f64),
-    /// A boolean.
-    Bool(bool),
-}
-
-/// A small sorted set of labels.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Labels(Vec<(Name, LabelValue)>);
-
-impl Labels {
-    /// Labels, sorted by key.
-    pub fn new(mut labels: Vec<(Name, LabelValue)>) -> Self {
-        labels.sort_by(|a, b| a.0.cmp(&b.0));
-        Self(labels)
-    }
-
-    /// The value of `key`.
-    pub fn at(&self, key: &str) -> Option<&LabelValue> {
-        let found = self
-            .0
-            .binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key))
-            .ok()?;
-        Some(&self.0[found].1)
-    }
 }
 
 /// `core.v3.Locality`.
@@ -120,8 +92,8 @@ pub struct EndpointDetails {
 
 static NO_DETAILS: EndpointDetails = EndpointDetails {
     hostname: None,
-    transport_labels: Labels(Vec::new()),
-    balance_labels: Labels(Vec::new()),
+    transport_labels: Labels::none(),
+    balance_labels: Labels::none(),
 };
 
 impl EndpointSpec {
@@ -255,6 +227,8 @@ pub struct EndpointSet {
     pub options: BuildOptions,
     /// What was said; kept so that an equal assignment is recognised.
     pub assignment: Arc<Assignment>,
+    /// The subsets, where the policy has some; the priorities are over all endpoints then.
+    pub subsets: Option<Box<Subsets>>,
 }
 
 /// The endpoints of one priority.

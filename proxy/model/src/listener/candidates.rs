@@ -48,7 +48,7 @@ impl Listener {
                 // Closed without an upstream, as it would be anyway.
                 None => true,
                 Some(Terminal::Close) => false,
-                Some(Terminal::Tcp(proxy)) => only(&proxy.cluster, cluster),
+                Some(Terminal::Tcp(other)) => only(&other.cluster, cluster) && other.labels == proxy.labels,
                 Some(Terminal::Http(manager)) => routes_only(manager, world, cluster, &mut left),
             };
             left = left.saturating_sub(1);

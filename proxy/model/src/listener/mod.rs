@@ -419,6 +419,8 @@ pub struct TcpProxy {
     pub connect_attempts: u32,
     /// `hash_policy` by source address.
     pub hash_source_address: bool,
+    /// `metadata_match` under `envoy.lb`: the subset of the cluster's endpoints.
+    pub labels: Option<Box<crate::endpoint::Labels>>,
     /// Access logs.
     pub access_logs: Vec<AccessLog>,
 }

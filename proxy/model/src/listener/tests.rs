@@ -7,6 +7,7 @@ use crate::snapshot::ClusterId;
 /// A chain that ends in a TCP proxy.
 pub(crate) fn chain(name: &str, criteria: ChainMatch, fingerprint: u64) -> Arc<FilterChain> {
     let tcp = TcpProxy {
+        labels: None,
         stat_prefix: "t".into(),
         cluster: ClusterChoice::One(ClusterId::from_index(0)),
         idle_timeout: None,
@@ -381,6 +382,7 @@ fn to(cluster: u32, like: &FilterChain) -> Arc<FilterChain> {
         cluster: ClusterChoice::One(ClusterId::from_index(cluster)),
         stat_prefix: proxy.stat_prefix.clone(),
         access_logs: Vec::new(),
+        labels: None,
         ..**proxy
     };
     ending(like, Terminal::Tcp(Arc::new(proxy)))

@@ -39,6 +39,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::Name;
+use crate::endpoint::Labels;
 use crate::filter::FilterSettings;
 use crate::retry::RetryPolicy;
 use crate::snapshot::ClusterId;
@@ -157,8 +158,8 @@ pub struct Forward {
     pub idle_timeout: Option<Option<Duration>>,
     /// `max_stream_duration`.
     pub stream_duration: Option<Box<StreamDuration>>,
-    /// How the request's hash for consistent balancing is made.
-    pub hash_policies: Vec<HashPolicy>,
+    /// How an endpoint is chosen, as far as the route has a say; `None`: it has none.
+    pub endpoint: Option<Box<EndpointChoice>>,
     /// `upgrade_configs` of this route: token and whether it is enabled.
     pub upgrades: Vec<(Box<str>, bool)>,
     /// `retry_policy`, the route's or else its virtual host's.
@@ -181,6 +182,15 @@ impl Rare {
     pub fn is_empty(&self) -> bool {
         self.mirrors.is_empty()
     }
+}
+
+/// What a route says of the choice of an endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointChoice {
+    /// How the request's hash for consistent balancing is made.
+    pub hash_policies: Vec<HashPolicy>,
+    /// `metadata_match` under `envoy.lb`: the subset.
+    pub labels: Option<Labels>,
 }
 
 /// `RouteAction.MaxStreamDuration`.
@@ -227,6 +237,8 @@ pub struct WeightedCluster {
     pub headers: HeaderMutationPair,
     /// `typed_per_filter_config` at this level.
     pub filters: FilterSettings,
+    /// `metadata_match` of the entry over that of its route; `None`: the entry says nothing.
+    pub labels: Option<Box<Labels>>,
 }
 
 impl ClusterChoice {

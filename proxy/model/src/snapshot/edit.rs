@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{ClusterId, RouteTableId, SecretId, Snapshot, carry_over};
 use crate::cluster::{Cluster, ClusterConfig, ClusterLive};
-use crate::endpoint::{Assignment, EndpointSet};
+use crate::endpoint::{Assignment, EndpointSet, Subsets};
 use crate::identity::Secret;
 use crate::listener::Listener;
 use crate::route::RouteTable;
@@ -163,8 +163,17 @@ impl Edit {
                 .clusters
                 .at(id)
                 .map(|cluster| cluster.endpoints.as_ref());
-            if let Some(before) = self.base.clusters.at(id) {
-                carry_over::mark_removed(&before.endpoints, after);
+            let before = self
+                .base
+                .clusters
+                .at(id)
+                .map(|cluster| cluster.endpoints.as_ref());
+            Subsets::count_changes(
+                before.and_then(|set| set.subsets.as_deref()),
+                after.and_then(|set| set.subsets.as_deref()),
+            );
+            if let Some(before) = before {
+                carry_over::mark_removed(before, after);
             }
         }
         Snapshot {
@@ -181,10 +190,12 @@ impl Edit {
             .flatten()
             .map(|cluster| cluster.endpoints.as_ref());
         let known = carry_over::by_address(sets);
-        Arc::new(EndpointSet::build(
+        let [base, next] = earlier.map(|cluster| cluster.map(|cluster| cluster.endpoints.as_ref()));
+        Arc::new(EndpointSet::build_after(
             assignment,
             &config.build_options(),
             |address| known.get(address).copied(),
+            next.or(base),
         ))
     }
 

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use remora_model::cluster::Cluster;
+use remora_model::cluster::{Cluster, PickFacts};
+use remora_model::endpoint::Labels;
 use remora_model::listener::TcpProxy;
 use remora_model::route::source_hash;
 
@@ -51,14 +52,14 @@ pub struct Caller {
     pub destination: SocketAddr,
 }
 
-/// Connects, trying again at another endpoint as often as configured.
+/// Connects to an endpoint with these labels, trying again at another one as often as configured.
 ///
 /// # Errors
 /// No endpoint, or what the last attempt died of.
 pub async fn dial(
     worker: &Worker,
     proxy: &TcpProxy,
-    cluster: Arc<Cluster>,
+    (cluster, labels): (Arc<Cluster>, Option<&Labels>),
     caller: Caller,
     tried: &mut Tried,
 ) -> Result<Dialled, Failure> {
@@ -69,10 +70,13 @@ pub async fn dial(
     };
     let cluster = first_use.unwrap_or(cluster);
     let cells = worker.counters.cluster(&cluster.config);
-    let hash = proxy.hash_source_address.then(|| source_hash(caller.client.ip()));
+    let facts = PickFacts {
+        hash: proxy.hash_source_address.then(|| source_hash(caller.client.ip())),
+        labels,
+    };
     loop {
         tried.attempts += 1;
-        let endpoint = target::endpoint_of(worker, &cluster, hash, Some(caller.destination), None)
+        let endpoint = target::endpoint_of(worker, &cluster, &facts, Some(caller.destination), None)
             .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
         let open = OpenConnection::begin(&cluster.live, &endpoint, &cells, &Rc::default());
         let config = &cluster.config;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use copy::{End, copy};
 use remora_model::cluster::Cluster;
+use remora_model::endpoint::Labels;
 use remora_model::listener::TcpProxy;
 use remora_model::route::ClusterChoice;
 
@@ -56,14 +57,14 @@ async fn steps(
     let dialled = match early {
         Some(dialled) => *dialled,
         None => {
-            let cluster = cluster_of(worker, proxy, cells, record)?;
+            let (cluster, labels) = cluster_of(worker, proxy, cells, record)?;
             record.cluster = Some(Arc::clone(&cluster.config));
             let caller = Caller {
                 client: record.client,
                 destination: record.connection.local,
             };
             let mut tried = Tried::default();
-            let outcome = dial(worker, proxy, cluster, caller, &mut tried).await;
+            let outcome = dial(worker, proxy, (cluster, labels), caller, &mut tried).await;
             record.attempts = tried.attempts;
             record.transport_failure = tried.transport_failure;
             outcome?
@@ -97,23 +98,26 @@ async fn steps(
     Ok(())
 }
 
-/// The cluster, drawn by weight where there are several.
-fn cluster_of(
+/// The cluster, drawn by weight where there are several, and the labels that its endpoint must have.
+fn cluster_of<'p>(
     worker: &Worker,
-    proxy: &TcpProxy,
+    proxy: &'p TcpProxy,
     cells: &TcpCells,
     record: &mut ExchangeRecord,
-) -> Result<Arc<Cluster>, Failure> {
+) -> Result<(Arc<Cluster>, Option<&'p Labels>), Failure> {
     let world = worker.world();
     record.generation = world.generation;
     let drawn = match &proxy.cluster {
         ClusterChoice::Weighted(all) => worker.with_rng(|rng| all.choose(rng.u32(..all.total.max(1)))),
         _ => None,
     };
-    target::cluster_of(&proxy.cluster, drawn, &http::HeaderMap::new(), &world).ok_or_else(|| {
-        cells.tcp.downstream_cx_no_route.one();
-        Failure::NoCluster(http::StatusCode::SERVICE_UNAVAILABLE)
-    })
+    let own = drawn.and_then(|entry| entry.labels.as_deref());
+    let cluster =
+        target::cluster_of(&proxy.cluster, drawn, &http::HeaderMap::new(), &world).ok_or_else(|| {
+            cells.tcp.downstream_cx_no_route.one();
+            Failure::NoCluster(http::StatusCode::SERVICE_UNAVAILABLE)
+        })?;
+    Ok((cluster, own.or(proxy.labels.as_deref())))
 }
 
 struct OpenTunnel(Arc<TcpCells>);

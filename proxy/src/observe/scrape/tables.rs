@@ -1,5 +1,7 @@
 //! Tables of series: a row for each thing, a column for each of its metrics.
 
+mod balancing;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -284,6 +286,7 @@ pub(super) fn clusters(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
     table.column("membership_degraded", ColumnKind::Gauge, |row| {
         row.members(|health| health == Health::Degraded)
     });
+    balancing::columns(&mut table);
     breakers(&mut table);
     codes(&mut table);
     table.boxed()

@@ -19,6 +19,7 @@ pub const EXTENSIONS: &[&str] = &[
     "envoy.extensions.load_balancing_policies.random.v3.Random",
     "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
     "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
+    "envoy.extensions.load_balancing_policies.subset.v3.Subset",
     "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
     "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
 ];
@@ -255,10 +256,6 @@ pub const REFUSED: &[FieldReason] = &[
     (
         "envoy.config.core.v3.GrpcService.GoogleGrpc.credentials_factory_name",
         "credentials by plug-in",
-    ),
-    (
-        "envoy.config.cluster.v3.Cluster.lb_subset_config",
-        "subsets of endpoints",
     ),
     (
         "envoy.config.cluster.v3.Filter.config_discovery",

@@ -166,10 +166,9 @@ reviewed! { Router as "Router" {
 reviewed! { TcpProxy as "TcpProxy" {
     honoured: [
         stat_prefix, idle_timeout, access_log, max_connect_attempts, hash_policy, max_downstream_connection_duration,
-        cluster_specifier,
+        cluster_specifier, metadata_match,
     ]
     ignored: {
-        metadata_match: "selects among subsets, and a cluster with subsets is refused",
         downstream_idle_timeout: "tuning: idle_timeout holds for both directions",
         upstream_idle_timeout: "tuning: idle_timeout holds for both directions",
         backoff_options: "tuning of connect attempts",
@@ -190,8 +189,8 @@ reviewed! { TcpProxy as "TcpProxy" {
 } }
 
 reviewed! { ClusterWeight as "TcpProxy.WeightedCluster.ClusterWeight" {
-    honoured: [name, weight]
-    ignored: { metadata_match: "selects among subsets, and a cluster with subsets is refused" }
+    honoured: [name, weight, metadata_match]
+    ignored: {}
     refused: {}
 } }
 

@@ -77,10 +77,9 @@ reviewed! { RouteAction as "RouteAction" {
     honoured: [
         cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout, idle_timeout,
         hash_policy, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, max_stream_duration, cluster_specifier,
-        host_rewrite_specifier, cors, retry_policy, request_mirror_policies,
+        host_rewrite_specifier, cors, retry_policy, request_mirror_policies, metadata_match,
     ]
     ignored: {
-        metadata_match: "selects among subsets, and a cluster with subsets is refused",
         flush_timeout: "tuning: idle_timeout bounds the flush too",
         early_data_policy: "TLS early data is never sent",
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
@@ -133,9 +132,9 @@ reviewed! { WeightedCluster as "WeightedCluster" {
 reviewed! { ClusterWeight as "WeightedCluster.ClusterWeight" {
     honoured: [
         name, weight, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
-        response_headers_to_remove, typed_per_filter_config, host_rewrite_specifier,
+        response_headers_to_remove, typed_per_filter_config, host_rewrite_specifier, metadata_match,
     ]
-    ignored: { metadata_match: "selects among subsets, and a cluster with subsets is refused" }
+    ignored: {}
     refused: { cluster_header: "a weighted cluster named by a header" }
 } }
 

@@ -198,7 +198,7 @@ fn the_first_known_policy_wins() {
     };
     let yaml = format!(
         "{{name: a, load_balancing_policy: {{policies: [{}, {}]}}}}",
-        policy("subset.v3.Subset", ""),
+        policy("load_aware_locality.v3.LoadAwareLocality", ""),
         policy(
             "wrr_locality.v3.WrrLocality",
             &format!(
@@ -258,8 +258,8 @@ const REFUSED: &[(&str, &str)] = &[
         "lb_policy: LB policy ROUND_ROBIN is not valid for Cluster type ORIGINAL_DST. Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'",
     ),
     (
-        "{name: a, lb_subset_config: {subset_selectors: [{keys: [v]}]}}",
-        "lb_subset_config: is not supported: subsets of endpoints",
+        "{name: a, lb_subset_config: {subset_selectors: [{keys: [v], fallback_policy: KEYS_SUBSET, fallback_keys_subset: [v]}]}}",
+        "lb_subset_config.subset_selectors[0].fallback_keys_subset: fallback_keys_subset cannot be equal to keys",
     ),
     (
         "{name: a, cluster_type: {name: envoy.clusters.aggregate}}",
@@ -287,7 +287,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "{name: a, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.subset.v3.Subset}}}]}}",
-        "load_balancing_policy: is not supported: load balancing of type envoy.extensions.load_balancing_policies.subset.v3.Subset",
+        "load_balancing_policy.policies[0].typed_extension_config.typed_config.subset_lb_policy: cluster: didn't find a registered load balancer factory implementation for subset lb with names from []",
     ),
     (
         "{name: a, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': type.googleapis.com/google.protobuf.Empty}}}]}}",

@@ -103,9 +103,9 @@ fn a_full_route_keeps_everything() {
         Some(Duration::ZERO)
     );
     assert_eq!(forward.cluster_not_found, StatusCode::NOT_FOUND);
-    assert_eq!(forward.hash_policies.len(), 3);
+    assert_eq!(forward.endpoint.as_ref().unwrap().hash_policies.len(), 3);
     assert!(matches!(
-        &forward.hash_policies[1].source,
+        &forward.endpoint.as_ref().unwrap().hash_policies[1].source,
         HashSource::Cookie {
             ttl: Some(Duration::ZERO),
             ..

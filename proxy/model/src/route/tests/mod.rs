@@ -199,7 +199,7 @@ fn forward(cluster: ClusterChoice) -> Action {
         timeout_said: false,
         idle_timeout: None,
         stream_duration: None,
-        hash_policies: Vec::new(),
+        endpoint: None,
         upgrades: Vec::new(),
         retry: None,
         buffer_limit: None,
@@ -210,6 +210,7 @@ fn forward(cluster: ClusterChoice) -> Action {
 #[test]
 fn weighted_clusters_get_their_shares() {
     let entry = |index, weight| WeightedCluster {
+        labels: None,
         cluster: ClusterId::from_index(index),
         weight,
         host_rewrite: None,

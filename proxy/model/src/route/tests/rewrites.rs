@@ -212,6 +212,7 @@ fn levels_mutate_in_envoys_order() {
         (true, ["wc", "rc", "vh", "route"], "route", Some("route")),
     ] {
         let entry = WeightedCluster {
+            labels: None,
             cluster: ClusterId::from_index(0),
             weight: 1,
             host_rewrite: None,
