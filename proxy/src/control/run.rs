@@ -296,14 +296,20 @@ fn listen_address(address: &AdminAddress) -> ListenAddress {
     }
 }
 
+/// How long a replaced world may lie before it is freed.
+const LAST_RESPECTS: Duration = Duration::from_millis(50);
+
 /// A thread on which replaced worlds die, so that neither a worker nor the control thread waits for it.
 fn bury_worlds() -> anyhow::Result<Graveyard> {
     let (graveyard, worlds) = Graveyard::new();
     std::thread::Builder::new()
         .name("graveyard".into())
         .spawn(move || {
-            for world in worlds {
+            // Whoever sends wakes only a thread that waits: worlds that come close upon each other die together.
+            while let Ok(world) = worlds.recv() {
+                std::thread::sleep(LAST_RESPECTS);
                 drop(world);
+                worlds.try_iter().for_each(drop);
             }
         })
         .context("starting the graveyard")?;

@@ -141,6 +141,34 @@ pub struct WatchedFile {
     pub directory: Option<Name>,
 }
 
+/// One step of a field path.
+pub(crate) trait Segment {
+    fn append_to(&self, path: &mut String);
+}
+
+impl Segment for &str {
+    fn append_to(&self, path: &mut String) {
+        path.push_str(self);
+    }
+}
+
+impl Segment for &String {
+    fn append_to(&self, path: &mut String) {
+        path.push_str(self);
+    }
+}
+
+/// An element of a repeated field.
+struct Element<'f>(&'f str, usize);
+
+impl Segment for Element<'_> {
+    fn append_to(&self, path: &mut String) {
+        path.push_str(self.0);
+        // A string takes everything.
+        let _ = fmt::Write::write_fmt(path, format_args!("[{}]", self.1));
+    }
+}
+
 /// The translation of one resource.
 pub(crate) struct Work<'c, 'a> {
     pub(crate) context: &'c mut Context<'a>,
@@ -175,7 +203,8 @@ impl<'c, 'a> Work<'c, 'a> {
     pub(crate) fn new(context: &'c mut Context<'a>) -> Self {
         Self {
             context,
-            path: String::new(),
+            // Long enough for most fields: it grows and shrinks with every step.
+            path: String::with_capacity(96),
             problems: Vec::new(),
             subscriptions: Vec::new(),
             files: Vec::new(),
@@ -209,12 +238,12 @@ impl<'c, 'a> Work<'c, 'a> {
     }
 
     /// Does `step` inside the field `field`.
-    pub(crate) fn at<T>(&mut self, field: &str, step: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn at<T>(&mut self, field: impl Segment, step: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.path.len();
         if before > 0 {
             self.path.push('.');
         }
-        self.path.push_str(field);
+        field.append_to(&mut self.path);
         let result = step(self);
         self.path.truncate(before);
         result
@@ -231,7 +260,7 @@ impl<'c, 'a> Work<'c, 'a> {
         // As many as there are, since most of these lists live as long as the configuration.
         let mut kept = Vec::with_capacity(items.size_hint().0);
         for (index, item) in items.enumerate() {
-            kept.extend(self.at(&format!("{field}[{index}]"), |work| step(work, item)));
+            kept.extend(self.at(Element(field, index), |work| step(work, item)));
         }
         kept
     }

@@ -1,7 +1,8 @@
 //! From an [`Assignment`] to an [`EndpointSet`]: one endpoint per address, priorities with their shares of the load, and
 //! the balancers over their healthy, degraded and whole groups.
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use super::{
@@ -9,6 +10,8 @@ use super::{
 };
 use crate::Name;
 use crate::balance::{BalancePolicy, Balancer, Group};
+
+type Hashing = rapidhash::fast::RandomState;
 
 /// The lowest priority of the API; lower ones, which [`Assignment::check`] refuses, count as this one.
 const LOWEST: u32 = 128;
@@ -74,18 +77,21 @@ impl Assignment {
 
     /// Takes over the memory of everything that `before` says in the same words.
     pub fn share(&mut self, before: &Self) {
-        let known: HashMap<&EndpointAddress, &Arc<EndpointSpec>> = before
-            .localities
-            .iter()
-            .flat_map(|locality| &locality.endpoints)
-            .map(|spec| (&spec.address, spec))
-            .collect();
+        let earlier = || before.localities.iter().flat_map(|locality| &locality.endpoints);
+        let by_address: OnceCell<HashMap<&EndpointAddress, &Arc<EndpointSpec>, Hashing>> = OnceCell::new();
+        let mut in_order = earlier();
         for spec in self
             .localities
             .iter_mut()
             .flat_map(|locality| &mut locality.endpoints)
         {
-            if let Some(same) = known.get(&spec.address).filter(|same| ***same == *spec) {
+            // Most of them stand where they stood.
+            let at_place = in_order.next().filter(|other| other.address == spec.address);
+            let known = at_place.or_else(|| {
+                let by_address = by_address.get_or_init(|| earlier().map(|e| (&e.address, e)).collect());
+                by_address.get(&spec.address).copied()
+            });
+            if let Some(same) = known.filter(|same| **same == *spec) {
                 *spec = Arc::clone(same);
             }
         }
@@ -137,7 +143,9 @@ impl EndpointSet {
         let last = assignment.localities.iter().map(|l| l.priority.min(LOWEST)).max();
         let count = last.map_or(0, |last| last as usize + 1);
         let mut localities: Vec<Vec<Built<'_>>> = vec![Vec::new(); count];
-        let mut seen: std::collections::HashSet<&EndpointAddress> = std::collections::HashSet::new();
+        let all = assignment.localities.iter().map(|l| l.endpoints.len()).sum();
+        let mut seen: HashSet<&EndpointAddress, Hashing> =
+            HashSet::with_capacity_and_hasher(all, Hashing::default());
         for locality in &assignment.localities {
             let endpoints = locality
                 .endpoints

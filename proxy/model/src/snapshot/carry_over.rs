@@ -4,6 +4,7 @@
 //! TLS state that the shell keeps beside it) by name and fingerprint within its listener. What vanished is marked when
 //! the next version is finished, never before; what comes back later starts afresh.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +15,13 @@ use crate::listener::{FilterChain, Listener};
 /// Endpoints by address, collected from earlier sets of one cluster.
 pub type ByAddress<'a> = HashMap<&'a EndpointAddress, &'a Arc<Endpoint>, rapidhash::fast::RandomState>;
 
-/// The endpoints of all these sets; an earlier set wins.
-pub fn by_address<'a>(sets: impl IntoIterator<Item = &'a EndpointSet>) -> ByAddress<'a> {
-    let mut known = ByAddress::default();
-    for endpoint in sets.into_iter().flat_map(|set| set.endpoints.iter()) {
+/// The endpoints of both sets; the first set wins.
+pub fn by_address<'a>(first: Option<&'a EndpointSet>, second: Option<&'a EndpointSet>) -> ByAddress<'a> {
+    let second = second.filter(|second| !first.is_some_and(|first| std::ptr::eq(first, *second)));
+    let sets = [first, second].into_iter().flatten();
+    let all = sets.clone().map(|set| set.endpoints.len()).sum();
+    let mut known = ByAddress::with_capacity_and_hasher(all, Default::default());
+    for endpoint in sets.flat_map(|set| set.endpoints.iter()) {
         known.entry(&endpoint.spec.address).or_insert(endpoint);
     }
     known
@@ -25,12 +29,22 @@ pub fn by_address<'a>(sets: impl IntoIterator<Item = &'a EndpointSet>) -> ByAddr
 
 /// Marks the endpoints of `before` whose counts `after` does not share any more.
 pub fn mark_removed(before: &EndpointSet, after: Option<&EndpointSet>) {
-    let kept = by_address(after);
-    for endpoint in before.endpoints.iter() {
-        let goes_on = kept
+    let by_address = OnceCell::new();
+    for (place, endpoint) in before.endpoints.iter().enumerate() {
+        let goes_on = |after: &Arc<Endpoint>| after.shares_counts(endpoint);
+        // Most of them stand where they stood.
+        if after
+            .and_then(|after| after.endpoints.get(place))
+            .is_some_and(goes_on)
+        {
+            continue;
+        }
+        let by_address = by_address.get_or_init(|| self::by_address(after, None));
+        if !by_address
             .get(&endpoint.spec.address)
-            .is_some_and(|after| after.shares_counts(endpoint));
-        if !goes_on {
+            .copied()
+            .is_some_and(goes_on)
+        {
             endpoint.live().removed.store(true, Ordering::Relaxed);
         }
     }

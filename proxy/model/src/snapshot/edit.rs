@@ -184,13 +184,9 @@ impl Edit {
 
     /// An endpoint set that shares the counts of every address that the cluster had or has.
     fn build(&self, id: ClusterId, config: &ClusterConfig, assignment: Arc<Assignment>) -> Arc<EndpointSet> {
-        let earlier = [self.base.clusters.at(id), self.next.clusters.at(id)];
-        let sets = earlier
-            .into_iter()
-            .flatten()
-            .map(|cluster| cluster.endpoints.as_ref());
-        let known = carry_over::by_address(sets);
-        let [base, next] = earlier.map(|cluster| cluster.map(|cluster| cluster.endpoints.as_ref()));
+        let worlds = [&*self.base, &self.next];
+        let [base, next] = worlds.map(|world| Some(world.clusters.at(id)?.endpoints.as_ref()));
+        let known = carry_over::by_address(base, next);
         Arc::new(EndpointSet::build_after(
             assignment,
             &config.build_options(),
