@@ -264,7 +264,15 @@ impl Failure {
     }
 }
 
+/// What the kernel says where nobody listens, in Envoy's words.
+pub const CONNECTION_REFUSED: &str = "delayed connect error: Connection refused";
+
 impl ConnectFailure {
+    /// Whether the address answered, and nobody listens there.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(words) if words == CONNECTION_REFUSED)
+    }
+
     /// What `%UPSTREAM_TRANSPORT_FAILURE_REASON%` says.
     pub fn reason(&self) -> Cow<'_, str> {
         match self {

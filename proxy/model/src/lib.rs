@@ -5,7 +5,7 @@
 //! environment or a global random source, and nothing here knows protobuf or a runtime.
 //!
 //! Where is what: which listener and chain? [`listener`]. Which route? [`route`]. Which endpoint? [`cluster`],
-//! [`endpoint`], [`balance`]. Again? [`retry`]. Which identity must the peer prove? [`identity`]. What is written down? [`log`].
+//! [`endpoint`], [`balance`]. May an endpoint be used? [`health`]. Again? [`retry`]. Which identity must the peer prove? [`identity`]. What is written down? [`log`].
 //! [`snapshot`] is one version of the whole world. Why it is built this way: [`decisions`].
 
 pub mod balance;
@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod decisions {}
 pub mod endpoint;
 pub mod filter;
+pub mod health;
 pub mod identity;
 pub mod listener;
 pub mod log;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use http::StatusCode;
 use remora_model::cluster::{Cluster, Thresholds};
 use remora_model::endpoint::{Endpoint, EndpointAddress, Health};
+use remora_model::health::{Flag, Monitor};
 use remora_model::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
 
@@ -147,11 +148,7 @@ fn cluster_text(cluster: &Cluster, added: bool) -> String {
         for (count, _, value) in counts(endpoint) {
             let _ = writeln!(out, "{begin}::{count}::{value}");
         }
-        let flags = match endpoint.spec.health {
-            Health::Healthy => "healthy",
-            Health::Degraded => "/degraded_eds_health",
-            Health::Unhealthy => "/failed_eds_health",
-        };
+        let flags = health_flags(endpoint);
         let _ = writeln!(
             out,
             "{begin}::hostname::{}",
@@ -167,12 +164,41 @@ fn cluster_text(cluster: &Cluster, added: bool) -> String {
             "{begin}::region::{region}\n{begin}::zone::{zone}\n{begin}::sub_zone::{sub_zone}"
         );
         let _ = writeln!(out, "{begin}::canary::false\n{begin}::priority::{priority}");
+        let rates = success_rates(endpoint);
         let _ = writeln!(
             out,
-            "{begin}::success_rate::-1\n{begin}::local_origin_success_rate::-1"
+            "{begin}::success_rate::{}\n{begin}::local_origin_success_rate::{}",
+            rate_text(rates[0]),
+            rate_text(rates[1])
         );
     }
     out
+}
+
+/// Why an endpoint is not used, in Envoy's words and order.
+fn health_flags(endpoint: &Endpoint) -> String {
+    let eds = match endpoint.spec.health {
+        Health::Healthy => "",
+        Health::Degraded => "/degraded_eds_health",
+        Health::Unhealthy => "/failed_eds_health",
+    };
+    let holds = |flag, word| if endpoint.has(flag) { word } else { "" };
+    let flags = [
+        holds(Flag::Ejected, "/failed_outlier_check"),
+        eds,
+        holds(Flag::Quarantined, "/quarantined"),
+    ]
+    .concat();
+    if flags.is_empty() { "healthy".into() } else { flags }
+}
+
+/// Success rates of the last interval, as outlier detection compared them.
+fn success_rates(endpoint: &Endpoint) -> [Option<f64>; 2] {
+    endpoint.monitor().map(Monitor::success_rates).unwrap_or_default()
+}
+
+fn rate_text(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "-1".into(), |rate| rate.to_string())
 }
 
 fn cluster_json(cluster: &Cluster, added: bool) -> Value {
@@ -233,11 +259,6 @@ fn host_json(endpoint: &Endpoint, [region, zone, sub_zone]: [&str; 3], priority:
             Value::Object(stat)
         })
         .collect();
-    let health = match spec.health {
-        Health::Healthy => "HEALTHY",
-        Health::Degraded => "DEGRADED",
-        Health::Unhealthy => "UNHEALTHY",
-    };
     let named = [("region", region), ("zone", zone), ("sub_zone", sub_zone)];
     let locality: Map<String, Value> = named
         .into_iter()
@@ -247,7 +268,16 @@ fn host_json(endpoint: &Endpoint, [region, zone, sub_zone]: [&str; 3], priority:
     let mut host = Map::new();
     host.insert("address".into(), address);
     host.insert("stats".into(), json!(stats));
-    host.insert("health_status".into(), json!({ "eds_health_status": health }));
+    host.insert("health_status".into(), health_status(endpoint));
+    let rates = success_rates(endpoint);
+    for (name, rate) in ["success_rate", "local_origin_success_rate"]
+        .into_iter()
+        .zip(rates)
+    {
+        if let Some(rate) = rate {
+            host.insert(name.into(), json!({ "value": rate }));
+        }
+    }
     host.insert("weight".into(), json!(spec.weight));
     if let Some(hostname) = spec
         .details()
@@ -262,4 +292,19 @@ fn host_json(endpoint: &Endpoint, [region, zone, sub_zone]: [&str; 3], priority:
     }
     host.insert("locality".into(), Value::Object(locality));
     Value::Object(host)
+}
+
+/// `envoy.admin.v3.HostHealthStatus`.
+fn health_status(endpoint: &Endpoint) -> Value {
+    let eds = match endpoint.spec.health {
+        Health::Healthy => "HEALTHY",
+        Health::Degraded => "DEGRADED",
+        Health::Unhealthy => "UNHEALTHY",
+    };
+    let mut status = Map::new();
+    if endpoint.has(Flag::Ejected) {
+        status.insert("failed_outlier_check".into(), json!(true));
+    }
+    status.insert("eds_health_status".into(), json!(eds));
+    Value::Object(status)
 }

@@ -10,6 +10,7 @@ mod resolved;
 #[cfg(test)]
 mod sharing;
 mod standing;
+mod watching;
 #[cfg(test)]
 mod worlds;
 
@@ -22,7 +23,7 @@ use remora_model::cluster::{ClusterConfig, Discovery};
 use remora_model::endpoint::Assignment;
 use remora_model::listener::Listener;
 use remora_model::snapshot::{
-    ClusterMark, Edit, Interner, RouteTableId, RouteTableMark, SecretMark, Snapshot,
+    ClusterId, ClusterMark, Edit, Interner, RouteTableId, RouteTableMark, SecretMark, Snapshot,
 };
 use remora_translate::{
     self as translate, Context, ExpectedCluster, IgnoredFields, LocalFiles, Repeated, Subscription,
@@ -84,6 +85,8 @@ pub struct Catalog {
     pub ignored: IgnoredFields,
     /// What is to be written to the state directory.
     pub journal: Journal,
+    /// Clusters whose endpoints are to be watched, or no more.
+    pub watch_changes: Vec<ClusterId>,
     /// Clusters whose endpoints are subscribed to by use.
     pub on_demand: OnDemand,
     /// Routes that wait for their clusters.
@@ -125,6 +128,7 @@ impl Catalog {
             files: Readers::default(),
             ignored: IgnoredFields::default(),
             journal: Journal::default(),
+            watch_changes: Vec::new(),
             on_demand: OnDemand::default(),
             hold: Hold::default(),
             repeated: Repeated::default(),
@@ -337,6 +341,7 @@ impl Catalog {
         };
         self.serving.remove(&(Kind::Cluster, Arc::clone(name)));
         let id = part.config.id;
+        self.note_watched(&part.config);
         self.edit.set_cluster(Arc::clone(&part.config));
         let by_eds = needs
             .iter()

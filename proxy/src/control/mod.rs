@@ -14,6 +14,7 @@ mod dns;
 mod drain;
 mod files;
 mod freshness;
+mod health;
 mod held;
 mod ignored;
 mod needs;
@@ -83,6 +84,8 @@ pub struct Control {
     versions: HashMap<Kind, Arc<str>>,
     /// The last good resources on disk, where there is a state directory.
     state: Option<StateDir>,
+    /// Endpoints that are left out for a while.
+    health: health::Watches,
     /// Requests that wait for endpoints.
     asks: on_demand::Asks,
     /// Clusters and listeners that are taken back stay (gRFC A53).
@@ -329,6 +332,7 @@ impl Control {
 
     /// Carries everything out that was taken in since the last call: at most one publication.
     pub fn settle(&mut self) {
+        self.review_health();
         let (snapshot, effects) = self.catalog.finish();
         self.catalog.held.tidy();
         let listeners = effects

@@ -23,11 +23,11 @@ use super::readiness::Phase;
 use super::sockets::Sockets;
 use super::sources::{ClientKey, Sources};
 use super::state_dir::{self, StateDir};
-use super::{Control, SharedControl, dns, drain, on_demand};
+use super::{Control, SharedControl, dns, drain, health, on_demand};
 use crate::admin::{AdminContext, AdminServer};
 use crate::observe::Observe;
 use crate::observe::logging::Logging;
-use crate::worker::{Ask, Graveyard, OnDemand, Shared, WorkerThread};
+use crate::worker::{Ask, Graveyard, HealthSignal, HealthSignals, OnDemand, Shared, WorkerThread};
 
 /// Events of sources that may wait while the control thread is busy.
 const EVENTS: usize = 256;
@@ -101,6 +101,8 @@ struct Queues {
     found: mpsc::Receiver<state_dir::Found>,
     /// Requests that wait for endpoints.
     asks: mpsc::Receiver<Ask>,
+    /// What workers saw of endpoints.
+    health: mpsc::UnboundedReceiver<HealthSignal>,
     orders: mpsc::UnboundedReceiver<Order>,
 }
 
@@ -115,6 +117,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     let (found_to, found) = mpsc::channel(1);
     let (orders_to, orders) = mpsc::unbounded_channel();
     let (catalog, asks) = catalog(&options, &shared);
+    let health = health_signals(&shared);
     let world = Arc::clone(&shared);
     let current = Rc::new(move || world.current());
     let dialer = Dialer::start(options.observe.worker(usize::MAX), graveyard, current);
@@ -140,16 +143,16 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         told_levels: Vec::new(),
         versions: HashMap::new(),
         state,
+        health: health::Watches::new(options.observe.worker(usize::MAX - 1)),
         asks: on_demand::Asks::default(),
         ignore_deletion: options.ignore_deletion,
     }));
     let desk = Desk::new(Rc::clone(&control), orders_to, options.command_line, options.node);
     if let Some(address) = admin {
-        let (operator, observe, logging) = (Rc::new(desk), options.observe, options.logging);
         let context = AdminContext {
-            operator,
-            observe,
-            logging,
+            operator: Rc::new(desk),
+            observe: options.observe,
+            logging: options.logging,
         };
         serve_admin(&address, options.admin_address_path.as_deref(), context).await?;
     }
@@ -159,6 +162,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         moved,
         found,
         asks,
+        health,
         orders,
     };
     Ok((control, queues))
@@ -173,6 +177,14 @@ fn workers(
     (0..options.concurrency)
         .map(|index| WorkerThread::start(index, Arc::clone(shared), graveyard.clone()))
         .collect()
+}
+
+/// The way from the workers that tells of failing endpoints.
+fn health_signals(shared: &Shared) -> mpsc::UnboundedReceiver<HealthSignal> {
+    let (to, signals) = HealthSignals::new();
+    // Set once, before the first resource.
+    let _ = shared.health.set(to);
+    signals
 }
 
 /// An empty catalog, and the way from the workers to it where endpoints are asked for by use.
@@ -253,6 +265,7 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
             }
             () = at(due) => control.borrow_mut().on_time(Instant::now()),
             Some(ask) = queues.asks.recv() => control.borrow_mut().take_asks(ask, &mut queues.asks),
+            Some(signal) = queues.health.recv() => control.borrow_mut().hear_health(signal, &mut queues.health),
             Some(order) = queues.orders.recv() => match order {
                 Order::Quit => return Ok(()),
                 Order::DrainListeners { inbound_only } => control.borrow_mut().drain_listeners(inbound_only),
@@ -267,7 +280,8 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
 impl Control {
     /// When [`Self::on_time`] has something to do.
     fn due(&self) -> Option<Instant> {
-        [self.state_due(), self.on_demand_due(), self.catalog.hold.due()]
+        let (health, hold) = (self.health.due(), self.catalog.hold.due());
+        [self.state_due(), self.on_demand_due(), hold, health]
             .into_iter()
             .flatten()
             .min()
@@ -277,6 +291,7 @@ impl Control {
     fn on_time(&mut self, now: Instant) {
         self.state_time(now);
         self.on_demand_time(now);
+        self.health_time(now);
         self.settle();
     }
 }

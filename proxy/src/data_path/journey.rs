@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method};
 use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::endpoint::Endpoint;
+use remora_model::health::Outcome;
 use remora_model::retry::Ended;
 use remora_model::route::Forward;
 
@@ -18,6 +19,7 @@ use super::attempts::{Attempts, reset_of};
 use super::deadlines::Deadlines;
 use super::filters;
 use super::forward::{Cut, Done, Transfer, within};
+use super::local_reply::is_grpc;
 use super::replay::Replay;
 use super::request::{Exchange, facts};
 use super::target::{self, Chosen};
@@ -25,7 +27,7 @@ use super::{mirror, mutation, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::{Failure, Limit};
 use crate::observe::ClusterCells;
-use crate::upstream::{Acquire, Lease, Protocol, UpstreamExchange};
+use crate::upstream::{Acquire, Lease, Protocol, UpstreamExchange, health};
 
 /// How often a request may be sent again because a reused connection had died before anything was processed.
 const REUSE_RETRIES: u32 = 3;
@@ -218,6 +220,11 @@ impl<D: Downstream> Exchange<'_, D> {
         let on_response = self.on_response.as_slice();
         let (keep, worker) = (self.context.keeps_headers(manager), &self.context.worker);
         let (attempts, cluster) = (&mut journey.attempts, journey.cluster);
+        let watched = cluster
+            .config
+            .health
+            .is_some()
+            .then(|| Arc::clone(upstream.endpoint()));
         let mut again = None;
         let transfer = Transfer {
             downstream: &mut *self.downstream,
@@ -237,6 +244,9 @@ impl<D: Downstream> Exchange<'_, D> {
                 head.body,
                 head.upgrade.is_some(),
                 |response: &ResponseHead, kept: bool| {
+                    if let Some(endpoint) = &watched {
+                        health::answered(worker, cluster, endpoint, response, || is_grpc(&head.headers));
+                    }
                     let ended = Ended::Answered(response.status, &response.headers);
                     let wait = worker.with_rng(|rng| attempts.again(&ended, kept, cluster, cells, rng));
                     again = wait.map(|wait| (wait, response.status.as_u16()));
@@ -283,6 +293,10 @@ impl<D: Downstream> Exchange<'_, D> {
             }
             Err(cut) => {
                 let unprocessed = upstream.proves_unprocessed(&cut.failure, reused, method);
+                if !unprocessed {
+                    let worker = &self.context.worker;
+                    health::failed(worker, journey.cluster, upstream.endpoint(), &cut.failure);
+                }
                 upstream.fail(&cut.failure, &self.record);
                 // The next attempt does not take a connection that may have died too.
                 journey.fresh |= unprocessed;
@@ -347,7 +361,14 @@ impl<D: Downstream> Exchange<'_, D> {
         };
         let acquire = worker.pools.acquire(worker, wanted);
         let outcome = within(self.downstream, &journey.deadlines, self.timer, acquire).await;
-        outcome.and_then(|lease| lease).inspect_err(|failure| {
+        let outcome = outcome.and_then(|lease| lease);
+        if cluster.config.health.is_some() {
+            match &outcome {
+                Ok(_) => health::report(worker, cluster, &endpoint, Outcome::Connected),
+                Err(failure) => health::failed(worker, cluster, &endpoint, failure),
+            }
+        }
+        outcome.inspect_err(|failure| {
             if let Failure::Connect(failure) = failure {
                 self.record.transport_failure = Some(failure.reason().into_owned());
             }

@@ -289,6 +289,8 @@ group! {
         upstream_rq_retry_backoff_ratelimited: Counter,
         /// Not tried again: the body was too long to be kept.
         retry_or_shadow_abandoned: Counter,
+        /// Endpoints left out for a while because they refused a connection.
+        upstream_host_quarantined: Counter,
         /// Tried again.
         upstream_rq_retry: Counter,
         /// Tried again with success.
@@ -301,6 +303,52 @@ group! {
         upstream_cx_connect_ms: Histogram,
         /// Life of connections.
         upstream_cx_length_ms: Histogram,
+    }
+}
+
+group! {
+    /// `cluster.<name>.outlier_detection.*`; `detected`: a limit was reached, `enforced`: and the endpoint ejected.
+    OutlierCounters {
+        /// Of all kinds.
+        ejections_enforced_total: Counter,
+        /// Not ejected: `max_ejection_percent`.
+        ejections_overflow: Counter,
+        /// Not ejected: the others failed as well.
+        ejections_withheld_common: Counter,
+        /// A run of 5xx.
+        ejections_detected_consecutive_5xx: Counter,
+        /// A run of 5xx.
+        ejections_enforced_consecutive_5xx: Counter,
+        /// A run of 502, 503 and 504.
+        ejections_detected_consecutive_gateway_failure: Counter,
+        /// A run of 502, 503 and 504.
+        ejections_enforced_consecutive_gateway_failure: Counter,
+        /// A run of failures without an answer.
+        ejections_detected_consecutive_local_origin_failure: Counter,
+        /// A run of failures without an answer.
+        ejections_enforced_consecutive_local_origin_failure: Counter,
+        /// Success rate.
+        ejections_detected_success_rate: Counter,
+        /// Success rate.
+        ejections_enforced_success_rate: Counter,
+        /// Success rate of connections.
+        ejections_detected_local_origin_success_rate: Counter,
+        /// Success rate of connections.
+        ejections_enforced_local_origin_success_rate: Counter,
+        /// Failure percentage.
+        ejections_detected_failure_percentage: Counter,
+        /// Failure percentage.
+        ejections_enforced_failure_percentage: Counter,
+        /// Failure percentage of connections.
+        ejections_detected_local_origin_failure_percentage: Counter,
+        /// Failure percentage of connections.
+        ejections_enforced_local_origin_failure_percentage: Counter,
+        /// Envoy's older name: runs of 5xx and success rates, enforced or not.
+        ejections_total: Counter,
+        /// Envoy's older name.
+        ejections_consecutive_5xx: Counter,
+        /// Envoy's older name.
+        ejections_success_rate: Counter,
     }
 }
 

@@ -28,7 +28,8 @@ pub use exchange_record::{ConnectionRecord, ExchangeRecord, UpstreamRecord};
 pub use log_sinks::SinkError;
 pub use scrape::Scrape;
 pub use shards::{
-    ClusterCells, HttpCells, LimitCells, ListenerCells, Observe, Shards, TcpCells, WorkerCounters,
+    ClusterCells, HealthCells, HttpCells, LimitCells, ListenerCells, Observe, Shards, TcpCells,
+    WorkerCounters,
 };
 
 use std::net::SocketAddr;

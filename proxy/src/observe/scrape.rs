@@ -91,6 +91,7 @@ impl Scrape {
         observe.retain(snapshot);
         let tables = vec![
             tables::clusters(observe, snapshot),
+            tables::outliers(observe, snapshot),
             tables::managers(observe, snapshot),
             tables::listeners(observe, snapshot),
             tables::listener_workers(observe, snapshot),

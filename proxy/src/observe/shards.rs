@@ -17,8 +17,8 @@ use super::cells::StatusCodes;
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, LimitCounters, ListenerCounters, TcpCounters,
-    TlsCounters,
+    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, LimitCounters, ListenerCounters,
+    OutlierCounters, TcpCounters, TlsCounters,
 };
 
 /// Cells of a listener.
@@ -66,6 +66,13 @@ pub struct ClusterCells {
     pub codes: StatusCodes,
 }
 
+/// Cells of a cluster whose endpoints' health is watched; the control thread counts into them.
+#[derive(Debug, Default)]
+pub struct HealthCells {
+    /// Ejections.
+    pub outlier: OutlierCounters,
+}
+
 /// All cells of one kind, by name: one entry per worker that used it.
 pub type Shards<C> = Mutex<HashMap<Name, Vec<(usize, Arc<C>)>>>;
 
@@ -82,6 +89,8 @@ pub struct Observe {
     pub limits: Shards<LimitCells>,
     /// By `alt_stat_name` or name.
     pub clusters: Shards<ClusterCells>,
+    /// By `alt_stat_name` or name.
+    pub health: Shards<HealthCells>,
     /// What the control side counts.
     pub control: ControlMetrics,
     /// Where access log lines go.
@@ -118,6 +127,7 @@ impl Observe {
         retain(&self.managers, |name| names.managers.contains(name));
         retain(&self.tcp_proxies, |name| names.tcp_proxies.contains(name));
         retain(&self.clusters, |name| names.clusters.contains(name));
+        retain(&self.health, |name| names.clusters.contains(name));
     }
 }
 
@@ -224,6 +234,11 @@ impl WorkerCounters {
         by_cluster[index] = Some(Arc::clone(&cells));
         self.clusters.borrow_mut().push(config.id);
         cells
+    }
+
+    /// The cells of a cluster whose endpoints' health is watched.
+    pub fn health(&self, config: &ClusterConfig) -> Arc<HealthCells> {
+        self.cells(&self.all.health, &config.stat_name)
     }
 
     /// Lets go of the cells of clusters that this version does not have.

@@ -12,7 +12,7 @@ use remora_model::endpoint::{Endpoint, EndpointAddress};
 use remora_model::identity::ClientTls;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
-use crate::failure::ConnectFailure;
+use crate::failure::{CONNECTION_REFUSED, ConnectFailure};
 use crate::io::{Io, Socket, Transport};
 use crate::observe::ClusterCells;
 use crate::tls::{self, ClientContext, Secured, Session, TlsFailure};
@@ -171,7 +171,7 @@ fn set_keepalive(socket: &TcpSocket, wanted: &TcpKeepalive) -> io::Result<()> {
 /// An IO error in Envoy's words.
 fn words_of(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => "delayed connect error: Connection refused".into(),
+        io::ErrorKind::ConnectionRefused => CONNECTION_REFUSED.into(),
         io::ErrorKind::ConnectionReset => "delayed connect error: Connection reset by peer".into(),
         io::ErrorKind::HostUnreachable => "immediate connect error: No route to host".into(),
         io::ErrorKind::NetworkUnreachable => "immediate connect error: Network is unreachable".into(),

@@ -111,6 +111,11 @@ impl UpstreamExchange {
         })
     }
 
+    /// Whom it is with.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.active.endpoint
+    }
+
     /// The exchange was complete at `now`: counts it and gives the connection back.
     pub fn finish(mut self, record: &ExchangeRecord, now: Instant) {
         self.answered(record.status.unwrap_or(0));

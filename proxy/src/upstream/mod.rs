@@ -6,6 +6,7 @@
 
 mod connect;
 mod exchange;
+pub mod health;
 mod lease;
 mod original_destination;
 mod pool;

@@ -17,6 +17,7 @@ use remora_model::cluster::{Cluster, TransportSocket, UpstreamProtocol};
 use remora_model::endpoint::Endpoint;
 
 use super::connect::{Connected, Wish, connect};
+use super::health;
 use super::lease::{Lease, OpenConnection, Places, PooledHttp1, SharedHttp2};
 use crate::failure::{ConnectFailure, Failure, Limit};
 use crate::http1;
@@ -181,7 +182,7 @@ impl Pools {
             } else if pool.protocol == Protocol::Http1 {
                 return pool.open_http1(worker).await;
             } else if !pool.connecting.replace(true) {
-                spawn(Rc::clone(&pool).open_shared(worker.world()));
+                spawn(Rc::clone(&pool).open_shared(Rc::clone(worker)));
             }
             match pool.places.wait().await {
                 Ok(Ok(Some(pooled))) => return Ok(Lease::Http1(pooled, pool)),
@@ -316,15 +317,16 @@ impl Pool {
 
     /// Opens an HTTP/1 connection within the request that needs it.
     async fn open_http1(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<Lease, Failure> {
-        let (connected, open) = self.open(worker.world()).await.map_err(Failure::Connect)?;
+        let (connected, open) = self.open(worker).await.map_err(Failure::Connect)?;
         self.cells.traffic.upstream_cx_http1_total.one();
         let pooled = self.pooled(connected, open);
         Ok(Lease::Http1(pooled, Rc::clone(self)))
     }
 
     /// Opens a connection that every waiting request may use.
-    async fn open_shared(self: Rc<Self>, world: Rc<World>) {
-        let outcome = self.open(world).await;
+    async fn open_shared(self: Rc<Self>, worker: Rc<Worker>) {
+        let outcome = self.open(&worker).await;
+        drop(worker);
         match outcome {
             Err(_) => self.connecting.set(false),
             Ok((connected, open)) if self.speaks_http2(&connected) => self.run_http2(connected, open).await,
@@ -389,7 +391,7 @@ impl Pool {
     }
 
     /// Opens a connection and counts it.
-    async fn open(&self, world: Rc<World>) -> Result<(Connected, OpenConnection), ConnectFailure> {
+    async fn open(&self, worker: &Worker) -> Result<(Connected, OpenConnection), ConnectFailure> {
         let cluster = Arc::clone(&self.cluster.borrow());
         let open = OpenConnection::begin(&cluster.live, &self.endpoint, &self.cells, &self.places);
         let wish = Wish {
@@ -398,7 +400,7 @@ impl Pool {
             alpn_wins: self.alpn.is_some(),
         };
         let outcome = connect(
-            world,
+            worker.world(),
             &self.cells,
             &cluster.config,
             &self.endpoint,
@@ -408,6 +410,7 @@ impl Pool {
         .await;
         match outcome {
             Ok(connected) => {
+                self.endpoint.live().connected();
                 self.cells
                     .traffic
                     .upstream_cx_connect_ms
@@ -423,6 +426,7 @@ impl Pool {
                 if matches!(failure, ConnectFailure::TimedOut(_)) {
                     self.cells.traffic.upstream_cx_connect_timeout.one();
                 }
+                health::not_connected(worker, &cluster, &self.endpoint, &failure);
                 // Whoever waits for this endpoint fails with it, as in Envoy: trying again is a matter of retries.
                 self.places.fail_all(&failure);
                 Err(failure)

@@ -5,11 +5,13 @@
 //! versions go back to the control thread. This is the only module that names a runtime.
 
 mod first_words;
+mod health;
 mod on_demand;
 mod pin;
 mod registry;
 
 pub use first_words::{FirstWord, FirstWords};
+pub use health::{HealthSignal, HealthSignals, Saw};
 pub use on_demand::{Ask, OnDemand};
 pub use pin::{Graveyard, World};
 pub use registry::{ConnectionHandle, ConnectionRegistry, Life, Told};
@@ -21,7 +23,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use remora_model::listener::ListenAddress;
@@ -44,12 +46,16 @@ pub struct Shared {
     world: ArcSwap<Snapshot>,
     generation: AtomicU64,
     open: AtomicUsize,
+    /// When this process began to count time.
+    pub started: Instant,
     /// How long connections may live on after they were told to end.
     pub drain_time: Duration,
     /// Counters, logs, and what else is seen from outside.
     pub observe: Arc<Observe>,
     /// Where endpoints are asked for by use; empty for good otherwise.
     pub on_demand: OnceLock<OnDemand>,
+    /// Where failing endpoints are told of.
+    pub health: OnceLock<HealthSignals>,
 }
 
 impl Shared {
@@ -59,9 +65,11 @@ impl Shared {
             world: ArcSwap::from_pointee(Snapshot::default()),
             generation: AtomicU64::new(0),
             open: AtomicUsize::new(0),
+            started: Instant::now(),
             drain_time,
             observe,
             on_demand: OnceLock::new(),
+            health: OnceLock::new(),
         }
     }
 

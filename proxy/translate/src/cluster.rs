@@ -20,7 +20,9 @@ use crate::pb::envoy::config::cluster::v3::{self as api, circuit_breakers, clust
 use crate::pb::envoy::config::core::v3::{self as core, RoutingPriority};
 use crate::rejection::Rejection;
 use crate::subscription::Subscription;
-use crate::{balance, discovery, endpoint, filter, fingerprint, retry, transport, upstream_http, value};
+use crate::{
+    balance, discovery, endpoint, filter, fingerprint, health, retry, transport, upstream_http, value,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -96,7 +98,6 @@ fn translate(
         .as_ref()
         .map(|said| work.at("upstream_bind_config", |work| bind(work, said)));
     let thresholds = thresholds(work, said.circuit_breakers.as_ref());
-    let tcp_keepalive = tcp_keepalive(work, said);
     let connect_timeout = value::positive(
         work,
         "connect_timeout",
@@ -124,12 +125,13 @@ fn translate(
             Some(bind) => bind?.map(Box::new),
             None => None,
         },
-        tcp_keepalive: tcp_keepalive.map(Box::new),
+        tcp_keepalive: tcp_keepalive(work, said).map(Box::new),
         buffer_limit: said
             .per_connection_buffer_limit_bytes
             .as_ref()
             .map_or(BUFFER_LIMIT, |limit| limit.value),
         thresholds,
+        health: health::settings(work, said),
         fingerprint: fingerprint::of((bytes, work.file_hash)),
     };
     Some((config, assignment))

@@ -30,6 +30,7 @@ pub mod filter;
 mod filter_chain;
 mod fingerprint;
 mod header_mutation;
+mod health;
 mod http_manager;
 mod http_options;
 pub mod ignored;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::Name;
 use crate::balance::BalancePolicy;
 use crate::endpoint::{BuildOptions, EndpointSet};
+use crate::health::HealthSettings;
 use crate::listener::{Http1Options, Http2Options};
 use crate::retry::RetryLimit;
 use crate::snapshot::ClusterId;
@@ -66,6 +67,8 @@ pub struct ClusterConfig {
     pub buffer_limit: u32,
     /// Limits, for priority DEFAULT and HIGH; enforced by `live`.
     pub thresholds: [Thresholds; 2],
+    /// How the health of endpoints is found out; `None`: only the control plane says.
+    pub health: Option<Box<HealthSettings>>,
     /// Hash of the resource as received.
     pub fingerprint: u64,
 }

@@ -32,6 +32,7 @@ pub(crate) fn config(index: u32, balance: BalancePolicy, fingerprint: u64) -> Ar
         tcp_keepalive: None,
         buffer_limit: 1 << 20,
         thresholds: [Thresholds::default(); 2],
+        health: None,
         fingerprint,
     })
 }

@@ -221,7 +221,7 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
             .map(|(place, all)| {
                 let eligible: Vec<_> = all
                     .iter()
-                    .filter(|e| class.is_none_or(|class| e.spec.health == class))
+                    .filter(|e| class.is_none_or(|class| e.health() == class))
                     .collect();
                 // In panic Envoy's schedulers ignore localities; its hash tables do not.
                 let weighted = options.locality_weighted && (class.is_some() || hashing);
@@ -246,7 +246,7 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
         localities
             .iter()
             .flat_map(|(_, all)| all)
-            .filter(|e| e.spec.health == class)
+            .filter(|e| e.health() == class)
             .count() as u32
     };
     let healthy = count(Health::Healthy);

@@ -21,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::Name;
 use crate::balance::Balancer;
+use crate::health::{EndpointWatch, Flag, Flags, Monitor};
 
 /// Where an endpoint listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -178,8 +179,25 @@ impl Endpoint {
             connections_total: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
             removed: AtomicBool::new(false),
+            flags: Flags::none(),
+            watch: OnceLock::new(),
         };
         self.live.get().map_or(&UNUSED, |live| live)
+    }
+
+    /// Its health now: what the control plane says, unless we found out worse.
+    pub fn health(&self) -> Health {
+        self.counts().flags.over(self.spec.health)
+    }
+
+    /// Whether a reason not to use it holds.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.counts().flags.has(flag)
+    }
+
+    /// What outlier detection knows of it, if anything.
+    pub fn monitor(&self) -> Option<&Monitor> {
+        self.counts().watch.get().map(|watch| &watch.monitor)
     }
 
     /// Whether both count into the same.
@@ -210,6 +228,23 @@ pub struct EndpointLive {
     pub connect_failures: AtomicU64,
     /// The control plane took this endpoint away: idle connections close, no new ones are made.
     pub removed: AtomicBool,
+    /// Why it is not used although the control plane would have it used.
+    pub flags: Flags,
+    watch: OnceLock<Box<EndpointWatch>>,
+}
+
+impl EndpointLive {
+    /// What is remembered for judging it, made at the first call.
+    pub fn watch(&self) -> &EndpointWatch {
+        self.watch.get_or_init(Box::default)
+    }
+
+    /// A connection to it was made.
+    pub fn connected(&self) {
+        if let Some(watch) = self.watch.get() {
+            watch.quarantine.connected();
+        }
+    }
 }
 
 /// The endpoints of a cluster, ready to be balanced over.

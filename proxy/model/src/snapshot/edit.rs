@@ -99,6 +99,20 @@ impl Edit {
         self.put_cluster(id, Some(cluster))
     }
 
+    /// Builds the endpoints of a cluster anew, because their health is another now. Returns whether it is there.
+    pub fn renew_endpoints(&mut self, id: ClusterId) -> bool {
+        let Some(cluster) = self.next.clusters.at(id) else {
+            return false;
+        };
+        let endpoints = self.build(id, &cluster.config, Arc::clone(&cluster.endpoints.assignment));
+        let cluster = Cluster {
+            config: cluster.config.clone(),
+            endpoints,
+            live: cluster.live.clone(),
+        };
+        self.put_cluster(id, Some(cluster))
+    }
+
     /// Adds or replaces a listener by its name; chains that did not change are shared with the version before.
     pub fn set_listener(&mut self, mut listener: Listener) {
         if let Some(before) = self.next.listeners.named(&listener.name) {

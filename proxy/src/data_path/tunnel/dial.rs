@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::endpoint::Labels;
+use remora_model::health::Outcome;
 use remora_model::listener::TcpProxy;
 use remora_model::route::source_hash;
 
 use crate::data_path::target;
 use crate::failure::Failure;
 use crate::observe::{ClusterCells, UpstreamRecord};
-use crate::upstream::{Connected, OpenConnection, Wish, connect};
+use crate::upstream::{Connected, OpenConnection, Wish, connect, health};
 use crate::worker::Worker;
 
 /// A connection for one tunnel. It belongs to no pool.
@@ -83,6 +84,8 @@ pub async fn dial(
         let socket = config.transport.choose(&endpoint.spec.details().transport_labels);
         match connect(worker.world(), &cells, config, &endpoint, socket, Wish::default()).await {
             Ok(connected) => {
+                endpoint.live().connected();
+                health::report(worker, &cluster, &endpoint, Outcome::ConnectedForGood);
                 cells
                     .traffic
                     .upstream_cx_connect_ms
@@ -104,6 +107,8 @@ pub async fn dial(
             }
             Err(failure) => {
                 cells.traffic.upstream_cx_connect_fail.one();
+                health::report(worker, &cluster, &endpoint, Outcome::Reset);
+                health::not_connected(worker, &cluster, &endpoint, &failure);
                 tried.transport_failure = Some(failure.reason().into_owned());
                 if tried.attempts >= proxy.connect_attempts.max(1) {
                     return Err(Failure::Connect(failure));

@@ -1,10 +1,13 @@
 //! Tables of series: a row for each thing, a column for each of its metrics.
 
 mod balancing;
+mod health;
+
+use health::breakers;
+pub(super) use health::outliers;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use remora_model::Name;
@@ -234,7 +237,7 @@ impl ClusterRow {
         Some(Number::Gauge(
             endpoints
                 .iter()
-                .filter(|endpoint| counted(endpoint.spec.health))
+                .filter(|endpoint| counted(endpoint.health()))
                 .count() as i64,
         ))
     }
@@ -308,34 +311,6 @@ fn codes(table: &mut TableOf<ClusterRow>) {
                 .map(|(_, count)| count)
                 .sum();
             (count > 0).then_some(Number::Counter(count))
-        });
-    }
-}
-
-/// `circuit_breakers.default.*_open`: 1 where the limit of priority DEFAULT is reached.
-fn breakers(table: &mut TableOf<ClusterRow>) {
-    type Reached = fn(&Cluster) -> bool;
-    let open: [(&'static str, Reached); 4] = [
-        ("circuit_breakers.default.cx_open", |cluster| {
-            cluster.live.connections.load(Ordering::Relaxed) >= cluster.config.thresholds[0].max_connections
-        }),
-        ("circuit_breakers.default.rq_pending_open", |cluster| {
-            cluster.live.pending.load(Ordering::Relaxed) >= cluster.config.thresholds[0].max_pending_requests
-        }),
-        ("circuit_breakers.default.rq_open", |cluster| {
-            cluster.live.requests.load(Ordering::Relaxed) >= cluster.config.thresholds[0].max_requests
-        }),
-        ("circuit_breakers.default.rq_retry_open", |cluster| {
-            let requests = cluster.live.requests.load(Ordering::Relaxed);
-            cluster.live.retries.load(Ordering::Relaxed)
-                >= cluster.config.thresholds[0].retries.bound(requests)
-        }),
-    ];
-    for (name, reached) in open {
-        table.column(name, ColumnKind::Gauge, move |row| {
-            Some(Number::Gauge(i64::from(
-                row.cluster.as_ref().is_some_and(|cluster| reached(cluster)),
-            )))
         });
     }
 }
@@ -522,6 +497,9 @@ pub(super) fn reset(observe: &Observe) {
     }
     for cells in taken(&observe.limits).values().flatten() {
         cells.1.http.each(&mut zero);
+    }
+    for cells in taken(&observe.health).values().flatten() {
+        cells.1.outlier.each(&mut zero);
     }
     for cells in taken(&observe.clusters).values().flatten() {
         cells.1.traffic.each(&mut zero);

@@ -2,7 +2,7 @@
 
 use crate::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use crate::pb::envoy::config::cluster::v3::cluster::CommonLbConfig;
-use crate::pb::envoy::config::cluster::v3::{Cluster, UpstreamConnectionOptions};
+use crate::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection, UpstreamConnectionOptions};
 use crate::pb::envoy::config::core::v3::BindConfig;
 use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use crate::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
@@ -15,7 +15,7 @@ reviewed! { Cluster as "Cluster" {
         upstream_http_protocol_options, common_http_protocol_options, http_protocol_options, http2_protocol_options,
         typed_extension_protocol_options, dns_refresh_rate, dns_jitter, respect_dns_ttl, dns_lookup_family,
         upstream_bind_config, lb_subset_config, common_lb_config, transport_socket, protocol_selection,
-        upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config,
+        upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config, outlier_detection,
     ]
     ignored: {
         stats_matcher: "observability: which metrics are kept",
@@ -27,7 +27,6 @@ reviewed! { Cluster as "Cluster" {
         dns_resolution_config: "the system's resolver is asked",
         typed_dns_resolver_config: "the system's resolver is asked",
         wait_for_warm_on_init: "tuning of the start",
-        outlier_detection: "ejection is not supported yet; every healthy endpoint stays in use",
         cleanup_interval: "tuning: unused original destinations are forgotten with their connections",
         metadata: "read by no filter that is supported",
         close_connections_on_host_health_failure: "tuning: a failed endpoint gets no new requests",
@@ -62,6 +61,24 @@ reviewed! { Thresholds as "CircuitBreakers.Thresholds" {
     ignored: {
         track_remaining: "observability: which metrics are kept",
         max_connection_pools: "pools are bounded by max_connections",
+    }
+    refused: {}
+} }
+
+reviewed! { OutlierDetection as "OutlierDetection" {
+    honoured: [
+        consecutive_5xx, interval, base_ejection_time, max_ejection_percent, enforcing_consecutive_5xx,
+        enforcing_success_rate, success_rate_minimum_hosts, success_rate_request_volume, success_rate_stdev_factor,
+        consecutive_gateway_failure, enforcing_consecutive_gateway_failure, split_external_local_origin_errors,
+        consecutive_local_origin_failure, enforcing_consecutive_local_origin_failure,
+        enforcing_local_origin_success_rate, failure_percentage_threshold, enforcing_failure_percentage,
+        enforcing_failure_percentage_local_origin, failure_percentage_minimum_hosts,
+        failure_percentage_request_volume, max_ejection_time, max_ejection_time_jitter,
+        successful_active_health_check_uneject_host, always_eject_one_host,
+    ]
+    ignored: {
+        monitors: "no monitor of another kind is supported; those of the message itself hold",
+        detect_degraded_hosts: "an endpoint is degraded where the control plane says so",
     }
     refused: {}
 } }

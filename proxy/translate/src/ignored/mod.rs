@@ -176,6 +176,7 @@ pub fn lists() -> Vec<Lists> {
         of::<clusters::cluster::CommonLbConfig>(),
         of::<crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster>(),
         of::<clusters::circuit_breakers::Thresholds>(),
+        of::<clusters::OutlierDetection>(),
         of::<clusters::UpstreamConnectionOptions>(),
         of::<core::BindConfig>(),
         of::<crate::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions>(),

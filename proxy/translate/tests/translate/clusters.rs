@@ -117,7 +117,6 @@ fn an_istio_cluster_keeps_its_policy_and_subscribes() {
         world.ignored_names(),
         [
             "CircuitBreakers.Thresholds.track_remaining",
-            "Cluster.outlier_detection",
             "envoy.tcp.metadataexchange.config.MetadataExchange",
         ]
     );

@@ -1,0 +1,49 @@
+//! May an endpoint be used, beyond what the control plane says of it?
+//!
+//! Holds: what was found out about an endpoint (it was ejected, it refuses connections) is a set of [`Flags`] in its live
+//! counts, so it outlives every version of the world and is shared by all workers. Workers only report ([`Monitor`]);
+//! flags are set by the control thread alone, which builds the cluster's endpoint set anew, so that picking, panic and
+//! priorities see one health. Time is a [`Duration`] since the start of the process, always an argument.
+//! Does not decide how requests are spread ([`crate::balance`]) or tried again ([`crate::retry`]).
+
+mod flags;
+mod monitor;
+mod outlier;
+mod quarantine;
+#[cfg(test)]
+mod tests;
+
+pub use flags::{Flag, Flags};
+pub use monitor::{Monitor, Outcome, Trip, grpc_as_http};
+pub use outlier::{Change, Enforcing, OutlierDetection, RateRule, Verdict, bring_back, ejected};
+pub use quarantine::Quarantine;
+
+use std::time::Duration;
+
+/// What a cluster's configuration says of the health of its endpoints; most clusters say nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HealthSettings {
+    /// `outlier_detection`.
+    pub outlier: Option<OutlierDetection>,
+}
+
+impl HealthSettings {
+    /// Nothing at all if nothing was said.
+    pub fn said(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
+/// What is remembered of one endpoint, from the first report on.
+#[derive(Debug, Default)]
+pub struct EndpointWatch {
+    /// For outlier detection.
+    pub monitor: Monitor,
+    /// For quarantine.
+    pub quarantine: Quarantine,
+}
+
+/// Whole microseconds.
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

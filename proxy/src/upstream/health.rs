@@ -1,0 +1,70 @@
+//! What does the end of an attempt tell of its endpoint?
+//!
+//! Holds: a cluster without outlier detection is told nothing and pays for nothing; a refused connection is told of
+//! wherever it happens.
+
+use std::sync::Arc;
+
+use remora_model::cluster::{Cluster, Discovery};
+use remora_model::endpoint::Endpoint;
+use remora_model::health::{Flag, Outcome, grpc_as_http};
+
+use crate::exchange::ResponseHead;
+use crate::failure::{ConnectFailure, Failure, Timer};
+use crate::worker::{HealthSignal, Saw, Worker};
+
+/// The endpoint showed this.
+pub fn report(worker: &Worker, cluster: &Cluster, endpoint: &Arc<Endpoint>, outcome: Outcome) {
+    let settings = cluster.config.health.as_deref();
+    let Some(outlier) = settings.and_then(|health| health.outlier.as_ref()) else {
+        return;
+    };
+    let monitor = &endpoint.live().watch().monitor;
+    let reached = monitor.report(outlier, outcome, worker.shared.started.elapsed());
+    for trip in reached.into_iter().flatten() {
+        tell(worker, cluster, endpoint, Saw::Tripped(trip));
+    }
+}
+
+/// A response began. A gRPC request may have failed by a status of its own in the head.
+pub fn answered(
+    worker: &Worker,
+    cluster: &Cluster,
+    endpoint: &Arc<Endpoint>,
+    response: &ResponseHead,
+    is_grpc: impl FnOnce() -> bool,
+) {
+    let grpc = response.headers.get("grpc-status").filter(|_| is_grpc());
+    let grpc = grpc.and_then(|status| status.to_str().ok()?.parse().ok());
+    let status = grpc.map_or(response.status.as_u16(), grpc_as_http);
+    report(worker, cluster, endpoint, Outcome::Answered(status));
+}
+
+/// An attempt failed.
+pub fn failed(worker: &Worker, cluster: &Cluster, endpoint: &Arc<Endpoint>, failure: &Failure) {
+    let outcome = match failure {
+        Failure::Connect(_) | Failure::UpstreamReset(_) | Failure::UpstreamCut(_) => Outcome::Reset,
+        Failure::Timeout(Timer::Response(_) | Timer::PerTry(_) | Timer::PerTryIdle(_)) => Outcome::TimedOut,
+        _ => return,
+    };
+    report(worker, cluster, endpoint, outcome);
+}
+
+/// A connection could not be made. Who refuses is left out for a while.
+pub fn not_connected(worker: &Worker, cluster: &Cluster, endpoint: &Arc<Endpoint>, failure: &ConnectFailure) {
+    let by_client = matches!(cluster.config.discovery, Discovery::OriginalDestination(_));
+    let alone = cluster.endpoints.endpoints.len() < 2;
+    if failure.is_refusal() && !by_client && !alone && !endpoint.has(Flag::Quarantined) {
+        tell(worker, cluster, endpoint, Saw::Refusal);
+    }
+}
+
+fn tell(worker: &Worker, cluster: &Cluster, endpoint: &Arc<Endpoint>, saw: Saw) {
+    if let Some(signals) = worker.shared.health.get() {
+        signals.tell(HealthSignal {
+            cluster: cluster.config.id,
+            endpoint: Arc::clone(endpoint),
+            saw,
+        });
+    }
+}
