@@ -183,6 +183,14 @@ impl Io {
         }
     }
 
+    /// Has the peer get a reset instead of an orderly end when this is dropped.
+    pub fn reset_on_close(&self) {
+        if let Transport::Tcp(tcp) = self.socket().transport() {
+            // A socket that cannot is closed in order.
+            let _ = tcp.set_zero_linger();
+        }
+    }
+
     /// Ready when a read is worth a buffer: bytes, an end or an error may be there. Reads nothing.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let waits_for_socket = match self {

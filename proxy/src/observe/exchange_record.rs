@@ -51,6 +51,37 @@ pub struct UpstreamRecord {
     pub reused: bool,
 }
 
+/// Why a line is written (`%ACCESS_LOG_TYPE%`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogType {
+    /// A request ended.
+    DownstreamEnd,
+    /// A tunnel begins.
+    TcpConnectionStart,
+    /// A tunnel has its upstream connection.
+    TcpUpstreamConnected,
+    /// A tunnel is open.
+    TcpPeriodic,
+    /// A tunnel ended.
+    TcpConnectionEnd,
+    /// A connection found no chain.
+    NotSet,
+}
+
+impl LogType {
+    /// Envoy's word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DownstreamEnd => "DownstreamEnd",
+            Self::TcpConnectionStart => "TcpConnectionStart",
+            Self::TcpUpstreamConnected => "TcpUpstreamConnected",
+            Self::TcpPeriodic => "TcpPeriodic",
+            Self::TcpConnectionEnd => "TcpConnectionEnd",
+            Self::NotSet => "NotSet",
+        }
+    }
+}
+
 /// One exchange (or one tunnel: then the HTTP fields are empty).
 #[derive(Debug)]
 pub struct ExchangeRecord {
@@ -106,6 +137,8 @@ pub struct ExchangeRecord {
     pub transport_failure: Option<String>,
     /// Attempts made.
     pub attempts: u32,
+    /// At which time of its life it is written.
+    pub log_type: LogType,
     /// Body bytes from the client.
     pub received: u64,
     /// Body bytes to the client.
@@ -160,6 +193,7 @@ impl ExchangeRecord {
             upstream: None,
             transport_failure: None,
             attempts: 0,
+            log_type: LogType::DownstreamEnd,
             received: 0,
             sent: 0,
             request_received: None,

@@ -205,6 +205,8 @@ group! {
         idle_timeout: Counter,
         /// Closed by `max_downstream_connection_duration`.
         max_downstream_connection_duration: Counter,
+        /// Clients whose bytes were read before there was an upstream connection.
+        early_data_received_count_total: Counter,
     }
 }
 
@@ -231,6 +233,8 @@ group! {
         upstream_cx_connect_fail: Counter,
         /// Connects that took too long.
         upstream_cx_connect_timeout: Counter,
+        /// Tunnels given up after `max_connect_attempts`.
+        upstream_cx_connect_attempts_exceeded: Counter,
         /// Closed for idleness.
         upstream_cx_idle_timeout: Counter,
         /// Refused by `max_connections`.

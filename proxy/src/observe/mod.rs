@@ -24,7 +24,7 @@ pub mod values;
 pub mod xds_metrics;
 
 pub use control_metrics::ControlMetrics;
-pub use exchange_record::{ConnectionRecord, ExchangeRecord, UpstreamRecord};
+pub use exchange_record::{ConnectionRecord, ExchangeRecord, LogType, UpstreamRecord};
 pub use log_sinks::SinkError;
 pub use scrape::Scrape;
 pub use shards::{
@@ -68,6 +68,7 @@ impl Observe {
         let mut record = ExchangeRecord::new(Rc::new(connection), started);
         record.flags.push("NR");
         record.details = "filter_chain_not_found".into();
+        record.log_type = LogType::NotSet;
         record.ended = Some(started.elapsed());
         self.log(&listener.access_logs, &record);
     }

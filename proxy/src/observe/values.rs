@@ -298,6 +298,7 @@ impl<'a> Values<'a> {
             Field::LocalReplyBody => Value::Text(Cow::Borrowed("")),
             Field::GrpcStatusNumber => self.grpc_status(GrpcStatusForm::Number),
             Field::ConfigGeneration => Value::Number(record.generation),
+            Field::AccessLogType => Value::Text(Cow::Borrowed(record.log_type.name())),
             Field::Duration
             | Field::RequestDuration
             | Field::RequestTxDuration

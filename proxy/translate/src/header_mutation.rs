@@ -90,7 +90,7 @@ pub(crate) fn template(work: &mut Work<'_, '_>, said: &HeaderValueOption) -> Opt
     let template = if header.value.is_empty() && !header.raw_value.is_empty() {
         value::header_value(work, "header.raw_value", &header.raw_value).map(HeaderValueTemplate::Constant)
     } else {
-        text(work, &header.value)
+        text(work, "header.value", &header.value)
     };
     let action = match (
         &said.append,
@@ -114,11 +114,12 @@ pub(crate) fn template(work: &mut Work<'_, '_>, said: &HeaderValueOption) -> Opt
     })
 }
 
-fn text(work: &mut Work<'_, '_>, said: &str) -> Option<HeaderValueTemplate> {
+/// A value with operators, or without.
+pub(crate) fn text(work: &mut Work<'_, '_>, field: &str, said: &str) -> Option<HeaderValueTemplate> {
     if !said.contains('%') {
-        return value::header_value(work, "header.value", said.as_bytes()).map(HeaderValueTemplate::Constant);
+        return value::header_value(work, field, said.as_bytes()).map(HeaderValueTemplate::Constant);
     }
-    let pieces = pieces(work, "header.value", said)?;
+    let pieces = pieces(work, field, said)?;
     let mut literals = String::new();
     for piece in &pieces {
         let Piece::Literal(literal) = piece else {
@@ -129,5 +130,5 @@ fn text(work: &mut Work<'_, '_>, said: &str) -> Option<HeaderValueTemplate> {
         };
         literals.push_str(literal);
     }
-    value::header_value(work, "header.value", literals.as_bytes()).map(HeaderValueTemplate::Constant)
+    value::header_value(work, field, literals.as_bytes()).map(HeaderValueTemplate::Constant)
 }

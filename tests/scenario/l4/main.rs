@@ -1,5 +1,7 @@
 //! What becomes of connections that carry no HTTP: who may speak first, where they go, how they end?
 
+mod endpoints;
+mod ends;
 mod greeting;
 #[expect(dead_code, reason = "of the demo's places only the pods are wanted here")]
 #[path = "../../demo/engine/pods.rs"]

@@ -32,7 +32,7 @@ impl Listener {
         let Terminal::Tcp(proxy) = &silent.terminal else {
             return None;
         };
-        if silent.tls.is_some() || !silent.network_filters.is_empty() {
+        if silent.tls.is_some() || !silent.network_filters.is_empty() || !proxy.connects_at_once() {
             return None;
         }
         let ClusterChoice::One(cluster) = proxy.cluster else {

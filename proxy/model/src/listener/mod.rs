@@ -8,12 +8,14 @@
 mod candidates;
 mod chain_match;
 mod table;
+mod tcp_proxy;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use candidates::CommonUpstream;
 pub use chain_match::{ChainIndex, ChainMatch, ConnectionFacts, DuplicateMatch, SourceType};
 pub use table::ListenerTable;
+pub use tcp_proxy::{LogTimes, TcpProxy, TunnelOptions, Tunneling};
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -402,25 +404,4 @@ impl Default for Http2Options {
             keepalive: None,
         }
     }
-}
-
-/// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
-#[derive(Debug)]
-pub struct TcpProxy {
-    /// Metric prefix (`tcp.<stat_prefix>.`).
-    pub stat_prefix: Name,
-    /// Where the bytes go.
-    pub cluster: crate::route::ClusterChoice,
-    /// No byte in either direction (`idle_timeout`, default 1 h); `None` means no limit.
-    pub idle_timeout: Option<Duration>,
-    /// Life of a tunnel (`max_downstream_connection_duration`).
-    pub connection_duration: Option<Duration>,
-    /// `max_connect_attempts`, default 1.
-    pub connect_attempts: u32,
-    /// `hash_policy` by source address.
-    pub hash_source_address: bool,
-    /// `metadata_match` under `envoy.lb`: the subset of the cluster's endpoints.
-    pub labels: Option<Box<crate::endpoint::Labels>>,
-    /// Access logs.
-    pub access_logs: Vec<AccessLog>,
 }

@@ -15,6 +15,7 @@ pub(crate) fn chain(name: &str, criteria: ChainMatch, fingerprint: u64) -> Arc<F
         connect_attempts: 1,
         hash_source_address: false,
         access_logs: Vec::new(),
+        options: None,
     };
     Arc::new(FilterChain {
         name: name.into(),
@@ -382,6 +383,7 @@ fn to(cluster: u32, like: &FilterChain) -> Arc<FilterChain> {
         cluster: ClusterChoice::One(ClusterId::from_index(cluster)),
         stat_prefix: proxy.stat_prefix.clone(),
         access_logs: Vec::new(),
+        options: None,
         labels: None,
         ..**proxy
     };

@@ -133,6 +133,8 @@ pub enum Field {
     GrpcStatusNumber,
     /// `CONFIG_GENERATION`: generation of the snapshot that decided; ours, not Envoy's.
     ConfigGeneration,
+    /// `ACCESS_LOG_TYPE`.
+    AccessLogType,
 }
 
 /// Names in the language; the order does not matter.
@@ -238,6 +240,7 @@ const NAMES: &[(&str, Field)] = &[
     ("LOCAL_REPLY_BODY", Field::LocalReplyBody),
     ("GRPC_STATUS_NUMBER", Field::GrpcStatusNumber),
     ("CONFIG_GENERATION", Field::ConfigGeneration),
+    ("ACCESS_LOG_TYPE", Field::AccessLogType),
 ];
 
 impl Field {
@@ -252,7 +255,6 @@ impl Field {
 
 /// Operators that Envoy 1.40 knows and we do not: a listener that asks for one is not refused for its log line.
 pub(super) const UNSUPPORTED: &[&str] = &[
-    "ACCESS_LOG_TYPE",
     "BYTES_RETRANSMITTED",
     "CEL",
     "COMMON_DURATION",

@@ -5,15 +5,16 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use remora_model::cluster::{Cluster, PickFacts};
-use remora_model::endpoint::Labels;
+use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::health::Outcome;
 use remora_model::listener::TcpProxy;
 use remora_model::route::source_hash;
 
 use crate::data_path::target;
-use crate::failure::Failure;
+use crate::failure::{ConnectFailure, Failure, Limit};
 use crate::observe::{ClusterCells, UpstreamRecord};
 use crate::upstream::{Connected, OpenConnection, Wish, connect, health};
 use crate::worker::Worker;
@@ -23,8 +24,6 @@ use crate::worker::Worker;
 pub struct Dialled {
     /// The connection.
     pub connected: Connected,
-    /// What is known of it.
-    pub upstream: UpstreamRecord,
     /// The cluster, as it was asked.
     pub cluster: Arc<Cluster>,
     /// The cluster's counters.
@@ -42,6 +41,8 @@ pub struct Tried {
     pub attempts: u32,
     /// What the last one died of, if one did.
     pub transport_failure: Option<String>,
+    /// Where the last one went.
+    pub upstream: Option<UpstreamRecord>,
 }
 
 /// Whose connection is to be carried on, as far as it matters where to.
@@ -71,14 +72,15 @@ pub async fn dial(
     };
     let cluster = first_use.unwrap_or(cluster);
     let cells = worker.counters.cluster(&cluster.config);
+    at_limit(&cluster, &cells)?;
     let facts = PickFacts {
         hash: proxy.hash_source_address.then(|| source_hash(caller.client.ip())),
         labels,
     };
     loop {
-        tried.attempts += 1;
         let endpoint = target::endpoint_of(worker, &cluster, &facts, Some(caller.destination), None)
             .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
+        tried.attempts += 1;
         let open = OpenConnection::begin(&cluster.live, &endpoint, &cells, &Rc::default());
         let config = &cluster.config;
         let socket = config.transport.choose(&endpoint.spec.details().transport_labels);
@@ -90,15 +92,14 @@ pub async fn dial(
                     .traffic
                     .upstream_cx_connect_ms
                     .record(open.opened().elapsed());
-                let upstream = UpstreamRecord {
+                tried.upstream = Some(UpstreamRecord {
                     local: connected.local,
                     endpoint,
                     tls: connected.tls.clone(),
                     reused: false,
-                };
+                });
                 return Ok(Dialled {
                     connected,
-                    upstream,
                     cluster,
                     cells,
                     tried: tried.clone(),
@@ -106,14 +107,51 @@ pub async fn dial(
                 });
             }
             Err(failure) => {
-                cells.traffic.upstream_cx_connect_fail.one();
+                drop(open);
                 health::report(worker, &cluster, &endpoint, Outcome::Reset);
                 health::not_connected(worker, &cluster, &endpoint, &failure);
-                tried.transport_failure = Some(failure.reason().into_owned());
+                failed(&failure, endpoint, &cells, tried);
                 if tried.attempts >= proxy.connect_attempts.max(1) {
+                    cells.traffic.upstream_cx_connect_attempts_exceeded.one();
                     return Err(Failure::Connect(failure));
                 }
+                back_off(worker, proxy, tried.attempts).await;
             }
         }
+    }
+}
+
+/// A tunnel takes no place in a queue for connections: it would wait for one that another tunnel keeps for good.
+///
+/// # Errors
+/// `max_connections` of the cluster are open.
+pub fn at_limit(cluster: &Cluster, cells: &ClusterCells) -> Result<(), Failure> {
+    let open = cluster.live.connections.load(Ordering::Relaxed);
+    if open < cluster.config.thresholds[0].max_connections {
+        return Ok(());
+    }
+    cells.traffic.upstream_cx_overflow.one();
+    Err(Failure::Overflow(Limit::Pending))
+}
+
+fn failed(failure: &ConnectFailure, endpoint: Arc<Endpoint>, cells: &ClusterCells, tried: &mut Tried) {
+    cells.traffic.upstream_cx_connect_fail.one();
+    if matches!(failure, ConnectFailure::TimedOut(_)) {
+        cells.traffic.upstream_cx_connect_timeout.one();
+    }
+    tried.transport_failure = Some(failure.reason().into_owned());
+    tried.upstream = Some(UpstreamRecord {
+        local: None,
+        endpoint,
+        tls: None,
+        reused: false,
+    });
+}
+
+/// Waits between two attempts, where a wait is configured.
+pub async fn back_off(worker: &Worker, proxy: &TcpProxy, attempts: u32) {
+    let wait = proxy.options.as_ref().and_then(|options| options.back_off);
+    if let Some(wait) = wait.map(|policy| worker.with_rng(|rng| policy.wait(attempts, rng))) {
+        tokio::time::sleep(wait).await;
     }
 }

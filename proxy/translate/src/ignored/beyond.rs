@@ -38,6 +38,14 @@ pub const IN_PART: &[&str] = &[
 /// Fields that nothing reads, by full name.
 pub const UNREAD: &[FieldReason] = &[
     (
+        "envoy.type.v3.HashPolicy.filter_state",
+        "nothing puts objects into the state of a connection, so there is none to hash; the choice is random then",
+    ),
+    (
+        "envoy.type.v3.HashPolicy.FilterState.key",
+        "nothing puts objects into the state of a connection, so there is none to hash",
+    ),
+    (
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget.budget_interval",
         "tuning: the budget is a share of what is in flight now",
     ),
@@ -274,7 +282,6 @@ pub const REFUSED: &[FieldReason] = &[
         "envoy.config.route.v3.RouteAction.inline_cluster_specifier_plugin",
         "clusters chosen by a plug-in",
     ),
-    ("envoy.type.v3.HashPolicy.filter_state", "hashes of filter state"),
     (
         "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig.metadata_key",
         "a destination from metadata",

@@ -6,6 +6,7 @@ use crate::pb::envoy::extensions::filters::http::router::v3::Router;
 use crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
+use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::TunnelingConfig;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
 use crate::reviewed::reviewed;
 
@@ -165,27 +166,34 @@ reviewed! { Router as "Router" {
 
 reviewed! { TcpProxy as "TcpProxy" {
     honoured: [
-        stat_prefix, idle_timeout, access_log, max_connect_attempts, hash_policy, max_downstream_connection_duration,
-        cluster_specifier, metadata_match,
+        stat_prefix, idle_timeout, access_log, max_connect_attempts, backoff_options, hash_policy,
+        max_downstream_connection_duration, max_downstream_connection_duration_jitter_percentage, access_log_options,
+        access_log_flush_interval, flush_access_log_on_connected, upstream_connect_mode, max_early_data_bytes,
+        tunneling_config, cluster_specifier, metadata_match,
     ]
     ignored: {
-        downstream_idle_timeout: "tuning: idle_timeout holds for both directions",
-        upstream_idle_timeout: "tuning: idle_timeout holds for both directions",
-        backoff_options: "tuning of connect attempts",
-        max_downstream_connection_duration_jitter_percentage: "tuning: tunnels end at the duration itself",
-        access_log_flush_interval: "observability: a line is written at the end of its tunnel",
-        flush_access_log_on_connected: "observability: a line is written at the end of its tunnel",
-        access_log_options: "observability: a line is written at the end of its tunnel",
+        on_demand: "every cluster that is named is subscribed to; a connection to one that is unknown is closed",
+        downstream_idle_timeout: "not implemented by Envoy either; idle_timeout holds for both directions",
+        upstream_idle_timeout: "not implemented by Envoy either; idle_timeout holds for both directions",
         proxy_protocol_tlv_merge_policy: "proxy_protocol_tlvs is refused",
-        upstream_connect_mode: "tuning: the upstream connection is always made at once",
-        max_early_data_bytes: "tuning: the upstream connection is always made at once",
         check_drain_close: "tuning of a drain",
     }
     refused: {
-        on_demand: "clusters found on demand",
-        tunneling_config: "TCP inside CONNECT or POST",
         proxy_protocol_tlvs: "PROXY protocol towards the upstream",
     }
+} }
+
+reviewed! { TunnelingConfig as "TcpProxy.TunnelingConfig" {
+    honoured: [hostname, use_post, post_path, headers_to_add]
+    ignored: {
+        propagate_response_headers: "no network filter reads the state of a connection",
+        propagate_response_trailers: "no network filter reads the state of a connection",
+        request_id_extension: "observability: the tunnel's request carries no id",
+        request_id_header: "observability: the tunnel's request carries no id",
+        request_id_metadata_key: "observability: the tunnel's request carries no id",
+        formatters: "only Envoy's built-in operators are known; a text with another one is refused",
+    }
+    refused: {}
 } }
 
 reviewed! { ClusterWeight as "TcpProxy.WeightedCluster.ClusterWeight" {

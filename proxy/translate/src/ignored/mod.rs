@@ -158,6 +158,7 @@ pub fn lists() -> Vec<Lists> {
         of::<tcp::TcpProxy>(),
         of::<crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector>(),
         of::<tcp::tcp_proxy::weighted_cluster::ClusterWeight>(),
+        of::<tcp::tcp_proxy::TunnelingConfig>(),
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
         of::<filters::fault::v3::HttpFault>(),
         of::<filters::header_mutation::v3::Mutations>(),
