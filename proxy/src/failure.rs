@@ -144,6 +144,9 @@ impl Said {
     }
 }
 
+/// `response_code_details` of a gRPC-Web request whose text is not base64.
+pub const NOT_BASE64: &str = "grpc_base_64_decode_failed";
+
 const RESET_BODY: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
 
 impl Failure {
@@ -192,6 +195,12 @@ impl Failure {
             Self::UpstreamCut(error) => after_head(error),
             Self::Timeout(timer) => timer.said(),
             Self::ClientGone(_) => Said::new(S::BAD_REQUEST, "DC", "downstream_remote_disconnect", ""),
+            Self::ClientProtocol(details @ NOT_BASE64) => Said::new(
+                S::BAD_REQUEST,
+                "-",
+                *details,
+                "Bad gRPC-web request, invalid base64 data.",
+            ),
             Self::ClientProtocol(details) => Said::new(S::BAD_REQUEST, "DPE", *details, "Bad Request"),
             Self::UpgradeRefused => Said::new(S::FORBIDDEN, "-", "upgrade_failed", ""),
             Self::Draining => Said::new(S::SERVICE_UNAVAILABLE, "DR", "draining", "shutting down"),

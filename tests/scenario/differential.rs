@@ -4,6 +4,8 @@
 //! received must be the same, but for the differences that `conformance/differences.md` names with their reasons.
 //! With `REMORA_SHOW_TABLE=1` what Envoy did is printed for every row. Envoy's status is checked against the table as well, so that a row says what it is about.
 
+#[path = "differential/bodies.rs"]
+mod bodies;
 #[path = "differential/config.rs"]
 mod config;
 #[path = "differential/filters.rs"]
@@ -60,6 +62,10 @@ fn rows() -> Vec<&'static Row> {
         limits::ROWS,
         retries::ROWS,
         mirrors::ROWS,
+        bodies::BUFFER,
+        bodies::HEALTH,
+        bodies::CALLS,
+        bodies::WEB,
     ];
     parts.into_iter().flatten().collect()
 }
@@ -103,6 +109,24 @@ impl Stage {
             Listener::Edge => self.ports[1].address(),
             Listener::Plain => self.ports[2].address(),
         }
+    }
+
+    /// What was counted of filters that count, but for times.
+    async fn counted(&self) -> Result<BTreeSet<String>> {
+        let filter: String = bodies::COUNTED.replace('^', "%5E").replace('|', "%7C");
+        let filter = filter
+            .replace('[', "%5B")
+            .replace(']', "%5D")
+            .replace('\\', "%5C");
+        let text = self
+            .process
+            .admin_text(&format!("/stats?usedonly&filter={filter}"))
+            .await?;
+        Ok(text
+            .lines()
+            .filter(|line| !line.contains("time"))
+            .map(str::to_owned)
+            .collect())
     }
 
     /// All rows in order, one after the other, with the ports of this stage taken out.
@@ -258,7 +282,10 @@ async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
         return peers::skip("differential", &missing);
     }
     let rows = rows();
-    let envoy = Stage::start(Proxy::Envoy).await?.observe(&rows).await?;
+    let stage = Stage::start(Proxy::Envoy).await?;
+    let envoy = stage.observe(&rows).await?;
+    let counted = stage.counted().await?;
+    drop(stage);
     let mut wrong = String::new();
     for (row, seen) in rows.iter().zip(&envoy) {
         if std::env::var_os("REMORA_SHOW_TABLE").is_some() {
@@ -275,13 +302,22 @@ async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
     }
     ensure!(wrong.is_empty(), "the table is wrong about Envoy:\n{wrong}");
     for proxy in Proxy::under_test("differential")? {
-        let tested = Stage::start(proxy).await?.observe(&rows).await?;
+        let stage = Stage::start(proxy).await?;
+        let tested = stage.observe(&rows).await?;
         let text = compare(&rows, &envoy, &tested, proxy == Proxy::Envoy);
         ensure!(
             text.is_empty(),
             "{} differs from Envoy in {} places:\n{text}",
             proxy.name(),
             text.matches("  - ").count()
+        );
+        let tested = stage.counted().await?;
+        let missing: Vec<_> = counted.difference(&tested).collect();
+        let more: Vec<_> = tested.difference(&counted).collect();
+        ensure!(
+            missing.is_empty() && more.is_empty(),
+            "{} counts otherwise than Envoy:\n  envoy only: {missing:#?}\n  tested only: {more:#?}",
+            proxy.name()
         );
     }
     Ok(())

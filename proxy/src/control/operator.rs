@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -55,6 +56,14 @@ impl Desk {
     fn order(&self, order: Order) {
         // After shutdown nobody hears it.
         let _ = self.orders.send(order);
+    }
+}
+
+impl Desk {
+    fn fail_health_checks(&self, fail: bool) {
+        let mut control = self.control.borrow_mut();
+        control.failed_health_check = fail;
+        control.shared.unhealthy.store(fail, Ordering::Relaxed);
     }
 }
 
@@ -161,8 +170,8 @@ impl Operator for Desk {
                 self.order(Order::DrainListeners { inbound_only });
             }
             Command::Quit => self.order(Order::Quit),
-            Command::HealthcheckFail => self.control.borrow_mut().failed_health_check = true,
-            Command::HealthcheckOk => self.control.borrow_mut().failed_health_check = false,
+            Command::HealthcheckFail => self.fail_health_checks(true),
+            Command::HealthcheckOk => self.fail_health_checks(false),
         }
     }
 }

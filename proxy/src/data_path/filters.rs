@@ -3,22 +3,32 @@
 //! Holds: what a filter decides is decided by the model; here its verdicts are carried out (wait, answer, mutate). A
 //! chain without filters costs one look at an empty list.
 
+mod buffer;
+mod grpc;
+mod health_check;
+
+use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use remora_model::cluster::ClusterConfig;
 use remora_model::filter::{
-    AbortKind, ChainedFilter, CorsPolicy, CorsVerdict, Fault, HeaderOperation, HttpFilter, MutationFilter,
-    Preflight, RouteFilter, TokenBucket, apply_operations,
+    AbortKind, ChainedFilter, CorsPolicy, CorsVerdict, Fault, GrpcWeb, HeaderOperation, HealthCheck,
+    HttpFilter, MutationFilter, Preflight, RouteFilter, TokenBucket, apply_operations,
 };
 use remora_model::route::{Action, Decision};
 
+pub use grpc::GrpcCall;
+
+use super::body::Stages;
 use super::deadlines::Deadlines;
 use super::forward::{Cut, within};
 use super::local_reply::Reply;
 use super::mutation::Printer;
 use super::request::{Exchange, facts};
 use super::{rate_limit, target};
-use crate::exchange::{Downstream, RequestHead};
+use crate::exchange::{Downstream, RequestHead, ResponseHead};
 use crate::failure::{Denial, Failure};
 use crate::observe::ExchangeRecord;
 
@@ -31,26 +41,48 @@ pub enum OnResponse {
     Mutate(Arc<[HeaderOperation]>),
     /// Tells of a rate limit.
     Tell(Arc<TokenBucket>),
+    /// Keeps the application's answer to a health check.
+    Remember(Arc<HealthCheck>),
+    /// Counts the end and the messages of a gRPC call.
+    GrpcCall(Rc<GrpcCall>),
+    /// Answers a browser.
+    GrpcWeb(GrpcWeb),
+}
+
+/// A response on its way to the client.
+pub struct Responding<'a> {
+    /// Its head.
+    pub head: &'a mut ResponseHead,
+    /// Its body, if the response is our own.
+    pub body: Option<&'a mut Bytes>,
+    /// What filters put in the way of its body.
+    pub stages: &'a mut Option<Box<Stages>>,
 }
 
 /// Lets the filters at the response's headers, the last filter first.
 pub fn respond(
     filters: &[OnResponse],
-    headers: &mut HeaderMap,
+    response: Responding<'_>,
     record: &ExchangeRecord,
     request: Option<&HeaderMap>,
 ) {
     if filters.is_empty() {
         return;
     }
+    let Responding {
+        head,
+        mut body,
+        stages,
+    } = response;
     // The operators see the headers as they were.
-    let before = headers.clone();
+    let before = head.headers.clone();
     let printer = Printer {
         record,
         request,
         response: Some(&before),
     };
     for filter in filters.iter().rev() {
+        let headers = &mut head.headers;
         match filter {
             OnResponse::Set(fields) => {
                 for (name, value) in fields {
@@ -59,6 +91,9 @@ pub fn respond(
             }
             OnResponse::Mutate(operations) => apply_operations(operations, headers, &printer),
             OnResponse::Tell(bucket) => rate_limit::tell(bucket, headers),
+            OnResponse::Remember(check) => health_check::remember(check, head),
+            OnResponse::GrpcCall(call) => grpc::called(call, head, stages),
+            OnResponse::GrpcWeb(web) => grpc::to_browser(*web, head, body.as_deref_mut(), stages),
         }
     }
 }
@@ -107,6 +142,23 @@ impl<D: Downstream> Exchange<'_, D> {
                     self.limit(own, &filter.name, decision.as_ref(), head)?;
                     false
                 }
+                HttpFilter::Buffer(own) => {
+                    let buffer = match &said {
+                        Some(RouteFilter::Buffer(buffer)) => buffer,
+                        _ => own,
+                    };
+                    self.collect(buffer, head).await?;
+                    false
+                }
+                HttpFilter::HealthCheck(check) => self.check_health(check, head)?,
+                HttpFilter::GrpcStats(stats) => {
+                    self.count_call(stats, head);
+                    false
+                }
+                HttpFilter::GrpcWeb => {
+                    self.from_browser(head);
+                    false
+                }
                 HttpFilter::Unsupported(kind) => return Err(unsupported(&filter.name, kind).into()),
             };
             if answered {
@@ -124,10 +176,10 @@ impl<D: Downstream> Exchange<'_, D> {
         let cluster = fault
             .upstream_cluster
             .as_ref()
-            .and_then(|_| self.cluster_name(head));
+            .and_then(|_| self.cluster_config(head));
         let plan = {
             let facts = facts(head, &self.record);
-            let cluster = cluster.as_deref().unwrap_or_default();
+            let cluster = cluster.as_ref().map_or("", |cluster| &cluster.name);
             self.context
                 .worker
                 .with_rng(|rng| fault.plan(&facts, cluster, rng))
@@ -167,14 +219,14 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// The cluster that the route would go to.
-    fn cluster_name(&self, head: &RequestHead) -> Option<remora_model::Name> {
+    fn cluster_config(&self, head: &RequestHead) -> Option<Arc<ClusterConfig>> {
         let chosen = self.chosen.as_ref()?;
         let Action::Forward(forward) = &chosen.route.action else {
             return None;
         };
         let world = self.context.worker.world();
         let cluster = target::cluster_of(&forward.cluster, chosen.weighted(), &head.headers, &world)?;
-        Some(Arc::clone(&cluster.config.name))
+        Some(Arc::clone(&cluster.config))
     }
 
     /// Cross-origin resource sharing; whether a preflight was answered.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::body::{Stages, Through};
 use super::deadlines::{Deadlines, LazyTimer};
 use super::http::HttpContext;
 use super::replay::Replay;
@@ -92,7 +93,16 @@ pub struct Transfer<'a, D, U> {
     pub keep_trailers: bool,
     /// Whether trailers pass: up, and down.
     pub trailers: (bool, bool),
+    /// What filters do to the request's body.
+    pub up: Option<&'a mut Stages>,
+    /// What they do to the response's, once its head was seen.
+    pub down: Option<Box<Stages>>,
 }
+
+/// What is done to a final head before the client sees it; it may put stages in the way of its body.
+pub trait Prepare: FnMut(&mut ResponseHead, &mut ExchangeRecord, &mut Option<Box<Stages>>) {}
+
+impl<F: FnMut(&mut ResponseHead, &mut ExchangeRecord, &mut Option<Box<Stages>>)> Prepare for F {}
 
 impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
     /// Runs to the end of the response. `declines` sees the final head first, with whether the request could be sent again, and may want another attempt instead;
@@ -105,7 +115,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         body: BodyLength,
         upgrade: bool,
         mut declines: impl FnMut(&ResponseHead, bool) -> bool,
-        mut prepare: impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
+        mut prepare: impl Prepare,
     ) -> Result<Done, Cut> {
         let request = match (upgrade, body) {
             (true, _) => Request::AwaitingUpgrade,
@@ -137,7 +147,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         &mut self,
         state: &mut State,
         declines: &mut impl FnMut(&ResponseHead, bool) -> bool,
-        prepare: &mut impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
+        prepare: &mut impl Prepare,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Done, Failure>> {
         state.moved = false;
@@ -182,7 +192,11 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                     break;
                 }
             }
-            match self.replay.poll_frame(self.downstream, cx) {
+            let mut client = Through {
+                sender: &mut *self.downstream,
+                stages: self.up.as_deref_mut(),
+            };
+            match self.replay.poll_frame(&mut client, cx) {
                 Poll::Pending => break,
                 Poll::Ready(frame) => {
                     state.moved = true;
@@ -205,8 +219,13 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
             Some(Err(StreamError::Protocol(details))) => return Err(Failure::ClientProtocol(details)),
             Some(Err(error)) => return Err(Failure::ClientGone(error)),
             Some(Ok(Frame::Data(data))) => {
-                let end = self.replay.is_end(self.downstream);
-                self.record.received = self.replay.taken();
+                let client = Through {
+                    sender: &mut *self.downstream,
+                    stages: self.up.as_deref_mut(),
+                };
+                let end = self.replay.is_end(&client);
+                let sent = client.stages.map(|stages| stages.taken());
+                self.record.received = sent.unwrap_or(self.replay.taken());
                 if end {
                     state.request = Request::Ended;
                 }
@@ -251,7 +270,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         &mut self,
         state: &mut State,
         declines: &mut impl FnMut(&ResponseHead, bool) -> bool,
-        prepare: &mut impl FnMut(&mut ResponseHead, &mut ExchangeRecord),
+        prepare: &mut impl Prepare,
         cx: &mut Context<'_>,
     ) -> Result<Done, Failure> {
         while state.response == Response::AwaitingHead {
@@ -274,7 +293,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                     (self.deadlines.attempt, self.deadlines.attempt_idle) = (None, None);
                     self.record.response_started =
                         Some(state.now().saturating_duration_since(self.record.started));
-                    prepare(&mut head, self.record);
+                    prepare(&mut head, self.record, &mut self.down);
                     self.head_down(state, head)?;
                 }
             }
@@ -285,7 +304,11 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Err(Failure::ClientGone(error)),
             }
-            match self.upstream.poll_frame(cx) {
+            let polled = match &mut self.down {
+                None => self.upstream.poll_frame(cx),
+                Some(stages) => stages.poll_frame(self.upstream, cx),
+            };
+            match polled {
                 Poll::Pending => break,
                 Poll::Ready(frame) => {
                     state.moved = true;
@@ -331,7 +354,10 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
             Some(Err(error)) => return Err(Failure::UpstreamCut(error)),
             Some(Ok(Frame::Data(data))) => {
                 self.record.sent += data.len() as u64;
-                let end = self.upstream.is_end();
+                let end = match &self.down {
+                    None => self.upstream.is_end(),
+                    Some(stages) => stages.is_end(),
+                };
                 if end {
                     state.response = Response::Ended;
                 }

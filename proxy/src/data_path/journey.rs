@@ -17,7 +17,7 @@ use remora_model::route::Forward;
 
 use super::attempts::{Attempts, reset_of};
 use super::deadlines::Deadlines;
-use super::filters;
+use super::filters::{self, Responding};
 use super::forward::{Cut, Done, Transfer, within};
 use super::local_reply::is_grpc;
 use super::replay::Replay;
@@ -238,6 +238,8 @@ impl<D: Downstream> Exchange<'_, D> {
             attempt_limit: attempts.limits().0,
             keep_trailers: keep,
             trailers: target::trailers(manager, cluster, head.version, journey.protocol),
+            up: self.request_stages.as_deref_mut(),
+            down: None,
         };
         let outcome = transfer
             .run(
@@ -252,14 +254,19 @@ impl<D: Downstream> Exchange<'_, D> {
                     again = wait.map(|wait| (wait, response.status.as_u16()));
                     again.is_some()
                 },
-                |response, record| {
+                |response, record, stages| {
                     record.status = Some(response.status.as_u16());
                     let took = record.response_started.unwrap_or_default();
                     response_head::from_upstream(response, took, head.upgrade.as_deref());
                     mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
                     mutation::attempts_made(&mut response.headers, chosen, record.attempts);
                     mutation::set_cookie(&mut response.headers, cookie);
-                    filters::respond(on_response, &mut response.headers, record, Some(&head.headers));
+                    let responding = Responding {
+                        head: &mut *response,
+                        body: None,
+                        stages,
+                    };
+                    filters::respond(on_response, responding, record, Some(&head.headers));
                     response_head::finish(&mut response.headers, manager, request_id);
                     if keep {
                         record.response_headers = Some(response.headers.clone());

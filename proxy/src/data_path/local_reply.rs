@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
+use super::filters::{self, OnResponse, Responding};
 use crate::exchange::{BodyLength, Downstream, ResponseHead, StreamError};
 use crate::failure::{Failure, grpc_status};
 use crate::observe::ExchangeRecord;
@@ -102,23 +103,64 @@ impl Reply {
         record: &mut ExchangeRecord,
     ) -> Result<(), StreamError> {
         record.status = Some(self.status.as_u16());
-        let headless = *method == Method::HEAD || self.body.is_empty();
-        let body = if headless {
-            BodyLength::None
-        } else {
-            BodyLength::Exact(self.body.len() as u64)
-        };
-        downstream.send_head(ResponseHead {
-            status: self.status,
-            headers: self.headers,
-            body,
-            version: Version::HTTP_11,
-        })?;
+        let (mut head, body) = self.into_parts();
+        let headless = *method == Method::HEAD || head.body == BodyLength::None;
+        if headless {
+            head.body = BodyLength::None;
+        }
+        downstream.send_head(head)?;
         if !headless {
-            record.sent += self.body.len() as u64;
-            downstream.send_data(self.body, true)?;
+            record.sent += body.len() as u64;
+            downstream.send_data(body, true)?;
         }
         Ok(())
+    }
+
+    /// Its head and its body. A body without `content-length` is one that a filter changed.
+    pub fn into_parts(self) -> (ResponseHead, Bytes) {
+        let length = match self.body.len() {
+            0 => BodyLength::None,
+            length if self.headers.contains_key(header::CONTENT_LENGTH) => BodyLength::Exact(length as u64),
+            _ => BodyLength::Unknown,
+        };
+        let head = ResponseHead {
+            status: self.status,
+            headers: self.headers,
+            body: length,
+            version: Version::HTTP_11,
+        };
+        (head, self.body)
+    }
+
+    /// Lets the filters at it.
+    ///
+    /// # Errors
+    /// A filter cannot read the body, which it should have made itself.
+    pub fn filtered(
+        self,
+        filters: &[OnResponse],
+        record: &ExchangeRecord,
+        request: &HeaderMap,
+    ) -> Result<Self, StreamError> {
+        if filters.is_empty() {
+            return Ok(self);
+        }
+        let (mut head, mut body) = self.into_parts();
+        let mut stages = None;
+        let responding = Responding {
+            head: &mut head,
+            body: Some(&mut body),
+            stages: &mut stages,
+        };
+        filters::respond(filters, responding, record, Some(request));
+        if let Some(mut stages) = stages {
+            (body, _) = stages.pass(body)?;
+        }
+        Ok(Self {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
     }
 }
 
@@ -132,7 +174,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// gRPC's `Percent-Encoded` for `grpc-message`.
-fn percent_encoded(message: &[u8]) -> Bytes {
+pub fn percent_encoded(message: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(message.len());
     for byte in message {
         match byte {

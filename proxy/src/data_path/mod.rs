@@ -6,6 +6,7 @@
 //! `remora-model`; everything that can go wrong is a [`Failure`](crate::failure::Failure).
 
 mod attempts;
+mod body;
 mod client_certificate;
 mod connection;
 mod deadlines;

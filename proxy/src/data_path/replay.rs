@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::mirror::Copies;
-use crate::exchange::{Downstream, Frame, StreamError};
+use crate::exchange::{Frame, Receive, StreamError};
 
 /// The body of one request over all of its attempts.
 #[derive(Debug, Default)]
@@ -56,9 +56,9 @@ impl Replay {
     }
 
     /// The next frame for this attempt: what was kept, then what the client sends.
-    pub fn poll_frame<D: Downstream>(
+    pub fn poll_frame<R: Receive>(
         &mut self,
-        client: &mut D,
+        client: &mut R,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame, StreamError>>> {
         if let Some(frame) = self.frames.get(self.given) {
@@ -107,7 +107,7 @@ impl Replay {
     }
 
     /// Whether nothing follows what this attempt has had.
-    pub fn is_end<D: Downstream>(&self, client: &D) -> bool {
+    pub fn is_end<R: Receive>(&self, client: &R) -> bool {
         if self.given < self.frames.len() {
             return false;
         }

@@ -13,8 +13,9 @@ use http::{HeaderValue, Method, StatusCode};
 use remora_model::listener::{HttpManager, Routes};
 use remora_model::route::{Action, Asked, Forward, Outcome, RequestFacts, RouteTable};
 
+use super::body::Stages;
 use super::deadlines::LazyTimer;
-use super::filters::{self, OnResponse};
+use super::filters::OnResponse;
 use super::forward::Cut;
 use super::http::HttpContext;
 use super::local_reply::{Reply, is_grpc};
@@ -38,6 +39,8 @@ pub struct Exchange<'a, D> {
     pub(super) chosen: Option<Rc<Chosen>>,
     /// What filters do to the response.
     pub(super) on_response: Vec<OnResponse>,
+    /// What they do to the request's body.
+    pub(super) request_stages: Option<Box<Stages>>,
 }
 
 /// What the route table says of a request.
@@ -80,6 +83,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             request_id: None,
             chosen: None,
             on_response: Vec::new(),
+            request_stages: None,
         }
     }
 
@@ -231,7 +235,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     }
 
     /// Sends a reply of our own.
-    fn reply(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
+    pub(super) fn reply(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
         self.record.status = Some(reply.status.as_u16());
         if let Some(chosen) = &self.chosen {
             mutation::response(&mut reply.headers, chosen, &self.record, Some(&head.headers));
@@ -243,12 +247,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     pub(super) fn answer(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
         self.record.status = Some(reply.status.as_u16());
         reply.complete(head.version == http::Version::HTTP_2);
-        filters::respond(
-            &self.on_response,
-            &mut reply.headers,
-            &self.record,
-            Some(&head.headers),
-        );
+        let mut reply = reply
+            .filtered(&self.on_response, &self.record, &head.headers)
+            .map_err(Failure::UpstreamCut)?;
         response_head::finish(&mut reply.headers, self.manager, self.request_id.as_ref());
         if self.context.keeps_headers(self.manager) {
             self.record.response_headers = Some(reply.headers.clone());

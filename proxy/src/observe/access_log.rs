@@ -222,7 +222,7 @@ pub fn accepts(filter: &LogFilter, values: &Values<'_>) -> bool {
         LogFilter::And(filters) => filters.iter().all(|filter| accepts(filter, values)),
         LogFilter::Or(filters) => filters.iter().any(|filter| accepts(filter, values)),
         // There is no health check filter that would mark an exchange.
-        LogFilter::NotHealthCheck => true,
+        LogFilter::NotHealthCheck => !record.health_check,
     }
 }
 

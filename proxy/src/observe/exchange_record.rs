@@ -117,6 +117,8 @@ pub struct ExchangeRecord {
     pub response_trailers: Option<HeaderMap>,
     /// Status sent downstream.
     pub status: Option<u16>,
+    /// It was a health check (`envoy.filters.http.health_check`).
+    pub health_check: bool,
     /// `grpc-status` of the response, where there is one.
     pub grpc_status: Option<u32>,
     /// Envoy's response flags.
@@ -183,6 +185,7 @@ impl ExchangeRecord {
             response_headers: None,
             response_trailers: None,
             status: None,
+            health_check: false,
             grpc_status: None,
             flags: Vec::new(),
             details: Cow::Borrowed(""),

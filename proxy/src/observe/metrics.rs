@@ -121,6 +121,8 @@ group! {
         downstream_rq_rx_reset: Counter,
         /// Reset by us.
         downstream_rq_tx_reset: Counter,
+        /// Refused with 413.
+        downstream_rq_too_large: Counter,
         /// `request_timeout`.
         downstream_rq_timeout: Counter,
         /// `stream_idle_timeout`.
@@ -171,6 +173,46 @@ group! {
         origin_valid: Counter,
         /// Requests of other origins.
         origin_invalid: Counter,
+    }
+}
+
+group! {
+    /// `http.<stat_prefix>.health_check.*`
+    HealthCheckCounters {
+        /// Health checks that the filter answered.
+        request_total: Counter,
+        /// Answered 200 by the filter.
+        ok: Counter,
+        /// Answered otherwise by the filter.
+        failed: Counter,
+        /// Answered as the application did before.
+        cached_response: Counter,
+        /// Failed because a cluster is not there.
+        failed_cluster_not_found: Counter,
+        /// Failed because a cluster has no endpoints.
+        failed_cluster_empty: Counter,
+        /// Failed because a cluster has too few that are well.
+        failed_cluster_unhealthy: Counter,
+        /// Answered with `x-envoy-degraded`.
+        degraded: Counter,
+    }
+}
+
+group! {
+    /// `cluster.<name>.grpc[.<service>.<method>].*`
+    GrpcCounters {
+        /// Calls that ended with status 0.
+        success: Counter,
+        /// Calls that ended with another.
+        failure: Counter,
+        /// Calls that ended with a status.
+        total: Counter,
+        /// Messages of requests.
+        request_message_count: Counter,
+        /// Messages of responses.
+        response_message_count: Counter,
+        /// From the last byte of the request to the status, if `enable_upstream_stats`.
+        upstream_rq_time: Histogram,
     }
 }
 

@@ -28,7 +28,7 @@ pub use exchange_record::{ConnectionRecord, ExchangeRecord, LogType, UpstreamRec
 pub use log_sinks::SinkError;
 pub use scrape::Scrape;
 pub use shards::{
-    ClusterCells, HealthCells, HttpCells, LimitCells, ListenerCells, Observe, Shards, TcpCells,
+    ClusterCells, GrpcCells, HealthCells, HttpCells, LimitCells, ListenerCells, Observe, Shards, TcpCells,
     WorkerCounters,
 };
 

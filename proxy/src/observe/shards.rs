@@ -13,12 +13,12 @@ use remora_model::filter::{ChainedFilter, HttpFilter};
 use remora_model::listener::Terminal;
 use remora_model::snapshot::{ClusterId, Snapshot};
 
-use super::cells::StatusCodes;
+use super::cells::{Counter, StatusCodes};
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, LimitCounters, ListenerCounters,
-    OutlierCounters, TcpCounters, TlsCounters,
+    ClusterCounters, CorsCounters, FaultCounters, GrpcCounters, HealthCheckCounters, HttpCounters,
+    LimitCounters, ListenerCounters, OutlierCounters, TcpCounters, TlsCounters,
 };
 
 /// Cells of a listener.
@@ -39,7 +39,24 @@ pub struct HttpCells {
     pub fault: FaultCounters,
     /// Cross-origin requests.
     pub cors: CorsCounters,
+    /// Health checks that were answered here.
+    pub health_check: HealthCheckCounters,
 }
+
+/// Cells of the gRPC calls of one method, or of all that are not told apart.
+#[derive(Debug, Default)]
+pub struct GrpcCells {
+    /// All of them.
+    pub calls: GrpcCounters,
+    /// By status.
+    pub codes: [Counter; 17],
+}
+
+/// How many gRPC methods a worker tells apart; a client can make up any number of them.
+const GRPC_METHODS: usize = 1000;
+
+/// What stands between the parts of a key of [`Observe::grpc`].
+pub(super) const PART: char = '\0';
 
 /// Cells of local rate limits.
 #[derive(Debug, Default)]
@@ -91,6 +108,8 @@ pub struct Observe {
     pub clusters: Shards<ClusterCells>,
     /// By `alt_stat_name` or name.
     pub health: Shards<HealthCells>,
+    /// By that name, `grpc` or `grpc-web`, service and method, with [`PART`] between them.
+    pub grpc: Shards<GrpcCells>,
     /// What the control side counts.
     pub control: ControlMetrics,
     /// Where access log lines go.
@@ -106,6 +125,7 @@ impl Observe {
             by_cluster: RefCell::default(),
             clusters: RefCell::default(),
             by_limit: RefCell::default(),
+            by_method: RefCell::default(),
         }
     }
 
@@ -128,6 +148,12 @@ impl Observe {
         retain(&self.tcp_proxies, |name| names.tcp_proxies.contains(name));
         retain(&self.clusters, |name| names.clusters.contains(name));
         retain(&self.health, |name| names.clusters.contains(name));
+        let of_method = |key: &Name| {
+            key.split(PART)
+                .next()
+                .is_some_and(|name| names.clusters.contains(name))
+        };
+        retain(&self.grpc, of_method);
     }
 }
 
@@ -191,6 +217,8 @@ pub struct WorkerCounters {
     /// Which of them there are.
     clusters: RefCell<Vec<ClusterId>>,
     by_limit: RefCell<HashMap<Name, Arc<LimitCells>>>,
+    /// With the key that was asked for last, whose memory is used again.
+    by_method: RefCell<(HashMap<Name, Arc<GrpcCells>>, String)>,
 }
 
 impl WorkerCounters {
@@ -220,6 +248,29 @@ impl WorkerCounters {
         cells
     }
 
+    /// The cells of the gRPC calls to a cluster by protocol, service and method. Beyond a number of methods the others
+    /// are counted together.
+    pub fn grpc(&self, stat_name: &str, [protocol, service, method]: [&str; 3]) -> Arc<GrpcCells> {
+        let mut by_method = self.by_method.borrow_mut();
+        let (known, key) = &mut *by_method;
+        key.clear();
+        for part in [stat_name, protocol, service, method] {
+            key.push_str(part);
+            key.push(PART);
+        }
+        if let Some(cells) = known.get(key.as_str()) {
+            return Arc::clone(cells);
+        }
+        if known.len() >= GRPC_METHODS && !method.is_empty() {
+            drop(by_method);
+            return self.grpc(stat_name, [protocol, "", ""]);
+        }
+        let name: Name = key.as_str().into();
+        let cells = self.cells(&self.all.grpc, &name);
+        known.insert(name, Arc::clone(&cells));
+        cells
+    }
+
     /// The cells of a cluster.
     pub fn cluster(&self, config: &ClusterConfig) -> Arc<ClusterCells> {
         let index = config.id.index();
@@ -243,6 +294,8 @@ impl WorkerCounters {
 
     /// Lets go of the cells of clusters that this version does not have.
     pub fn review(&self, snapshot: &Snapshot) {
+        // They are found again at the next call of each.
+        self.by_method.borrow_mut().0.clear();
         let mut by_cluster = self.by_cluster.borrow_mut();
         self.clusters.borrow_mut().retain(|id| {
             let stays = snapshot.cluster(*id).is_some();

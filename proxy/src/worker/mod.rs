@@ -20,12 +20,13 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use remora_model::listener::ListenAddress;
 use remora_model::snapshot::Snapshot;
 use tokio::sync::mpsc;
@@ -56,6 +57,10 @@ pub struct Shared {
     pub on_demand: OnceLock<OnDemand>,
     /// Where failing endpoints are told of.
     pub health: OnceLock<HealthSignals>,
+    /// `node.cluster`.
+    pub node_cluster: OnceLock<HeaderValue>,
+    /// The operator fails the health checks of this server (`/healthcheck/fail`).
+    pub unhealthy: AtomicBool,
 }
 
 impl Shared {
@@ -70,6 +75,8 @@ impl Shared {
             observe,
             on_demand: OnceLock::new(),
             health: OnceLock::new(),
+            node_cluster: OnceLock::new(),
+            unhealthy: AtomicBool::new(false),
         }
     }
 

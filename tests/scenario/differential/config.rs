@@ -131,6 +131,7 @@ fn routes() -> Value {
     hosts.extend(super::filters::hosts());
     hosts.extend(super::retries::hosts());
     hosts.extend(super::mirrors::hosts());
+    hosts.extend(super::bodies::hosts());
     hosts.push(host("all", &["*"], vec![to("a", "/", json!({}))]));
     json!({
         "name": "table", "virtual_hosts": hosts, "validate_clusters": false,

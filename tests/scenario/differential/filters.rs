@@ -17,13 +17,16 @@ pub(crate) fn chain() -> Value {
     let own = json!({"mutations": {
         "request_mutations": [{"append": {"header": {"key": "x-mutated", "value": "own"}}}, {"remove": "x-taken"}],
         "response_mutations": [{"append": {"header": {"key": "x-answered", "value": "own"}}}]}});
-    json!([
+    let mut filters = super::bodies::chain();
+    let others = json!([
         {"name": "envoy.filters.http.fault", "typed_config": config("fault.v3.HTTPFault", json!({}))},
         {"name": "envoy.filters.http.cors", "typed_config": config("cors.v3.Cors", json!({}))},
         {"name": "mutation", "disabled": true, "typed_config": config("header_mutation.v3.HeaderMutation", own)},
         {"name": "limit", "typed_config": config("local_ratelimit.v3.LocalRateLimit", json!({"stat_prefix": "limit"}))},
         {"name": "router", "typed_config": config("router.v3.Router", json!({}))},
-    ])
+    ]);
+    filters.extend(others.as_array().cloned().unwrap_or_default());
+    filters.into()
 }
 
 fn always() -> Value {

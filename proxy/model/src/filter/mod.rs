@@ -4,16 +4,22 @@
 //! `data_path/filters`, one scenario test. The exhaustive matches are the list of places. IO is asked for by a verdict
 //! and done by the shell.
 
+mod buffer;
 mod cors;
 mod fault;
+mod grpc;
 mod header_mutation;
+mod health_check;
 mod local_rate_limit;
 mod per_route;
 mod token_bucket;
 
+pub use buffer::BufferFilter;
 pub use cors::{CorsPolicy, CorsVerdict, Preflight};
 pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
+pub use grpc::{GrpcMessages, GrpcStats, GrpcWeb, trailers_frame};
 pub use header_mutation::{HeaderOperation, MutationFilter, apply_operations};
+pub use health_check::{HealthAnswer, HealthCache, HealthCheck, HealthReason, Remembered};
 pub use local_rate_limit::{Buckets, LimitVerdict, LocalRateLimit};
 pub use per_route::{FilterSettings, RouteFilter};
 pub use token_bucket::{Fill, TokenBucket};
@@ -52,6 +58,14 @@ pub enum HttpFilter {
     HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.local_ratelimit`.
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// `envoy.filters.http.buffer`.
+    Buffer(BufferFilter),
+    /// `envoy.filters.http.health_check`.
+    HealthCheck(Arc<HealthCheck>),
+    /// `envoy.filters.http.grpc_stats`.
+    GrpcStats(Arc<GrpcStats>),
+    /// `envoy.filters.http.grpc_web`.
+    GrpcWeb,
     /// A filter that is not supported, by the type of its configuration: disabled in its chain, so that only a route
     /// that enables it is answered with an error.
     Unsupported(Name),

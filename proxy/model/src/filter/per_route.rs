@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CorsPolicy, Fault, HeaderOperation, LocalRateLimit};
+use super::{BufferFilter, CorsPolicy, Fault, HeaderOperation, LocalRateLimit};
 use crate::Name;
 use crate::route::Decision;
 
@@ -24,6 +24,8 @@ pub enum RouteFilter {
         /// `response_mutations`.
         response: Arc<[HeaderOperation]>,
     },
+    /// `BufferPerRoute.buffer` in place of the filter's own.
+    Buffer(BufferFilter),
     /// `LocalRateLimit` in place of the filter's own.
     LocalRateLimit(Arc<LocalRateLimit>),
 }

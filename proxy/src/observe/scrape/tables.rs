@@ -16,10 +16,10 @@ use remora_model::endpoint::Health;
 use remora_model::snapshot::Snapshot;
 
 use super::Number;
-use crate::observe::cells::{CELLS, Cell};
+use crate::observe::cells::{CELLS, Cell, Counter};
 use crate::observe::metrics::{
-    ClusterCounters, CorsCounters, FaultCounters, HttpCounters, LimitCounters, ListenerCounters, TcpCounters,
-    TlsCounters,
+    ClusterCounters, CorsCounters, FaultCounters, HealthCheckCounters, HttpCounters, LimitCounters,
+    ListenerCounters, TcpCounters, TlsCounters,
 };
 use crate::observe::shards::{
     ClusterCells, HttpCells, LimitCells, ListenerCells, Names, Observe, Shards, TcpCells,
@@ -157,10 +157,10 @@ fn class_label(stat: &str) -> (Cow<'_, str>, Option<(&'static str, String)>) {
 }
 
 /// The cells of all workers that count into one thing.
-type Workers<C> = Vec<(usize, Arc<C>)>;
+pub(super) type Workers<C> = Vec<(usize, Arc<C>)>;
 
 /// Takes the cells of everything, by name.
-fn taken<C>(shards: &Shards<C>) -> BTreeMap<Name, Workers<C>> {
+pub(super) fn taken<C>(shards: &Shards<C>) -> BTreeMap<Name, Workers<C>> {
     let shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
     shards
         .iter()
@@ -169,7 +169,7 @@ fn taken<C>(shards: &Shards<C>) -> BTreeMap<Name, Workers<C>> {
 }
 
 /// Sums one cell over workers; without workers it is zero of its kind.
-fn sum<'c>(kind: ColumnKind, cells: impl Iterator<Item = Cell<'c>>) -> Number {
+pub(super) fn sum<'c>(kind: ColumnKind, cells: impl Iterator<Item = Cell<'c>>) -> Number {
     let (mut count, mut level, mut buckets, mut total) = (0u64, 0i64, [0u64; CELLS], 0.0);
     for cell in cells {
         match cell {
@@ -360,6 +360,13 @@ pub(super) fn managers(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
         |row| row,
         |cells: &HttpCells| &cells.cors,
     );
+    group(
+        &mut table,
+        "health_check.",
+        HealthCheckCounters::FIELDS,
+        |row| row,
+        |cells: &HttpCells| &cells.health_check,
+    );
     table.boxed()
 }
 
@@ -500,6 +507,10 @@ pub(super) fn reset(observe: &Observe) {
     }
     for cells in taken(&observe.health).values().flatten() {
         cells.1.outlier.each(&mut zero);
+    }
+    for cells in taken(&observe.grpc).values().flatten() {
+        cells.1.calls.each(&mut zero);
+        cells.1.codes.iter().for_each(Counter::reset);
     }
     for cells in taken(&observe.clusters).values().flatten() {
         cells.1.traffic.each(&mut zero);

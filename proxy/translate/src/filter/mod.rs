@@ -4,9 +4,12 @@
 //! observe or tune are left out, and each of these is counted by its type ([`IGNORED`]). Types are told apart by their
 //! configuration's message, never by the filter's name.
 
+mod buffer;
 pub(crate) mod cors;
 mod fault;
+mod grpc;
 pub(crate) mod header_mutation;
+mod health_check;
 mod istio;
 pub(crate) mod listener;
 pub(crate) mod local_rate_limit;
@@ -43,10 +46,6 @@ pub const IGNORED: &[FieldReason] = &[
     (
         "envoy.extensions.filters.http.compressor.v3.CompressorPerRoute",
         NO_COMPRESSION,
-    ),
-    (
-        "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
-        "observability: gRPC metrics by method",
     ),
     (
         "envoy.tcp.metadataexchange.config.MetadataExchange",
@@ -152,6 +151,10 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
         local_rate_limit::KIND => {
             runs(local_rate_limit::translate(work, extension).map(HttpFilter::LocalRateLimit))
         }
+        buffer::KIND => runs(buffer::translate(work, extension).map(HttpFilter::Buffer)),
+        health_check::KIND => runs(health_check::translate(work, extension).map(HttpFilter::HealthCheck)),
+        grpc::STATS => runs(grpc::stats(work, extension).map(HttpFilter::GrpcStats)),
+        grpc::WEB => Outcome::Runs(HttpFilter::GrpcWeb),
         istio::PEER_METADATA => Outcome::Runs(HttpFilter::StripPeerMetadata),
         istio::ALPN => runs(istio::alpn(work, extension)),
         kind if left_out(work, kind) => Outcome::Nothing,
@@ -242,6 +245,7 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         cors::POLICY => cors::policy(work, &extension).map(RouteFilter::Cors),
         header_mutation::PER_ROUTE => header_mutation::per_route(work, &extension),
         local_rate_limit::KIND => local_rate_limit::per_route(work, &extension),
+        buffer::PER_ROUTE => buffer::per_route(work, &extension),
         kind if left_out(work, kind) => None,
         _ if optional => {
             work.ignored("FilterConfig.is_optional");

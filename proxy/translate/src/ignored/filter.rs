@@ -1,6 +1,7 @@
 //! Verdicts on the configurations of HTTP filters.
 
 use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use crate::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3::Mutations;
 use crate::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
 use crate::reviewed::reviewed;
@@ -49,4 +50,10 @@ reviewed! { LocalRateLimit as "LocalRateLimit" {
         rate_limits: "descriptors of requests",
         local_cluster_rate_limit: "a limit that the members of a cluster share",
     }
+} }
+
+reviewed! { GrpcStats as "grpc_stats.FilterConfig" {
+    honoured: [replace_dots_in_grpc_service_name, enable_upstream_stats, per_method_stat_specifier]
+    ignored: { emit_filter_state: "observability: there is no filter state that a log could show" }
+    refused: {}
 } }

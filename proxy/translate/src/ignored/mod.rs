@@ -161,6 +161,7 @@ pub fn lists() -> Vec<Lists> {
         of::<tcp::tcp_proxy::TunnelingConfig>(),
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
         of::<filters::fault::v3::HttpFault>(),
+        of::<filters::grpc_stats::v3::FilterConfig>(),
         of::<filters::header_mutation::v3::Mutations>(),
         of::<filters::local_ratelimit::v3::LocalRateLimit>(),
         of::<routes::RouteConfiguration>(),

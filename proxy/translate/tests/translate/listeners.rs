@@ -144,6 +144,7 @@ fn an_istio_outbound_chain_is_understood() {
     let filters: Vec<&HttpFilter> = manager.filters.iter().map(|filter| &filter.filter).collect();
     let [
         HttpFilter::StripPeerMetadata,
+        HttpFilter::GrpcStats(_),
         HttpFilter::UpstreamAlpn(alpn),
         HttpFilter::Fault(fault),
         HttpFilter::Cors,
