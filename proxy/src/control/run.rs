@@ -109,10 +109,6 @@ struct Queues {
 /// Workers, state and admin endpoint, before the first resource.
 async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     let shared = Arc::new(Shared::new(Arc::clone(&options.observe), options.drain_time));
-    let cluster = options.node["cluster"].as_str().unwrap_or_default();
-    if let Ok(cluster) = http::HeaderValue::from_str(cluster) {
-        shared.node_cluster.get_or_init(|| cluster);
-    }
     let graveyard = bury_worlds()?;
     let workers = workers(&options, &shared, &graveyard).context("starting workers")?;
     let (events_to, events) = mpsc::channel(EVENTS);
@@ -178,6 +174,10 @@ fn workers(
     shared: &Arc<Shared>,
     graveyard: &Graveyard,
 ) -> std::io::Result<Vec<WorkerThread>> {
+    let cluster = options.node["cluster"].as_str().unwrap_or_default();
+    if let Ok(cluster) = http::HeaderValue::from_str(cluster) {
+        shared.node_cluster.get_or_init(|| cluster);
+    }
     (0..options.concurrency)
         .map(|index| WorkerThread::start(index, Arc::clone(shared), graveyard.clone()))
         .collect()

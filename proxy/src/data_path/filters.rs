@@ -156,7 +156,7 @@ impl<D: Downstream> Exchange<'_, D> {
                     false
                 }
                 HttpFilter::GrpcWeb => {
-                    self.from_browser(head);
+                    self.translate_browser(head);
                     false
                 }
                 HttpFilter::Unsupported(kind) => return Err(unsupported(&filter.name, kind).into()),

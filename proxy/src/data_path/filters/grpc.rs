@@ -98,7 +98,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// Makes a browser's call a call of gRPC.
-    pub(super) fn from_browser(&mut self, head: &mut RequestHead) {
+    pub(super) fn translate_browser(&mut self, head: &mut RequestHead) {
         let Some(web) = GrpcWeb::of(&head.headers) else {
             return;
         };
