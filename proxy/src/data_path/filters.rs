@@ -59,6 +59,17 @@ pub struct Responding<'a> {
     pub stages: &'a mut Option<Box<Stages>>,
 }
 
+impl<'a> Responding<'a> {
+    /// A response of the upstream.
+    pub fn of(head: &'a mut ResponseHead, stages: &'a mut Option<Box<Stages>>) -> Self {
+        Self {
+            head,
+            body: None,
+            stages,
+        }
+    }
+}
+
 /// Lets the filters at the response's headers, the last filter first.
 pub fn respond(
     filters: &[OnResponse],

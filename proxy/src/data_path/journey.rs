@@ -261,11 +261,7 @@ impl<D: Downstream> Exchange<'_, D> {
                     mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
                     mutation::attempts_made(&mut response.headers, chosen, record.attempts);
                     mutation::set_cookie(&mut response.headers, cookie);
-                    let responding = Responding {
-                        head: &mut *response,
-                        body: None,
-                        stages,
-                    };
+                    let responding = Responding::of(response, stages);
                     filters::respond(on_response, responding, record, Some(&head.headers));
                     response_head::finish(&mut response.headers, manager, request_id);
                     if keep {
