@@ -8,6 +8,8 @@
 mod bodies;
 #[path = "differential/config.rs"]
 mod config;
+#[path = "differential/descriptors.rs"]
+mod descriptors;
 #[path = "differential/filters.rs"]
 mod filters;
 #[path = "differential/headers.rs"]
@@ -60,6 +62,8 @@ fn rows() -> Vec<&'static Row> {
         http2::ROWS,
         filters::ROWS,
         limits::ROWS,
+        descriptors::ROWS,
+        descriptors::CONVERSATIONS,
         retries::ROWS,
         mirrors::ROWS,
         bodies::BUFFER,

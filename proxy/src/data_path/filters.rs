@@ -47,6 +47,8 @@ pub enum OnResponse {
     GrpcCall(Rc<GrpcCall>),
     /// Answers a browser.
     GrpcWeb(GrpcWeb),
+    /// Tells when another try may pass it.
+    TellWhen(Arc<TokenBucket>),
 }
 
 /// A response on its way to the client.
@@ -105,6 +107,7 @@ pub fn respond(
             OnResponse::Remember(check) => health_check::remember(check, head),
             OnResponse::GrpcCall(call) => grpc::called(call, head, stages),
             OnResponse::GrpcWeb(web) => grpc::to_browser(*web, head, body.as_deref_mut(), stages),
+            OnResponse::TellWhen(bucket) => rate_limit::tell_when(bucket, headers),
         }
     }
 }
@@ -230,7 +233,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// The cluster that the route would go to.
-    fn cluster_config(&self, head: &RequestHead) -> Option<Arc<ClusterConfig>> {
+    pub(super) fn cluster_config(&self, head: &RequestHead) -> Option<Arc<ClusterConfig>> {
         let chosen = self.chosen.as_ref()?;
         let Action::Forward(forward) = &chosen.route.action else {
             return None;

@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use remora_model::filter::{LocalRateLimit, RouteFilter, TokenBucket};
-use remora_model::route::Decision;
+use remora_model::limit::{Descriptor, LimitFacts, RateLimits, Rule, TellClients};
+use remora_model::route::{Action, Decision};
 
 use super::forward::Cut;
 use super::mutation::Printer;
-use super::request::Exchange;
+use super::request::{Exchange, facts};
 use crate::data_path::filters::OnResponse;
 use crate::exchange::{Downstream, RequestHead};
 use crate::failure::{Denial, Failure};
@@ -30,6 +31,18 @@ pub fn tell(bucket: &TokenBucket, headers: &mut HeaderMap) {
     for (name, value) in fields {
         headers.append(HeaderName::from_static(name), HeaderValue::from(value));
     }
+}
+
+/// `retry-after` of `enable_retry_after_header`: whole seconds.
+pub fn tell_when(bucket: &TokenBucket, headers: &mut HeaderMap) {
+    let fill = bucket.fill();
+    let wait = match fill.max_tokens {
+        // There will be none; Envoy names the time in which one would flow in.
+        0 => fill.interval / fill.tokens_per_fill.max(1),
+        _ => bucket.next_token(Instant::now()),
+    };
+    let wait = wait.as_millis().div_ceil(1000) as u64;
+    headers.append(http::header::RETRY_AFTER, HeaderValue::from(wait));
 }
 
 impl<D: Downstream> Exchange<'_, D> {
@@ -63,9 +76,27 @@ impl<D: Downstream> Exchange<'_, D> {
         } else {
             &limit.buckets
         };
-        let verdict = buckets.take(Instant::now());
-        if let Some(bucket) = verdict.bucket.filter(|_| limit.tells_clients) {
-            self.on_response.push(OnResponse::Tell(bucket));
+        let descriptors = if buckets.has_descriptors() {
+            self.descriptors(limit, decision, head)
+        } else {
+            Vec::new()
+        };
+        let verdict = buckets.take(&descriptors, Instant::now());
+        let tells = match verdict.tell {
+            TellClients::AsFilter => limit.tells_clients,
+            TellClients::Never => false,
+            TellClients::Draft03 => true,
+        };
+        if let Some(bucket) = verdict.bucket {
+            if limit.tells_when && !verdict.allowed {
+                self.on_response.push(OnResponse::TellWhen(Arc::clone(&bucket)));
+            }
+            if tells {
+                self.on_response.push(OnResponse::Tell(bucket));
+            }
+        }
+        if verdict.shadowed {
+            cells.http.shadow_mode.one();
         }
         if verdict.allowed {
             cells.http.ok.one();
@@ -78,6 +109,57 @@ impl<D: Downstream> Exchange<'_, D> {
         }
         cells.http.enforced.one();
         Err(self.above(limit, head).into())
+    }
+
+    /// What the request counts as: by the filter's own rules, else by those of its route and virtual host.
+    fn descriptors(
+        &self,
+        limit: &LocalRateLimit,
+        decision: Option<&Decision<'_>>,
+        head: &RequestHead,
+    ) -> Vec<Descriptor> {
+        if !limit.rules.is_empty() {
+            return self.described(limit.rules.iter(), decision, head);
+        }
+        let Some(decision) = decision.filter(|decision| matches!(decision.route.action, Action::Forward(_)))
+        else {
+            return Vec::new();
+        };
+        let route = decision.route.filters.rate_limits();
+        let host = decision.virtual_host.filters.rate_limits();
+        let rules = RateLimits::applicable(route, host, limit.virtual_host);
+        let rules = rules.filter(|rule| rule.stage == limit.stage && !rule.has_disable_key);
+        self.described(rules, decision.into(), head)
+    }
+
+    /// The descriptors that rules give the request.
+    fn described<'r>(
+        &self,
+        rules: impl Iterator<Item = &'r Rule>,
+        decision: Option<&Decision<'_>>,
+        head: &RequestHead,
+    ) -> Vec<Descriptor> {
+        let mut rules = rules.peekable();
+        if rules.peek().is_none() {
+            return Vec::new();
+        }
+        let cluster = self.cluster_config(head);
+        let metadata = decision.and_then(|decision| decision.route.filters.rate_limits());
+        let facts = LimitFacts {
+            request: facts(head, &self.record),
+            client: Some(self.record.client.ip()).filter(|ip| !ip.is_unspecified()),
+            source_cluster: self.context.worker.shared.service_cluster(),
+            destination_cluster: cluster.as_deref().map(|cluster| &*cluster.name),
+            route_metadata: metadata.map_or(&[], |limits| &limits.metadata),
+        };
+        let printer = Printer {
+            record: &self.record,
+            request: Some(&head.headers),
+            response: None,
+        };
+        rules
+            .filter_map(|rule| rule.descriptor(&facts, &printer))
+            .collect()
     }
 
     /// `request_headers_to_add_when_not_enforced`.

@@ -227,6 +227,8 @@ group! {
         rate_limited: Counter,
         /// Of these, refused.
         enforced: Counter,
+        /// Above the limit of a descriptor in shadow.
+        shadow_mode: Counter,
     }
 }
 

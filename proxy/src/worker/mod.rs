@@ -80,6 +80,12 @@ impl Shared {
         }
     }
 
+    /// The cluster that this node belongs to; empty where nobody said.
+    pub fn service_cluster(&self) -> &str {
+        let name = self.node_cluster.get();
+        name.and_then(|name| name.to_str().ok()).unwrap_or_default()
+    }
+
     /// Downstream connections of all workers.
     pub fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)

@@ -119,7 +119,7 @@ fn groups(work: &mut Work<'_, '_>, substitution: &str, groups: usize) -> Option<
 /// A `HeaderMatcher`; without a specifier the header must be present.
 pub(crate) fn header(work: &mut Work<'_, '_>, said: &route::HeaderMatcher) -> Option<HeaderMatch> {
     use header_matcher::HeaderMatchSpecifier as Specifier;
-    let name = header_name(work, &said.name);
+    let name = header_name(work, "name", &said.name);
     let literal = |work: &mut Work<'_, '_>, field: &str, text: &str, make: fn(Pattern) -> StringMatcher| {
         value::required(work, field, text).map(|text| HeaderPredicate::Text(make(Pattern::new(text, false))))
     };
@@ -149,7 +149,8 @@ pub(crate) fn header(work: &mut Work<'_, '_>, said: &route::HeaderMatcher) -> Op
     })
 }
 
-fn header_name(work: &mut Work<'_, '_>, name: &str) -> Option<HeaderPredicateName> {
+/// The name of a header or a pseudo-header.
+pub(crate) fn header_name(work: &mut Work<'_, '_>, field: &str, name: &str) -> Option<HeaderPredicateName> {
     Some(match name.to_ascii_lowercase().as_str() {
         ":method" => HeaderPredicateName::Method,
         ":path" => HeaderPredicateName::Path,
@@ -158,12 +159,12 @@ fn header_name(work: &mut Work<'_, '_>, name: &str) -> Option<HeaderPredicateNam
         ":status" => HeaderPredicateName::Status,
         other if other.starts_with(':') => {
             work.wrong_at(
-                "name",
+                field,
                 format!("is not supported: matching of the pseudo-header '{other}'"),
             );
             return None;
         }
-        _ => HeaderPredicateName::Header(value::header_name(work, "name", name)?),
+        _ => HeaderPredicateName::Header(value::header_name(work, field, name)?),
     })
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use remora_model::filter::{FilterSettings, RouteFilter};
+use remora_model::limit::MetadataKey;
 use remora_model::retry::RetryPolicy;
 use remora_model::route::{DomainIndex, DuplicateDomain, Mirror, RequireTls, Route, RouteTable, VirtualHost};
 
@@ -18,7 +19,7 @@ use crate::header_mutation::{self, header_lists};
 use crate::pb::envoy::config::route::v3::{self as api, virtual_host::TlsRequirementType};
 use crate::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 use crate::rejection::Rejection;
-use crate::{filter, fingerprint, mirror, retry, route_action, route_match, value};
+use crate::{filter, fingerprint, mirror, rate_limits, retry, route_action, route_match, value};
 
 /// Envoy's default `max_direct_response_body_size_bytes`.
 const DIRECT_RESPONSE_BODY: u32 = 4096;
@@ -168,11 +169,12 @@ fn virtual_host(
         work.wrong_at("domains", "expected at least one domain, found none");
     }
     let headers = header_mutation::pair(work, &header_lists!(said));
-    let filters = filter_settings(work, &said.typed_per_filter_config, said.cors.as_ref());
+    let mut filters = filter_settings(work, &said.typed_per_filter_config, said.cors.as_ref());
     let mirrors = match said.request_mirror_policies.as_slice() {
         [] => Arc::clone(&inherited.mirrors),
         own => mirror::policies(work, own),
     };
+    let limits = rate_limits::of_host(work, &said.rate_limits);
     let defaults = Defaults {
         body_limit: inherited.body_limit,
         mirrors,
@@ -184,7 +186,9 @@ fn virtual_host(
             said.per_request_buffer_limit_bytes.as_ref(),
             said.request_body_buffer_limit.as_ref(),
         ),
+        limit_keys: rate_limits::keys(&limits.rules).into(),
     };
+    filters.limit_rates(limits);
     let (routes, files) = work.with_files(|work| {
         work.each("routes", &said.routes, |work, said| {
             route(work, said, &defaults).map(Arc::new)
@@ -234,6 +238,8 @@ pub(crate) struct Defaults {
     pub(crate) retry: Option<Arc<RetryPolicy>>,
     /// `per_request_buffer_limit_bytes` or `request_body_buffer_limit`.
     pub(crate) buffer_limit: Option<u64>,
+    /// What its `rate_limits` read of a route's metadata.
+    pub(crate) limit_keys: Arc<[MetadataKey]>,
 }
 
 fn buffer_limit(bytes: Option<&UInt32Value>, body: Option<&UInt64Value>) -> Option<u64> {
@@ -255,7 +261,8 @@ fn route(work: &mut Work<'_, '_>, said: &api::Route, defaults: &Defaults) -> Opt
         Some(api::route::Action::Route(action)) => action.cors.as_ref(),
         _ => None,
     };
-    let filters = filter_settings(work, &said.typed_per_filter_config, cors);
+    let mut filters = filter_settings(work, &said.typed_per_filter_config, cors);
+    filters.limit_rates(rate_limits::of_route(work, said, &defaults.limit_keys));
     let own_limit = buffer_limit(
         said.per_request_buffer_limit_bytes.as_ref(),
         said.request_body_buffer_limit.as_ref(),
@@ -264,6 +271,7 @@ fn route(work: &mut Work<'_, '_>, said: &api::Route, defaults: &Defaults) -> Opt
         retry: defaults.retry.clone(),
         mirrors: Arc::clone(&defaults.mirrors),
         buffer_limit: own_limit.or(defaults.buffer_limit),
+        limit_keys: Arc::clone(&defaults.limit_keys),
         ..*defaults
     };
     let action = route_action::action(work, said.action.as_ref(), &defaults);

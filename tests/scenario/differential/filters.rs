@@ -68,7 +68,9 @@ fn mutation(level: &str) -> Value {
 
 /// The virtual hosts of these rows.
 pub(crate) fn hosts() -> Vec<Value> {
-    vec![fault_host(), cors_host(), mutation_host(), super::limits::host()]
+    let mut hosts = vec![fault_host(), cors_host(), mutation_host(), super::limits::host()];
+    hosts.extend(super::descriptors::hosts());
+    hosts
 }
 
 fn fault_host() -> Value {

@@ -7,14 +7,14 @@ use super::config::{self, to};
 use super::filters::{config, says};
 use super::table::{Row, Step, http2, http2_post, steps, text};
 
-fn limit(fields: Value) -> Value {
+pub(crate) fn limit(fields: Value) -> Value {
     let always = json!({"default_value": {"numerator": 100}});
     let mut all = json!({"stat_prefix": "route", "filter_enabled": always, "filter_enforced": always});
     harness::bootstrap::merge(&mut all, &fields);
     config("local_ratelimit.v3.LocalRateLimit", all)
 }
 
-fn bucket(tokens: u32) -> Value {
+pub(crate) fn bucket(tokens: u32) -> Value {
     json!({"max_tokens": tokens, "tokens_per_fill": 1, "fill_interval": "3600s"})
 }
 

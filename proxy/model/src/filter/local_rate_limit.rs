@@ -4,13 +4,11 @@
 //! workers share them, and settings that are translated anew from equal bytes are the very ones of the version before
 //! (see `translate`), so a change elsewhere leaves the buckets as full as they were.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use http::StatusCode;
 
-use super::TokenBucket;
+use super::Buckets;
 use crate::Name;
+use crate::limit::{Rule, VirtualHostLimits};
 use crate::route::HeaderMutations;
 
 /// `LocalRateLimit`, at a filter or at a route.
@@ -20,8 +18,14 @@ pub struct LocalRateLimit {
     pub stat_prefix: Name,
     /// `status`, 429 where it is below 400.
     pub status: StatusCode,
-    /// `token_bucket`.
+    /// `token_bucket` and `descriptors`.
     pub buckets: Buckets,
+    /// `rate_limits`: in the place of the rules of routes and virtual hosts.
+    pub rules: Vec<Rule>,
+    /// `stage` of the rules of routes and virtual hosts that count.
+    pub stage: u8,
+    /// `vh_rate_limits`.
+    pub virtual_host: VirtualHostLimits,
     /// `filter_enabled`, in millionths; none where it is not said.
     pub enabled_per_million: u32,
     /// `filter_enforced`, in millionths; none where it is not said.
@@ -34,27 +38,13 @@ pub struct LocalRateLimit {
     pub resource_exhausted: bool,
     /// `enable_x_ratelimit_headers`.
     pub tells_clients: bool,
+    /// `enable_retry_after_header`.
+    pub tells_when: bool,
     /// `local_rate_limit_per_downstream_connection`: the buckets here are only the pattern of those that each connection
     /// has.
     pub per_connection: bool,
     /// Hash of the settings as received; equal means unchanged.
     pub fingerprint: u64,
-}
-
-/// What is taken from.
-#[derive(Debug)]
-pub struct Buckets {
-    /// `token_bucket`; without it nothing is limited.
-    pub default: Option<Arc<TokenBucket>>,
-}
-
-/// What the buckets say of a request.
-#[derive(Debug)]
-pub struct LimitVerdict {
-    /// It passes.
-    pub allowed: bool,
-    /// The bucket that refused it, or the one that clients are told of.
-    pub bucket: Option<Arc<TokenBucket>>,
 }
 
 impl LocalRateLimit {
@@ -66,25 +56,6 @@ impl LocalRateLimit {
     /// Draws whether its refusal holds.
     pub fn is_enforced(&self, rng: &mut fastrand::Rng) -> bool {
         draw(self.enforced_per_million, rng)
-    }
-}
-
-impl Buckets {
-    /// The same buckets, full.
-    pub fn fresh(&self) -> Self {
-        let fresh = |bucket: &Arc<TokenBucket>| Arc::new(TokenBucket::new(bucket.fill()));
-        Self {
-            default: self.default.as_ref().map(fresh),
-        }
-    }
-
-    /// Takes a token for a request.
-    pub fn take(&self, now: Instant) -> LimitVerdict {
-        let bucket = self.default.clone();
-        LimitVerdict {
-            allowed: bucket.as_ref().is_none_or(|bucket| bucket.take(1, now)),
-            bucket,
-        }
     }
 }
 

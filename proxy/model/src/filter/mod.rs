@@ -4,6 +4,7 @@
 //! `data_path/filters`, one scenario test. The exhaustive matches are the list of places. IO is asked for by a verdict
 //! and done by the shell.
 
+mod buckets;
 mod buffer;
 mod cors;
 mod fault;
@@ -14,13 +15,14 @@ mod local_rate_limit;
 mod per_route;
 mod token_bucket;
 
+pub use buckets::{Buckets, DuplicateDescriptor, LimitVerdict};
 pub use buffer::BufferFilter;
 pub use cors::{CorsPolicy, CorsVerdict, Preflight};
 pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
 pub use grpc::{GrpcMessages, GrpcStats, GrpcWeb, trailers_frame};
 pub use header_mutation::{HeaderOperation, MutationFilter, apply_operations};
 pub use health_check::{HealthAnswer, HealthCache, HealthCheck, HealthReason, Remembered};
-pub use local_rate_limit::{Buckets, LimitVerdict, LocalRateLimit};
+pub use local_rate_limit::LocalRateLimit;
 pub use per_route::{FilterSettings, RouteFilter};
 pub use token_bucket::{Fill, TokenBucket};
 

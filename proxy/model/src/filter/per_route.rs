@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{BufferFilter, CorsPolicy, Fault, HeaderOperation, LocalRateLimit};
 use crate::Name;
+use crate::limit::RateLimits;
 use crate::route::Decision;
 
 /// What one level says about one filter.
@@ -30,34 +31,59 @@ pub enum RouteFilter {
     LocalRateLimit(Arc<LocalRateLimit>),
 }
 
-/// What one level says about filters, by their names in the chain.
+/// What one level says about filters, by their names in the chain, and what it says of rate limits. Most levels say
+/// nothing, and then it takes no room.
 #[derive(Debug, Clone, Default)]
-pub struct FilterSettings(Vec<(Name, RouteFilter)>);
+pub struct FilterSettings(Option<Box<Said>>);
+
+#[derive(Debug, Clone, Default)]
+struct Said {
+    filters: Vec<(Name, RouteFilter)>,
+    rate_limits: RateLimits,
+}
 
 impl FilterSettings {
     /// What is said, by name.
-    pub fn new(said: Vec<(Name, RouteFilter)>) -> Self {
-        Self(said)
+    pub fn new(filters: Vec<(Name, RouteFilter)>) -> Self {
+        if filters.is_empty() {
+            return Self(None);
+        }
+        let rate_limits = RateLimits::default();
+        Self(Some(Box::new(Said { filters, rate_limits })))
     }
 
     /// Adds what is said of one more filter.
     pub fn add(&mut self, name: Name, said: RouteFilter) {
-        self.0.push((name, said));
+        self.0.get_or_insert_default().filters.push((name, said));
     }
 
-    /// Everything that is said.
+    /// Says what is said of rate limits (`rate_limits`).
+    pub fn limit_rates(&mut self, rate_limits: RateLimits) {
+        if !rate_limits.is_empty() {
+            self.0.get_or_insert_default().rate_limits = rate_limits;
+        }
+    }
+
+    /// What is said of rate limits.
+    pub fn rate_limits(&self) -> Option<&RateLimits> {
+        self.0.as_ref().map(|said| &said.rate_limits)
+    }
+
+    /// Everything that is said of filters.
     pub fn iter(&self) -> impl Iterator<Item = &RouteFilter> {
-        self.0.iter().map(|(_, said)| said)
+        let said = self.0.iter().flat_map(|said| &said.filters);
+        said.map(|(_, said)| said)
     }
 
     /// Whether nothing is said.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// What is said of the filter `name`. Levels have a handful of entries at most, mostly none.
     pub fn of(&self, name: &str) -> Option<&RouteFilter> {
-        let (_, said) = self.0.iter().find(|(other, _)| **other == *name)?;
+        let filters = &self.0.as_ref()?.filters;
+        let (_, said) = filters.iter().find(|(other, _)| **other == *name)?;
         Some(said)
     }
 }

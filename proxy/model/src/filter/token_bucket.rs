@@ -27,6 +27,13 @@ pub struct Fill {
     pub interval: Duration,
 }
 
+impl Fill {
+    /// Tokens per second.
+    pub fn rate(&self) -> f64 {
+        f64::from(self.tokens_per_fill) / self.interval.as_secs_f64()
+    }
+}
+
 /// A bucket, full at first.
 pub struct TokenBucket {
     fill: Fill,

@@ -31,6 +31,7 @@ pub use path_match::PathMatch;
 pub use predicate::{
     HeaderMatch, HeaderPredicate, HeaderPredicateName, QueryMatch, QueryPredicate, RouteMatch,
 };
+pub use query::decoded_query_value;
 pub use rewrite::{Asked, HostRewrite, PathRewrite, Redirect, RedirectPath};
 
 use std::sync::Arc;

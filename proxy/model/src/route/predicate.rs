@@ -154,7 +154,15 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 impl QueryMatch {
     /// Whether the first value of the parameter in this query string (without `?`) satisfies the predicate.
     pub fn matches(&self, query: &str) -> bool {
-        let value = super::query::first_value(query, &self.name);
+        self.holds(super::query::first_value(query, &self.name))
+    }
+
+    /// The same of the decoded parameter.
+    pub fn matches_decoded(&self, query: &str) -> bool {
+        self.holds(super::query::decoded_query_value(query, &self.name).as_deref())
+    }
+
+    fn holds(&self, value: Option<&str>) -> bool {
         match (&self.predicate, value) {
             (QueryPredicate::Present(wanted), value) => value.is_some() == *wanted,
             (QueryPredicate::Text(matcher), Some(value)) => matcher.matches(value.as_bytes()),

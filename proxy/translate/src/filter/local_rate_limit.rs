@@ -8,23 +8,28 @@ use std::time::Duration;
 
 use http::StatusCode;
 use remora_model::filter::{
-    Buckets, ChainedFilter, Fill, FilterSettings, HttpFilter, LocalRateLimit, RouteFilter, TokenBucket,
+    Buckets, ChainedFilter, Fill, FilterSettings, HttpFilter, LocalRateLimit, RouteFilter,
 };
+use remora_model::limit::Entry;
 use remora_model::listener::{Listener, Routes, Terminal};
 use remora_model::route::{Action, ClusterChoice, HeaderMutations, RouteTable, VirtualHost};
 
 use crate::context::Work;
 use crate::extension::Extension;
 use crate::pb::envoy::config::core::v3::{HeaderValueOption, RuntimeFractionalPercent};
-use crate::pb::envoy::extensions::common::ratelimit::v3::XRateLimitHeadersRfcVersion;
+use crate::pb::envoy::extensions::common::ratelimit::v3::{VhRateLimitsOptions, XRateLimitHeadersRfcVersion};
 use crate::pb::envoy::extensions::filters::http::local_ratelimit::v3 as api;
 use crate::pb::envoy::r#type::v3::TokenBucket as SaidBucket;
+use crate::pb::google::protobuf::UInt32Value;
+use crate::rate_limits::{self, Place};
 use crate::{fingerprint, header_mutation, value};
 
 pub(super) const KIND: &str = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
 
 /// Envoy's shortest `fill_interval`.
 const SHORTEST_FILL: Duration = Duration::from_millis(50);
+/// Envoy's default `max_dynamic_descriptors`.
+const VALUES_AT_A_TIME: u32 = 20;
 /// How many headers Envoy takes in each list.
 const MOST_HEADERS: usize = 10;
 
@@ -53,10 +58,19 @@ fn limit(work: &mut Work<'_, '_>, extension: &Extension<'_>, at_route: bool) -> 
         work.wrong("local rate limit token bucket must be set for per filter configs");
     }
     let stat_prefix = value::required(work, "stat_prefix", &said.stat_prefix);
-    let bucket = match &said.token_bucket {
-        Some(said) => Some(work.at("token_bucket", |work| bucket(work, said))?),
+    let default = match &said.token_bucket {
+        Some(said) => Some(work.at("token_bucket", |work| fill(work, said, ""))?),
         None => None,
     };
+    let buckets = buckets(work, &said, default);
+    let stage = value::number_or(
+        work,
+        "stage",
+        Some(&UInt32Value { value: said.stage }),
+        0,
+        0..=rate_limits::STAGES,
+    );
+    let sharing: VhRateLimitsOptions = value::known(work, "vh_rate_limits", said.vh_rate_limits)?;
     let headers: XRateLimitHeadersRfcVersion = value::known(
         work,
         "enable_x_ratelimit_headers",
@@ -66,7 +80,10 @@ fn limit(work: &mut Work<'_, '_>, extension: &Extension<'_>, at_route: bool) -> 
     Some(Arc::new(LocalRateLimit {
         stat_prefix: stat_prefix?.into(),
         status: status(work, &said)?,
-        buckets: Buckets { default: bucket },
+        buckets,
+        rules: rate_limits::rules(work, &said.rate_limits, Place::LocalFilter),
+        stage: u8::try_from(stage).ok()?,
+        virtual_host: rate_limits::virtual_host(sharing),
         enabled_per_million: share(work, "filter_enabled", said.filter_enabled.as_ref())?,
         enforced_per_million: share(work, "filter_enforced", said.filter_enforced.as_ref())?,
         request_headers: additions(
@@ -77,13 +94,47 @@ fn limit(work: &mut Work<'_, '_>, extension: &Extension<'_>, at_route: bool) -> 
         response_headers: additions(work, "response_headers_to_add", &said.response_headers_to_add),
         resource_exhausted: said.rate_limited_as_resource_exhausted,
         tells_clients: headers == XRateLimitHeadersRfcVersion::DraftVersion03,
+        tells_when: said.enable_retry_after_header,
         per_connection: said.local_rate_limit_per_downstream_connection,
         fingerprint,
     }))
 }
 
-/// A bucket that fills in intervals of at least 50 ms.
-pub(super) fn bucket(work: &mut Work<'_, '_>, said: &SaidBucket) -> Option<Arc<TokenBucket>> {
+/// The bucket of everything and those of descriptors.
+fn buckets(work: &mut Work<'_, '_>, said: &api::LocalRateLimit, default: Option<Fill>) -> Buckets {
+    let always = value::bool_or(said.always_consume_default_token_bucket.as_ref(), true);
+    let mut buckets = Buckets::new(default, always);
+    let capacity = said.max_dynamic_descriptors.as_ref();
+    let capacity = value::number_or(
+        work,
+        "max_dynamic_descriptors",
+        capacity,
+        VALUES_AT_A_TIME,
+        1..=u32::MAX,
+    );
+    work.each("descriptors", &said.descriptors, |work, said| {
+        if said.entries.is_empty() {
+            work.wrong_at("entries", "expected at least one entry, found none");
+        }
+        let entries = work.each("entries", &said.entries, |work, said| {
+            value::required(work, "key", &said.key).map(|key| Entry::new(key, &said.value))
+        });
+        let Some(bucket) = &said.token_bucket else {
+            work.wrong_at("token_bucket", "expected a token bucket, found none");
+            return None;
+        };
+        let fill = work.at("token_bucket", |work| fill(work, bucket, " descriptor"))?;
+        let added = buckets.add(entries, fill, said.shadow_mode, capacity as usize);
+        if let Err(duplicate) = added {
+            work.wrong(duplicate.to_string());
+        }
+        Some(())
+    });
+    buckets
+}
+
+/// A bucket that fills in intervals of at least 50 ms; `whose` is Envoy's word for it.
+pub(super) fn fill(work: &mut Work<'_, '_>, said: &SaidBucket, whose: &str) -> Option<Fill> {
     let tokens_per_fill = value::number_or(
         work,
         "tokens_per_fill",
@@ -97,14 +148,16 @@ pub(super) fn bucket(work: &mut Work<'_, '_>, said: &SaidBucket) -> Option<Arc<T
     }
     let interval = value::duration(work, "fill_interval", said.fill_interval.as_ref())?;
     if interval < SHORTEST_FILL {
-        work.wrong("local rate limit token bucket fill timer must be >= 50ms");
+        work.wrong(format!(
+            "local rate limit{whose} token bucket fill timer must be >= 50ms"
+        ));
         return None;
     }
-    Some(Arc::new(TokenBucket::new(Fill {
+    Some(Fill {
         max_tokens: said.max_tokens,
         tokens_per_fill,
         interval,
-    })))
+    })
 }
 
 /// 429 where nothing or less than 400 is said.

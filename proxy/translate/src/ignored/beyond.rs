@@ -29,6 +29,7 @@ pub const EXTENSIONS: &[&str] = &[
 
 /// Fields that are ignored in part, for some of their values; the others are honoured.
 pub const IN_PART: &[&str] = &[
+    "envoy.config.route.v3.RateLimit.hits_addend",
     "envoy.config.route.v3.RetryPolicy.retry_host_predicate",
     "envoy.config.route.v3.RetryPolicy.retry_on",
     "envoy.config.accesslog.v3.AccessLog.filter",
@@ -47,6 +48,26 @@ pub const UNREAD: &[FieldReason] = &[
     (
         "envoy.type.v3.HashPolicy.FilterState.key",
         "nothing puts objects into the state of a connection, so there is none to hash",
+    ),
+    (
+        "envoy.config.route.v3.RateLimit.Action.GenericKey.default_value",
+        "formatted by Envoy only behind a switch that is off; the value is a text that is never empty",
+    ),
+    (
+        "envoy.config.route.v3.RateLimit.Action.HeaderValueMatch.default_value",
+        "formatted by Envoy only behind a switch that is off; the value is a text that is never empty",
+    ),
+    (
+        "envoy.config.route.v3.RateLimit.Action.QueryParameterValueMatch.default_value",
+        "formatted by Envoy only behind a switch that is off; the value is a text that is never empty",
+    ),
+    (
+        "envoy.config.route.v3.RateLimit.Action.RemoteAddressMatch.default_value",
+        "operators in the value are refused, so it is never empty",
+    ),
+    (
+        "envoy.config.route.v3.RateLimit.Override.DynamicMetadata.metadata_key",
+        "nothing writes dynamic metadata, so there is never a limit in it",
     ),
     (
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget.budget_interval",
@@ -260,6 +281,14 @@ pub const UNREAD: &[FieldReason] = &[
 
 /// Fields that are always refused, by full name.
 pub const REFUSED: &[FieldReason] = &[
+    (
+        "envoy.config.route.v3.RateLimit.Action.extension",
+        "descriptors by extension",
+    ),
+    (
+        "envoy.type.metadata.v3.MetadataKey.PathSegment.index",
+        "elements of lists",
+    ),
     (
         "envoy.config.core.v3.ApiConfigSource.config_validators",
         "validators that are not run",

@@ -36,20 +36,11 @@ reviewed! { LocalRateLimit as "LocalRateLimit" {
     honoured: [
         stat_prefix, status, token_bucket, filter_enabled, filter_enforced, request_headers_to_add_when_not_enforced,
         response_headers_to_add, local_rate_limit_per_downstream_connection, enable_x_ratelimit_headers,
-        rate_limited_as_resource_exhausted,
+        rate_limited_as_resource_exhausted, stage, vh_rate_limits, always_consume_default_token_bucket, descriptors,
+        max_dynamic_descriptors, rate_limits, enable_retry_after_header,
     ]
-    ignored: {
-        stage: "chooses among descriptors, which are refused",
-        vh_rate_limits: "chooses among descriptors, which are refused",
-        always_consume_default_token_bucket: "says what descriptors leave to the bucket; they are refused",
-        max_dynamic_descriptors: "bounds descriptors, which are refused",
-        enable_retry_after_header: "advice to clients; the status says that there were too many requests",
-    }
-    refused: {
-        descriptors: "buckets by descriptor",
-        rate_limits: "descriptors of requests",
-        local_cluster_rate_limit: "a limit that the members of a cluster share",
-    }
+    ignored: {}
+    refused: { local_cluster_rate_limit: "a limit that the members of a cluster share" }
 } }
 
 reviewed! { GrpcStats as "grpc_stats.FilterConfig" {

@@ -79,6 +79,14 @@ pub const PARTLY: &[FieldReason] = &[
         "tuning: the least loaded of some, not of all",
     ),
     (
+        "RateLimit.Override.dynamic_metadata",
+        "nothing writes dynamic metadata, so there is never a limit in it",
+    ),
+    (
+        "RateLimit.hits_addend",
+        "at routes and virtual hosts a request is one hit, as in Envoy; in filters it is honoured",
+    ),
+    (
         "RetryPolicy.retry_host_predicate",
         "tuning: a predicate that is not known excludes no endpoint",
     ),
@@ -174,6 +182,7 @@ pub fn lists() -> Vec<Lists> {
         of::<routes::WeightedCluster>(),
         of::<routes::weighted_cluster::ClusterWeight>(),
         of::<routes::DirectResponseAction>(),
+        of::<routes::RateLimit>(),
         of::<clusters::Cluster>(),
         of::<clusters::cluster::CommonLbConfig>(),
         of::<crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster>(),

@@ -3,8 +3,8 @@
 use crate::pb::envoy::config::route::v3::route_action::RequestMirrorPolicy;
 use crate::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use crate::pb::envoy::config::route::v3::{
-    DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-    WeightedCluster,
+    DirectResponseAction, RateLimit, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+    VirtualHost, WeightedCluster,
 };
 use crate::reviewed::reviewed;
 
@@ -32,11 +32,10 @@ reviewed! { VirtualHost as "VirtualHost" {
         name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
         response_headers_to_remove, typed_per_filter_config, include_request_attempt_count, cors, retry_policy,
         include_attempt_count_in_response, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
-        request_body_buffer_limit, request_mirror_policies,
+        request_body_buffer_limit, request_mirror_policies, rate_limits,
     ]
     ignored: {
         virtual_clusters: "observability: metrics by request pattern",
-        rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
         hedge_policy: "hedged requests are not supported yet; one request is sent",
         metadata: "read by no filter that is supported",
@@ -51,10 +50,9 @@ reviewed! { Route as "Route" {
     honoured: [
         name, r#match, typed_per_filter_config, request_headers_to_add, request_headers_to_remove,
         response_headers_to_add, response_headers_to_remove, action, per_request_buffer_limit_bytes,
-        request_body_buffer_limit,
+        request_body_buffer_limit, metadata,
     ]
     ignored: {
-        metadata: "read by no filter that is supported",
         decorator: "observability: names of spans",
         tracing: "observability: tracing is not supported yet",
         stat_prefix: "observability: metrics by route",
@@ -77,15 +75,14 @@ reviewed! { RouteAction as "RouteAction" {
     honoured: [
         cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout, idle_timeout,
         hash_policy, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, max_stream_duration, cluster_specifier,
-        host_rewrite_specifier, cors, retry_policy, request_mirror_policies, metadata_match,
+        host_rewrite_specifier, cors, retry_policy, request_mirror_policies, metadata_match, rate_limits,
+        include_vh_rate_limits,
     ]
     ignored: {
         flush_timeout: "tuning: idle_timeout bounds the flush too",
         early_data_policy: "TLS early data is never sent",
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
         priority: "every request counts against the limits of priority DEFAULT",
-        rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
-        include_vh_rate_limits: "descriptors for the rate limit filter, which is refused where it stands in a chain",
         internal_redirect_policy: "a redirect is passed on, and the client follows it itself",
         internal_redirect_action: "a redirect is passed on, and the client follows it itself",
         max_internal_redirects: "a redirect is passed on, and the client follows it itself",
@@ -142,4 +139,10 @@ reviewed! { DirectResponseAction as "DirectResponseAction" {
     honoured: [status, body]
     ignored: {}
     refused: { body_format: "direct responses with a format" }
+} }
+
+reviewed! { RateLimit as "RateLimit" {
+    honoured: [stage, disable_key, actions, limit, hits_addend, x_ratelimit_option]
+    ignored: {}
+    refused: { apply_on_stream_done: "counting at the end of a request" }
 } }

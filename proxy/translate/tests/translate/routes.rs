@@ -173,7 +173,7 @@ fn limits(table: &RouteTable) -> Vec<(u32, Arc<TokenBucket>)> {
     let said = routes.flat_map(|route| route.filters.iter());
     said.map(|said| match said {
         RouteFilter::LocalRateLimit(limit) => {
-            let bucket = limit.buckets.default.as_ref().unwrap();
+            let bucket = limit.buckets.of_everything().unwrap();
             (bucket.fill().max_tokens, Arc::clone(bucket))
         }
         other => panic!("expected a limit, found {other:?}"),
@@ -295,6 +295,42 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {b: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute}}",
         "typed_per_filter_config[\"b\"]: is not supported: filter 'b' of type envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {l: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: s, token_bucket: {max_tokens: 1, fill_interval: 1s}, descriptors: [{entries: [{key: k, value: v}], token_bucket: {max_tokens: 1, fill_interval: 1s}}, {entries: [{key: k, value: v}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]}}",
+        "typed_per_filter_config[\"l\"].descriptors[1]: duplicate descriptor in the local rate descriptor: k=v",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {l: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: s, token_bucket: {max_tokens: 1, fill_interval: 1s}, descriptors: [{entries: [{key: k, value: v}], token_bucket: {max_tokens: 1, fill_interval: 0.01s}}]}}",
+        "typed_per_filter_config[\"l\"].descriptors[0].token_bucket: local rate limit descriptor token bucket fill timer must be >= 50ms",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {l: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: s, token_bucket: {max_tokens: 1, fill_interval: 1s}, rate_limits: [{stage: 1, actions: [{source_cluster: {}}]}]}}",
+        "typed_per_filter_config[\"l\"].rate_limits[0]: 'stage' field and 'disable_key' field are not supported",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {l: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: s, token_bucket: {max_tokens: 1, fill_interval: 1s}, rate_limits: [{limit: {rate_limit: {requests_per_unit: 1}}, actions: [{source_cluster: {}}]}]}}",
+        "typed_per_filter_config[\"l\"].rate_limits[0]: 'limit' field is not supported",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {l: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: s, token_bucket: {max_tokens: 1, fill_interval: 1s}, rate_limits: [{hits_addend: {number: 1, format: '%REQ(a)%'}, actions: [{source_cluster: {}}]}]}}",
+        "typed_per_filter_config[\"l\"].rate_limits[0].hits_addend: hits_addend must contain either a format or a number",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, rate_limits: [{actions: []}]}",
+        "route.rate_limits[0].actions: expected at least one action, found none",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, rate_limits: [{stage: 11, actions: [{source_cluster: {}}]}]}",
+        "route.rate_limits[0].stage: expected 0 to 10, found 11",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, rate_limits: [{actions: [{generic_key: {descriptor_key: k}}]}]}",
+        "route.rate_limits[0].actions[0].generic_key.descriptor_value: expected a value, found an empty string",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, rate_limits: [{actions: [{metadata: {descriptor_key: k, source: CLUSTER_ENTRY, metadata_key: {key: a, path: [{key: b}]}}}]}]}",
+        "route.rate_limits[0].actions[0].metadata.source: is not supported: metadata of clusters and localities",
     ),
 ];
 
