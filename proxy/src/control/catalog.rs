@@ -16,6 +16,7 @@ mod worlds;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use remora_model::Name;
@@ -253,7 +254,7 @@ impl Catalog {
             return (None, effects);
         }
         let fresh = Edit::new(&Snapshot::default());
-        let snapshot = Arc::new(std::mem::replace(&mut self.edit, fresh).finish());
+        let snapshot = Arc::new(std::mem::replace(&mut self.edit, fresh).finish_at(Some(Instant::now())));
         self.edit = Edit::over(Arc::clone(&snapshot));
         (Some(snapshot), effects)
     }

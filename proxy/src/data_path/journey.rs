@@ -385,6 +385,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let facts = PickFacts {
             hash: journey.hash,
             labels: journey.chosen.labels(journey.forward),
+            ..PickFacts::default()
         };
         let choose =
             || target::endpoint_of(worker, journey.cluster, &facts, destination, Some(&head.headers));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use remora_model::cluster::{Cluster, Discovery, PickFacts, Unpickable};
@@ -136,7 +136,12 @@ pub fn endpoint_of(
     destination: Option<SocketAddr>,
     headers: Option<&HeaderMap>,
 ) -> Result<Arc<Endpoint>, Failure> {
-    match worker.with_rng(|rng| cluster.pick(facts, rng).map(|pick| Arc::clone(pick.endpoint))) {
+    let policy = &cluster.endpoints.options.policy;
+    let facts = PickFacts {
+        now: policy.watches_time().then(Instant::now),
+        ..*facts
+    };
+    match worker.with_rng(|rng| cluster.pick(&facts, rng).map(|pick| Arc::clone(pick.endpoint))) {
         Ok(endpoint) => Ok(endpoint),
         Err(Unpickable::OriginalDestination) => {
             let Discovery::OriginalDestination(settings) = &cluster.config.discovery else {

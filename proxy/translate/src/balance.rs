@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use remora_model::balance::{BalancePolicy, RingHashFunction};
+use remora_model::balance::{BalancePolicy, RingHashFunction, SlowStart};
 
 use crate::context::Work;
 use crate::extension::Extension;
@@ -15,7 +15,9 @@ use crate::pb::envoy::config::cluster::v3::{
         LbConfig, LbPolicy, common_lb_config::LocalityConfigSpecifier, ring_hash_lb_config::HashFunction,
     },
 };
-use crate::pb::envoy::extensions::load_balancing_policies as typed;
+use crate::pb::envoy::extensions::load_balancing_policies::{
+    self as typed, least_request::v3::least_request::SelectionMethod,
+};
 use crate::{subsets, value};
 
 const FAMILY: &str = "envoy.extensions.load_balancing_policies.";
@@ -98,10 +100,13 @@ fn by_enum(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Policy> {
         .unwrap_or_default();
     let balance = match value::known(work, "lb_policy", said.lb_policy)? {
         LbPolicy::RoundRobin => {
-            if let Some(LbConfig::RoundRobinLbConfig(config)) = &said.lb_config {
-                slow_start(work, config.slow_start_config.is_some());
-            }
-            BalancePolicy::RoundRobin
+            let slow = match &said.lb_config {
+                Some(LbConfig::RoundRobinLbConfig(config)) => config.slow_start_config.as_ref(),
+                _ => None,
+            };
+            work.at("round_robin_lb_config", |work| {
+                slow_start(work, slow.map(Beginning::from), BalancePolicy::RoundRobin)
+            })?
         }
         LbPolicy::LeastRequest => least_request(work, said)?,
         LbPolicy::Random => BalancePolicy::Random,
@@ -128,10 +133,56 @@ fn by_enum(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Policy> {
     })
 }
 
-fn slow_start(work: &mut Work<'_, '_>, said: bool) {
-    if said {
-        work.ignored("SlowStartConfig");
-    }
+/// `SlowStartConfig`, of a cluster or of a typed policy.
+struct Beginning<'s> {
+    window: Option<&'s crate::pb::google::protobuf::Duration>,
+    aggression: Option<f64>,
+    percent: Option<f64>,
+}
+
+macro_rules! beginning {
+    ($($said:ty),+) => {$(
+        impl<'s> From<&'s $said> for Beginning<'s> {
+            fn from(said: &'s $said) -> Self {
+                Self {
+                    window: said.slow_start_window.as_ref(),
+                    aggression: said.aggression.as_ref().map(|aggression| aggression.default_value),
+                    percent: said.min_weight_percent.as_ref().map(|percent| percent.value),
+                }
+            }
+        }
+    )+};
+}
+beginning!(api::cluster::SlowStartConfig, typed::common::v3::SlowStartConfig);
+
+/// `inner`, where new endpoints begin with less as far as that was said.
+fn slow_start(
+    work: &mut Work<'_, '_>,
+    said: Option<Beginning<'_>>,
+    inner: BalancePolicy,
+) -> Option<BalancePolicy> {
+    let Some(said) = said else { return Some(inner) };
+    work.at("slow_start_config", |work| {
+        let window = value::limit(work, "slow_start_window", said.window);
+        let percent = said.percent.unwrap_or(10.0);
+        if !(0.0..=100.0).contains(&percent) {
+            work.wrong_at(
+                "min_weight_percent",
+                format!("expected 0 to 100, found {percent}"),
+            );
+            return None;
+        }
+        let Some(window) = window else { return Some(inner) };
+        Some(BalancePolicy::SlowStart(Arc::new(SlowStart {
+            inner,
+            window,
+            aggression: said
+                .aggression
+                .filter(|aggression| *aggression > 0.0)
+                .unwrap_or(1.0),
+            least: percent / 100.0,
+        })))
+    })
 }
 
 fn least_request(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<BalancePolicy> {
@@ -141,16 +192,18 @@ fn least_request(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Balance
             return Some(BalancePolicy::LeastRequest {
                 choices: 2,
                 bias: 1.0,
+                full_scan: false,
             });
         }
     };
-    slow_start(work, config.slow_start_config.is_some());
     let bias = config
         .active_request_bias
         .as_ref()
         .map_or(1.0, |bias| bias.default_value);
+    let slow = config.slow_start_config.as_ref().map(Beginning::from);
     work.at("least_request_lb_config", |work| {
-        choices(work, config.choice_count.as_ref(), bias)
+        let balance = choices(work, config.choice_count.as_ref(), bias, false)?;
+        slow_start(work, slow, balance)
     })
 }
 
@@ -158,6 +211,7 @@ fn choices(
     work: &mut Work<'_, '_>,
     said: Option<&crate::pb::google::protobuf::UInt32Value>,
     bias: f64,
+    full_scan: bool,
 ) -> Option<BalancePolicy> {
     let choices = value::number_or(work, "choice_count", said, 2, 2..=u32::MAX);
     if !(bias >= 0.0 && bias.is_finite()) {
@@ -167,7 +221,11 @@ fn choices(
         );
         return None;
     }
-    Some(BalancePolicy::LeastRequest { choices, bias })
+    Some(BalancePolicy::LeastRequest {
+        choices,
+        bias,
+        full_scan,
+    })
 }
 
 fn ring_hash(work: &mut Work<'_, '_>, said: &api::Cluster, hashing: Hashing) -> Option<BalancePolicy> {
@@ -387,9 +445,9 @@ fn weighted(work: &mut Work<'_, '_>, said: Locality) -> bool {
 
 fn typed_round_robin(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
     let said: typed::round_robin::v3::RoundRobin = extension.decode(work)?;
-    slow_start(work, said.slow_start_config.is_some());
+    let slow = said.slow_start_config.as_ref().map(Beginning::from);
     Some(Policy {
-        balance: BalancePolicy::RoundRobin,
+        balance: slow_start(work, slow, BalancePolicy::RoundRobin)?,
         locality_weighted: weighted(work, said.locality_lb_config),
     })
 }
@@ -404,15 +462,16 @@ fn typed_random(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Po
 
 fn typed_least_request(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
     let said: typed::least_request::v3::LeastRequest = extension.decode(work)?;
-    slow_start(work, said.slow_start_config.is_some());
-    if said.selection_method != 0 || value::bool_or(said.enable_full_scan.as_ref(), false) {
-        work.ignored("LeastRequest.selection_method");
-    }
+    let method: SelectionMethod = value::known(work, "selection_method", said.selection_method)?;
+    let full_scan =
+        method == SelectionMethod::FullScan || value::bool_or(said.enable_full_scan.as_ref(), false);
     let bias = said
         .active_request_bias
         .as_ref()
         .map_or(1.0, |bias| bias.default_value);
-    let balance = choices(work, said.choice_count.as_ref(), bias)?;
+    let balance = choices(work, said.choice_count.as_ref(), bias, full_scan)?;
+    let slow = said.slow_start_config.as_ref().map(Beginning::from);
+    let balance = slow_start(work, slow, balance)?;
     Some(Policy {
         balance,
         locality_weighted: weighted(work, said.locality_lb_config),

@@ -14,28 +14,31 @@ use crate::endpoint::Endpoint;
 #[derive(Debug, Clone)]
 pub struct LeastRequest {
     weights: Cumulative,
-    choices: u32,
+    choices: Option<u32>,
     bias: f64,
 }
 
 impl LeastRequest {
-    /// Endpoints with these weights; `choices` of them are looked at for each pick.
-    pub fn new(weights: &[u32], choices: u32, bias: f64) -> Self {
+    /// Endpoints with these weights; `choices` of them are looked at for each pick, or all.
+    pub fn new(weights: &[u32], choices: Option<u32>, bias: f64) -> Self {
         Self {
             weights: Cumulative::new(weights),
-            choices: choices.max(1),
+            choices: choices.map(|choices| choices.max(1)),
             bias: bias.max(0.0),
         }
     }
 
     /// The least loaded of the drawn positions in `endpoints` (which run parallel to the weights).
     pub fn pick(&self, endpoints: &[Arc<Endpoint>], rng: &mut fastrand::Rng) -> Option<usize> {
+        let Some(choices) = self.choices else {
+            return self.least_of_all(endpoints, &|_| 1.0, rng);
+        };
         let mut best = self.weights.random(rng)?;
         if endpoints.len() == 1 || self.bias == 0.0 {
             return Some(best);
         }
         let mut least = self.cost(best, endpoints.get(best)?);
-        for _ in 1..self.choices {
+        for _ in 1..choices {
             let candidate = self.another(best, rng)?;
             let cost = self.cost(candidate, endpoints.get(candidate)?);
             if cost < least {
@@ -43,6 +46,57 @@ impl LeastRequest {
             }
         }
         Some(best)
+    }
+
+    /// The same where a position counts with this part of its weight (0 to 1).
+    pub(super) fn pick_part(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        part: &impl Fn(usize) -> f64,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        let Some(choices) = self.choices else {
+            return self.least_of_all(endpoints, part, rng);
+        };
+        let mut best = self.weights.random_part(part, rng)?;
+        if endpoints.len() == 1 || self.bias == 0.0 {
+            return Some(best);
+        }
+        let mut least = self.cost(best, endpoints.get(best)?) / part(best);
+        for _ in 1..choices {
+            let candidate = self.weights.random_part(part, rng)?;
+            let cost = self.cost(candidate, endpoints.get(candidate)?) / part(candidate);
+            if cost < least {
+                (best, least) = (candidate, cost);
+            }
+        }
+        Some(best)
+    }
+
+    /// The least loaded of all; one of several by weight.
+    fn least_of_all(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        part: &impl Fn(usize) -> f64,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        let (mut best, mut least, mut seen) = (None, f64::INFINITY, 0.0);
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            let share = f64::from(self.weights.weight(at)) * part(at);
+            if share <= 0.0 {
+                continue;
+            }
+            let cost = self.cost(at, endpoint) / part(at);
+            if cost < least {
+                (best, least, seen) = (Some(at), cost, share);
+            } else if cost == least {
+                seen += share;
+                if rng.f64() * seen < share {
+                    best = Some(at);
+                }
+            }
+        }
+        best
     }
 
     /// A candidate that differs from `from` where two draws are enough to find one.
@@ -80,7 +134,7 @@ mod tests {
             endpoint.live().active.store(*active, Ordering::Relaxed);
         }
         let mut rng = fastrand::Rng::with_seed(3);
-        let balancer = LeastRequest::new(weights, choices, bias);
+        let balancer = LeastRequest::new(weights, (choices > 0).then_some(choices), bias);
         let mut counts = vec![0.0; weights.len()];
         for _ in 0..60_000 {
             counts[balancer.pick(&all, &mut rng).unwrap()] += 1.0 / 60_000.0;
@@ -99,6 +153,14 @@ mod tests {
     #[test]
     fn the_busiest_of_three_is_never_chosen() {
         assert_eq!(shares(&[1, 1, 1], &[9, 1, 1], 2, 1.0)[0], 0.0);
+    }
+
+    #[test]
+    fn a_full_scan_finds_the_least_loaded_and_ties_go_by_weight() {
+        let one = shares(&[1, 1, 1, 1], &[3, 2, 1, 2], 0, 1.0);
+        assert!((one[2] - 1.0).abs() < 1e-6, "{one:?}");
+        let ties = shares(&[1, 3, 2], &[0, 0, 5], 0, 1.0);
+        assert!((ties[0] - 0.25).abs() < 0.01 && ties[2] == 0.0, "{ties:?}");
     }
 
     #[test]

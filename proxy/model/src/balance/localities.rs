@@ -4,9 +4,12 @@
 //! so one schedule and one sequence give exact shares of both.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use super::bounded::LoadBound;
-use super::{BalancePolicy, HashedEndpoint, LeastRequest, Maglev, RingHash, RoundRobin, WeightedRandom};
+use super::{
+    BalancePolicy, HashedEndpoint, LeastRequest, Maglev, RingHash, RoundRobin, SlowStart, WeightedRandom,
+};
 use crate::endpoint::{Endpoint, EndpointAddress, LabelValue};
 
 /// Endpoints of one locality that take part.
@@ -23,7 +26,15 @@ pub struct Group<'a> {
 pub struct Balancer {
     endpoints: Arc<[Arc<Endpoint>]>,
     scheme: Scheme,
-    bound: Option<LoadBound>,
+    beyond: Beyond,
+}
+
+/// What a choice takes into account beyond its scheme.
+#[derive(Debug, Clone)]
+enum Beyond {
+    Nothing,
+    Bound(Box<LoadBound>),
+    Warming(Arc<SlowStart>),
 }
 
 #[derive(Debug, Clone)]
@@ -43,12 +54,24 @@ impl Balancer {
             .iter()
             .flat_map(|group| group.endpoints.iter().copied().cloned())
             .collect();
-        let mut bound = None;
+        let mut beyond = policy
+            .slow_start()
+            .map_or(Beyond::Nothing, |slow| Beyond::Warming(Arc::clone(slow)));
+        let bounded = |factor: &Option<u32>, hashed: &[HashedEndpoint<'_>]| match factor {
+            Some(factor) => Beyond::Bound(Box::new(LoadBound::new(hashed, *factor))),
+            None => Beyond::Nothing,
+        };
         let scheme = match policy.among() {
             BalancePolicy::RoundRobin => Scheme::RoundRobin(RoundRobin::new(&flat_weights(groups))),
-            BalancePolicy::LeastRequest { choices, bias } => {
-                Scheme::LeastRequest(LeastRequest::new(&flat_weights(groups), *choices, *bias))
-            }
+            BalancePolicy::LeastRequest {
+                choices,
+                bias,
+                full_scan,
+            } => Scheme::LeastRequest(LeastRequest::new(
+                &flat_weights(groups),
+                (!full_scan).then_some(*choices),
+                *bias,
+            )),
             BalancePolicy::Random => Scheme::Random(WeightedRandom::new(&flat_weights(groups))),
             BalancePolicy::RingHash {
                 minimum,
@@ -58,7 +81,7 @@ impl Balancer {
                 balance_factor,
             } => {
                 let hashed = hashed(groups, *use_hostname);
-                bound = balance_factor.map(|factor| LoadBound::new(&hashed, factor));
+                beyond = bounded(balance_factor, &hashed);
                 Scheme::RingHash(RingHash::new(&hashed, *minimum, *maximum, *function))
             }
             BalancePolicy::Maglev {
@@ -67,15 +90,17 @@ impl Balancer {
                 balance_factor,
             } => {
                 let hashed = hashed(groups, *use_hostname);
-                bound = balance_factor.map(|factor| LoadBound::new(&hashed, factor));
+                beyond = bounded(balance_factor, &hashed);
                 Scheme::Maglev(Maglev::new(&hashed, *table_size))
             }
-            BalancePolicy::ClusterProvided | BalancePolicy::Subset(_) => Scheme::Provided,
+            BalancePolicy::ClusterProvided | BalancePolicy::Subset(_) | BalancePolicy::SlowStart(_) => {
+                Scheme::Provided
+            }
         };
         Self {
             endpoints,
             scheme,
-            bound,
+            beyond,
         }
     }
 
@@ -86,7 +111,7 @@ impl Balancer {
             Arc::new(Self {
                 endpoints: Arc::default(),
                 scheme: Scheme::Provided,
-                bound: None,
+                beyond: Beyond::Nothing,
             })
         };
         Arc::clone(NOTHING.get_or_init(nothing))
@@ -108,7 +133,9 @@ impl Balancer {
     /// The endpoint for `hash` where loads are bounded, else `None`; `in_flight` counts the cluster's requests, this one
     /// among them.
     pub fn pick_bounded(&self, hash: u64, in_flight: u32) -> Option<&Arc<Endpoint>> {
-        let bound = self.bound.as_ref()?;
+        let Beyond::Bound(bound) = &self.beyond else {
+            return None;
+        };
         let first = match &self.scheme {
             Scheme::RingHash(ring) => ring.pick(hash),
             Scheme::Maglev(table) => table.pick(hash),
@@ -116,6 +143,28 @@ impl Balancer {
         };
         let position = bound.settle(first?, hash, in_flight, &self.endpoints)?;
         self.endpoints.get(position)
+    }
+
+    /// The endpoint where new ones get less, else `None`.
+    pub fn pick_warming(
+        &self,
+        sequence: u32,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Option<&Arc<Endpoint>> {
+        let Beyond::Warming(slow) = &self.beyond else {
+            return None;
+        };
+        let factor = |at: usize| {
+            let endpoint = self.endpoints.get(at);
+            endpoint.map_or(0.0, |endpoint| slow.factor_of(endpoint, now))
+        };
+        let position = match &self.scheme {
+            Scheme::RoundRobin(schedule) => schedule.pick_part(sequence, &factor, rng),
+            Scheme::LeastRequest(balancer) => balancer.pick_part(&self.endpoints, &factor, rng),
+            _ => None,
+        };
+        self.endpoints.get(position?)
     }
 
     /// Everything that may be chosen.

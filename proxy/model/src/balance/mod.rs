@@ -12,6 +12,7 @@ mod maglev;
 mod random;
 mod ring_hash;
 mod round_robin;
+mod slow_start;
 mod subset;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,10 @@ pub use maglev::Maglev;
 pub use random::WeightedRandom;
 pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
+pub use slow_start::SlowStart;
 pub use subset::{SelectorFallback, SubsetFallback, SubsetPolicy, SubsetSelector};
+
+use std::sync::Arc;
 
 /// `lb_policy` or the first known entry of `load_balancing_policy`.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +40,8 @@ pub enum BalancePolicy {
         choices: u32,
         /// `active_request_bias`, default 1.0.
         bias: f64,
+        /// `selection_method: FULL_SCAN`: the least loaded of all.
+        full_scan: bool,
     },
     /// Uniformly random, weighted.
     Random,
@@ -66,7 +72,9 @@ pub enum BalancePolicy {
     /// The cluster itself decides (`CLUSTER_PROVIDED`, original destination).
     ClusterProvided,
     /// Endpoints by their metadata, and another policy among those.
-    Subset(std::sync::Arc<SubsetPolicy>),
+    Subset(Arc<SubsetPolicy>),
+    /// New endpoints get less.
+    SlowStart(Arc<SlowStart>),
 }
 
 impl BalancePolicy {
@@ -75,10 +83,25 @@ impl BalancePolicy {
         matches!(self.among(), Self::RingHash { .. } | Self::Maglev { .. })
     }
 
+    /// `slow_start_config`, whatever decides on the group.
+    pub fn slow_start(&self) -> Option<&Arc<SlowStart>> {
+        match self {
+            Self::SlowStart(policy) => Some(policy),
+            Self::Subset(policy) => policy.inner.slow_start(),
+            _ => None,
+        }
+    }
+
+    /// Whether a choice depends on the time.
+    pub fn watches_time(&self) -> bool {
+        self.slow_start().is_some()
+    }
+
     /// The policy by which one endpoint of a group is chosen, whatever decided on the group.
     pub fn among(&self) -> &Self {
         match self {
             Self::Subset(policy) => policy.inner.among(),
+            Self::SlowStart(policy) => policy.inner.among(),
             own => own,
         }
     }

@@ -36,6 +36,19 @@ impl RoundRobin {
     }
 }
 
+impl RoundRobin {
+    /// The same where a position counts with this part of its weight (0 to 1).
+    pub(super) fn pick_part(
+        &self,
+        sequence: u32,
+        part: &impl Fn(usize) -> f64,
+        rng: &mut fastrand::Rng,
+    ) -> Option<usize> {
+        let next = self.pick(sequence).filter(|at| rng.f64() < part(*at));
+        next.or_else(|| self.weights.random_part(part, rng))
+    }
+}
+
 /// A step below `total` near its golden section that shares no divisor with it.
 fn step(total: u64) -> u64 {
     let middle = (total as f64 * 0.618_033_988_749_894_9) as u64;

@@ -63,6 +63,32 @@ impl Cumulative {
         }
     }
 
+    /// A position at random by these parts (0 to 1) of the weights.
+    pub(super) fn random_part(&self, part: &impl Fn(usize) -> f64, rng: &mut fastrand::Rng) -> Option<usize> {
+        // Taking what is drawn with the probability of its part gives the right shares; where most is refused, the
+        // sum is cheaper.
+        for _ in 0..8 {
+            let drawn = self.random(rng)?;
+            if rng.f64() < part(drawn) {
+                return Some(drawn);
+            }
+        }
+        let share = |at: usize| f64::from(self.weight(at)) * part(at);
+        let mut point = rng.f64() * (0..self.count()).map(share).sum::<f64>();
+        let reached = |at: &usize| {
+            point -= share(*at);
+            point < 0.0
+        };
+        (0..self.count()).find(reached).or_else(|| self.random(rng))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::Equal { count, .. } => *count,
+            Self::Different(ends) => ends.len(),
+        }
+    }
+
     pub(super) fn weight(&self, at: usize) -> u32 {
         match self {
             Self::Equal { each, .. } => *each,

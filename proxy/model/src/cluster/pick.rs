@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use super::{Cluster, Discovery};
 use crate::endpoint::{Endpoint, Health, Labels, Priority, PriorityLoads};
@@ -16,6 +17,8 @@ pub struct PickFacts<'a> {
     pub hash: Option<u64>,
     /// The labels of the subset that the route selects (`metadata_match`).
     pub labels: Option<&'a Labels>,
+    /// The time, where the policy asks for it ([`crate::balance::BalancePolicy::watches_time`]).
+    pub now: Option<Instant>,
 }
 
 /// What is chosen from: all endpoints of a cluster or a subset of them.
@@ -81,14 +84,22 @@ impl Cluster {
             sequence: &self.live.sequence,
         };
         let pick = match &set.subsets {
-            None => self.choose(whole, hash, rng),
-            Some(subsets) => subsets.pick(whole, facts.labels, &mut |over| self.choose(over, hash, rng)),
+            None => self.choose(whole, hash, facts.now, rng),
+            Some(subsets) => subsets.pick(whole, facts.labels, &mut |over| {
+                self.choose(over, hash, facts.now, rng)
+            }),
         };
         pick.ok_or_else(|| self.unusable())
     }
 
     /// An endpoint of a group.
-    fn choose<'s>(&self, over: Over<'s>, hash: Option<u64>, rng: &mut fastrand::Rng) -> Option<Pick<'s>> {
+    fn choose<'s>(
+        &self,
+        over: Over<'s>,
+        hash: Option<u64>,
+        now: Option<Instant>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Pick<'s>> {
         let (at, class) = if over.priorities.len() == 1 && over.loads.healthy[0] == 100 {
             (0, Health::Healthy)
         } else {
@@ -106,9 +117,12 @@ impl Cluster {
         } else {
             0
         };
-        let bounded =
-            hash.and_then(|hash| balancer.pick_bounded(hash, self.live.requests.load(Ordering::Relaxed)));
-        let endpoint = bounded.or_else(|| balancer.pick(sequence, hash, rng))?;
+        let special = match (hash, now) {
+            (Some(hash), _) => balancer.pick_bounded(hash, self.live.requests.load(Ordering::Relaxed)),
+            (None, Some(now)) => balancer.pick_warming(sequence, now, rng),
+            (None, None) => None,
+        };
+        let endpoint = special.or_else(|| balancer.pick(sequence, hash, rng))?;
         Some(Pick {
             endpoint,
             priority: at as u32,

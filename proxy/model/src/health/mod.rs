@@ -18,7 +18,8 @@ pub use monitor::{Monitor, Outcome, Trip, grpc_as_http};
 pub use outlier::{Change, Enforcing, OutlierDetection, RateRule, Verdict, bring_back, ejected};
 pub use quarantine::Quarantine;
 
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// What a cluster's configuration says of the health of its endpoints; most clusters say nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,6 +42,8 @@ pub struct EndpointWatch {
     pub monitor: Monitor,
     /// For quarantine.
     pub quarantine: Quarantine,
+    /// Since when it is there, where slow start asks for that.
+    pub since: OnceLock<Instant>,
 }
 
 /// Whole microseconds.

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::endpoint::{Endpoint, EndpointAddress, EndpointSet};
 use crate::listener::{FilterChain, Listener};
@@ -47,6 +48,13 @@ pub fn mark_removed(before: &EndpointSet, after: Option<&EndpointSet>) {
         {
             endpoint.live().removed.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// Notes of every endpoint since when it is there.
+pub fn note_beginnings(set: &EndpointSet, now: Instant) {
+    for endpoint in set.endpoints.iter() {
+        endpoint.live().watch().since.get_or_init(|| now);
     }
 }
 

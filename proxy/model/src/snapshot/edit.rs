@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{ClusterId, RouteTableId, SecretId, Snapshot, carry_over};
 use crate::cluster::{Cluster, ClusterConfig, ClusterLive};
@@ -171,6 +172,11 @@ impl Edit {
 
     /// The next version. Endpoints that it does not have any more are marked as removed from here on.
     pub fn finish(self) -> Snapshot {
+        self.finish_at(None)
+    }
+
+    /// The same, where new endpoints are there since `now`, as far as that matters (slow start).
+    pub fn finish_at(self, now: Option<Instant>) -> Snapshot {
         for id in self.touched {
             let after = self
                 .next
@@ -186,6 +192,11 @@ impl Edit {
                 before.and_then(|set| set.subsets.as_deref()),
                 after.and_then(|set| set.subsets.as_deref()),
             );
+            if let (Some(now), Some(after)) = (now, after)
+                && after.options.policy.slow_start().is_some()
+            {
+                carry_over::note_beginnings(after, now);
+            }
             if let Some(before) = before {
                 carry_over::mark_removed(before, after);
             }

@@ -76,6 +76,7 @@ pub async fn dial(
     let facts = PickFacts {
         hash: proxy.hash_source_address.then(|| source_hash(caller.client.ip())),
         labels,
+        ..PickFacts::default()
     };
     loop {
         let endpoint = target::endpoint_of(worker, &cluster, &facts, Some(caller.destination), None)

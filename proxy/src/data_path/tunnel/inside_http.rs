@@ -66,6 +66,7 @@ async fn attempt(
     let facts = PickFacts {
         hash: proxy.hash_source_address.then(|| source_hash(record.client.ip())),
         labels,
+        ..PickFacts::default()
     };
     let endpoint = target::endpoint_of(worker, cluster, &facts, Some(record.connection.local), None)?;
     record.attempts += 1;

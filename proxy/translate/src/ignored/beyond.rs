@@ -174,18 +174,6 @@ pub const UNREAD: &[FieldReason] = &[
         "observability: a log with a filter that is not supported is not written",
     ),
     (
-        "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig.slow_start_config",
-        "tuning: a new endpoint gets its full share at once",
-    ),
-    (
-        "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig.slow_start_config",
-        "tuning: a new endpoint gets its full share at once",
-    ),
-    (
-        "envoy.config.cluster.v3.Cluster.round_robin_lb_config",
-        "it holds slow start only; tuning: a new endpoint gets its full share at once",
-    ),
-    (
         "envoy.config.core.v3.ApiConfigSource.refresh_delay",
         "read with REST only, which is refused",
     ),
@@ -244,18 +232,6 @@ pub const UNREAD: &[FieldReason] = &[
     (
         "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.zone_aware_lb_config",
         "tuning: no zone is preferred, every endpoint of a priority is used",
-    ),
-    (
-        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.enable_full_scan",
-        "tuning: the least loaded of some, not of all",
-    ),
-    (
-        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.slow_start_config",
-        "tuning: a new endpoint gets its full share at once",
-    ),
-    (
-        "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin.slow_start_config",
-        "tuning: a new endpoint gets its full share at once",
     ),
     (
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.session_ticket_keys_sds_secret_config",
@@ -473,14 +449,8 @@ pub const COUNTED: &[&str] = &[
     "envoy.config.accesslog.v3.AccessLogFilter.log_type_filter",
     "envoy.config.accesslog.v3.AccessLogFilter.metadata_filter",
     "envoy.config.accesslog.v3.AccessLogFilter.runtime_filter",
-    "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig.slow_start_config",
-    "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig.slow_start_config",
-    "envoy.config.cluster.v3.Cluster.round_robin_lb_config",
     "envoy.config.listener.v3.Filter.name",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.tracing",
     "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.zone_aware_lb_config",
-    "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.enable_full_scan",
-    "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest.slow_start_config",
-    "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin.slow_start_config",
     "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.session_ticket_keys_sds_secret_config",
 ];

@@ -75,10 +75,6 @@ pub const PARTLY: &[FieldReason] = &[
         "tuning: pings are sent at the interval",
     ),
     (
-        "LeastRequest.selection_method",
-        "tuning: the least loaded of some, not of all",
-    ),
-    (
         "RateLimit.Override.dynamic_metadata",
         "nothing writes dynamic metadata, so there is never a limit in it",
     ),
@@ -97,10 +93,6 @@ pub const PARTLY: &[FieldReason] = &[
     (
         "RouteAction.HashPolicy.Cookie.attributes",
         "the cookie decides the same with and without attributes",
-    ),
-    (
-        "SlowStartConfig",
-        "tuning: a new endpoint gets its full share at once",
     ),
     ("SocketOption", "tuning: options of TCP, buffers and keepalive"),
     (

@@ -85,7 +85,8 @@ fn an_istio_cluster_keeps_its_policy_and_subscribes() {
         config.balance,
         BalancePolicy::LeastRequest {
             choices: 2,
-            bias: 1.0
+            bias: 1.0,
+            full_scan: false,
         }
     );
     assert_eq!((config.panic_threshold, config.locality_weighted), (0, true));
