@@ -41,8 +41,11 @@ impl Socket {
 
     /// Gives bytes back: they are read again before anything else.
     pub fn replay(&mut self, bytes: Bytes) {
-        debug_assert!(self.replay.is_empty(), "bytes are given back once");
-        self.replay = bytes;
+        self.replay = if self.replay.is_empty() {
+            bytes
+        } else {
+            [bytes, std::mem::take(&mut self.replay)].concat().into()
+        };
     }
 
     /// The transport underneath.
@@ -164,9 +167,7 @@ impl Io {
         if bytes.is_empty() {
             return self;
         }
-        if let Self::Plain(socket) = &mut self
-            && socket.replay.is_empty()
-        {
+        if let Self::Plain(socket) = &mut self {
             socket.replay(bytes);
             return self;
         }

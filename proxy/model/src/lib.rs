@@ -20,6 +20,7 @@ pub mod limit;
 pub mod listener;
 pub mod log;
 pub mod matching;
+pub mod proxy_protocol;
 pub mod retry;
 pub mod route;
 pub mod snapshot;

@@ -42,10 +42,8 @@ fn secrets(snapshot: &Snapshot) -> Vec<Arc<Secret>> {
             .iter()
             .map(|entry| &entry.socket)
             .chain([&transport.fallback]);
-        found.extend(sockets.flat_map(|socket| match socket {
-            TransportSocket::Plain => Vec::new(),
-            TransportSocket::Tls(tls) => inline(&tls.settings),
-        }));
+        let contexts = sockets.filter_map(TransportSocket::tls);
+        found.extend(contexts.flat_map(|tls| inline(&tls.settings)));
     }
     let mut seen = HashSet::new();
     found.retain(|secret| seen.insert(secret.generation));

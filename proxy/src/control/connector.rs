@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remora_model::cluster::{Cluster, PickFacts, TransportSocket};
+use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::snapshot::Snapshot;
 use remora_xds_client as xds;
 use tokio::net::{TcpStream, UnixStream};
@@ -69,7 +69,7 @@ impl Dialer {
         let known = self.known.borrow();
         known
             .get(name)
-            .is_some_and(|cluster| matches!(cluster.config.transport.fallback, TransportSocket::Tls(_)))
+            .is_some_and(|cluster| cluster.config.transport.fallback.tls().is_some())
     }
 
     /// `connection_keepalive` of the cluster: the silence before a ping and the time for its answer.
@@ -127,6 +127,7 @@ async fn dial(
         server_name: None,
         alpn: &alpn,
         alpn_wins: false,
+        announced: None,
     };
     let connected = connect(world, &cells, &cluster.config, &endpoint, socket, wish).await;
     connected.map(|connected| connected.io).map_err(|failure| {

@@ -14,8 +14,9 @@ use remora_model::listener::{Codec, ConnectionFacts, FilterChain, ListenAddress,
 
 use tokio::io::AsyncReadExt;
 
-use super::first_word;
+use super::first_word::{self, Heard};
 use super::http::{HttpContext, IDLE_WHILE_DRAINING, serve_http1, serve_http2};
+use super::proxy_header::{self, Ends};
 use super::tunnel::{self, Caller, Dialled};
 use crate::accept::original_destination::{OriginalDestination, original_destination};
 use crate::io::{Io, Socket, Transport};
@@ -87,35 +88,26 @@ async fn recognise(
 ) -> Option<Recognised> {
     let started = Instant::now();
     let mut socket = Socket::new(accepted.transport);
-    let caller = Caller {
-        client: accepted.peer,
-        destination: local,
-    };
-    let mut heard = match first_word::listen(worker, listener, &mut socket, caller).await {
-        Ok(heard) => heard,
-        Err(failure) => {
-            if matches!(failure, SniffFailure::Timeout(_)) {
-                cells.connections.downstream_pre_cx_timeout.one();
-            }
-            tracing::debug!(listener = %listener.name, peer = %accepted.peer, %failure, "connection ended unrecognised");
-            return None;
-        }
-    };
-    let Some(chain) = chain_of(listener, heard.protocol.as_ref(), local, accepted.peer) else {
+    let peer = accepted.peer;
+    let looked = look(worker, listener, &mut socket, [peer, local]).await;
+    let (ends, mut heard) = looked
+        .inspect_err(|failure| unrecognised(listener, cells, peer, failure))
+        .ok()?;
+    let Some(chain) = chain_of(listener, heard.protocol.as_ref(), &ends, peer) else {
         cells.connections.no_filter_chain_match.one();
         worker
             .shared
             .observe
-            .log_unmatched(listener, accepted.peer, local, started);
+            .log_unmatched(listener, [peer, ends.client, ends.local], started);
         return None;
     };
     if matches!(chain.terminal, Terminal::Close) {
-        tracing::debug!(listener = %listener.name, peer = %accepted.peer, "connection closed: its filter chain has no filter");
+        tracing::debug!(listener = %listener.name, %peer, "connection closed: its filter chain has no filter");
         return None;
     }
     let (io, session) = secure(worker, &chain, cells, socket)
         .await
-        .inspect_err(|failure| handshake_failed(listener, cells, accepted.peer, failure))
+        .inspect_err(|failure| handshake_failed(listener, cells, peer, failure))
         .ok()?;
     let (io, multiplexed) = match speaks_http2(&chain, heard.protocol.as_ref(), session.as_ref()) {
         Some(multiplexed) => (io, multiplexed),
@@ -125,8 +117,10 @@ async fn recognise(
     let record = ConnectionRecord {
         id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
         accepted: started,
-        peer: accepted.peer,
-        local,
+        peer,
+        client: ends.client,
+        header: ends.header,
+        local: ends.local,
         server_name: heard
             .protocol
             .as_ref()
@@ -143,6 +137,31 @@ async fn recognise(
         record,
         io,
     })
+}
+
+/// What the listener filters find out.
+async fn look(
+    worker: &Worker,
+    listener: &Listener,
+    socket: &mut Socket,
+    [peer, local]: [SocketAddr; 2],
+) -> Result<(Ends, Heard), SniffFailure> {
+    let ends = proxy_header::ends_of(worker, listener, socket, [peer, local]).await?;
+    let caller = Caller {
+        peer,
+        client: ends.client,
+        destination: ends.local,
+        tlvs: ends.header.as_ref().map(|header| &header.tlvs[..]),
+    };
+    let heard = first_word::listen(worker, listener, socket, caller).await?;
+    Ok((ends, heard))
+}
+
+fn unrecognised(listener: &Listener, cells: &ListenerCells, peer: SocketAddr, failure: &SniffFailure) {
+    if matches!(failure, SniffFailure::Timeout(_)) {
+        cells.connections.downstream_pre_cx_timeout.one();
+    }
+    tracing::debug!(listener = %listener.name, %peer, %failure, "connection ended unrecognised");
 }
 
 /// The terminal filter takes over.
@@ -205,12 +224,12 @@ fn destination(world: &World, bound: &Arc<Listener>, accepted: &Accepted) -> (Ar
 fn chain_of(
     listener: &Listener,
     seen: Option<&Protocol>,
-    local: SocketAddr,
+    ends: &Ends,
     peer: SocketAddr,
 ) -> Option<Arc<FilterChain>> {
     let facts = ConnectionFacts {
-        destination: local,
-        source: peer,
+        destination: ends.local,
+        source: ends.client,
         direct_source: peer,
         server_name: seen.and_then(Protocol::server_name),
         tls: seen.is_some_and(Protocol::is_tls),

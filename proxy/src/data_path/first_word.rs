@@ -61,7 +61,7 @@ pub(super) async fn listen(
     worker: &Worker,
     listener: &Listener,
     socket: &mut Socket,
-    caller: Caller,
+    caller: Caller<'_>,
 ) -> Result<Heard, SniffFailure> {
     let port = caller.destination.port();
     let Some(inspectors) = Inspectors::of(&listener.inspection, port) else {
@@ -125,11 +125,11 @@ fn needed(listener: &Listener) -> Option<Inspectors> {
 }
 
 /// The facts of a connection whose client said nothing.
-fn silent(caller: Caller) -> ConnectionFacts<'static> {
+fn silent(caller: Caller<'_>) -> ConnectionFacts<'static> {
     ConnectionFacts {
         destination: caller.destination,
         source: caller.client,
-        direct_source: caller.client,
+        direct_source: caller.peer,
         server_name: None,
         tls: false,
         application_protocols: &[],
@@ -140,7 +140,7 @@ fn silent(caller: Caller) -> ConnectionFacts<'static> {
 async fn server_speaks(
     worker: &Worker,
     common: &CommonUpstream,
-    caller: Caller,
+    caller: Caller<'_>,
     place: FirstWord<'_>,
     early: &mut Option<Box<Dialled>>,
 ) {

@@ -360,6 +360,7 @@ impl<D: Downstream> Exchange<'_, D> {
             protocol,
             server_name,
             alpn,
+            caller: Some(&self.context.record),
             fresh: journey.fresh,
         };
         let acquire = worker.pools.acquire(worker, wanted);

@@ -275,6 +275,7 @@ impl Copy {
             protocol: self.protocol,
             server_name: authority.map(|authority| authority.host()),
             alpn: None,
+            caller: Some(&self.record.connection),
             fresh: false,
         };
         let lease = self.worker.pools.acquire(&self.worker, wanted);

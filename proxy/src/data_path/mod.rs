@@ -19,6 +19,7 @@ mod journey;
 mod local_reply;
 mod mirror;
 mod mutation;
+mod proxy_header;
 mod rate_limit;
 mod replay;
 mod request;

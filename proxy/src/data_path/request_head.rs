@@ -106,7 +106,7 @@ fn who_is_inside(
     connection: &ConnectionRecord,
     record: &mut ExchangeRecord,
 ) {
-    record.internal = forwarded_for::is_internal(&head.headers, manager, connection.peer.ip());
+    record.internal = forwarded_for::is_internal(&head.headers, manager, connection.client.ip());
     head.headers.remove(INTERNAL);
     if record.internal {
         head.headers.insert(INTERNAL, HeaderValue::from_static("true"));
@@ -164,7 +164,7 @@ pub fn prepare(
         }
     }
     let tls = connection.tls.is_some();
-    record.client = forwarded_for::apply(&mut head.headers, manager, connection.peer, tls);
+    record.client = forwarded_for::apply(&mut head.headers, manager, connection.client, tls);
     if manager.use_remote_address
         && let Ok(client) = HeaderValue::try_from(record.client.ip().to_canonical().to_string())
     {

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Version};
 use remora_model::Name;
 use remora_model::cluster::ClusterConfig;
 use remora_model::endpoint::Endpoint;
+use remora_model::proxy_protocol::{Announced, Metadata, Tlv};
 use remora_model::route::{Route, VirtualHost};
 
 use crate::tls::Session;
@@ -24,6 +25,10 @@ pub struct ConnectionRecord {
     pub accepted: Instant,
     /// The directly connected peer.
     pub peer: SocketAddr,
+    /// The client: who a PROXY header named, else the peer.
+    pub client: SocketAddr,
+    /// What beside the addresses was kept of a PROXY header.
+    pub header: Option<Box<HeaderRecord>>,
     /// Where the client wanted to go.
     pub local: SocketAddr,
     /// SNI that the client sent.
@@ -36,6 +41,30 @@ pub struct ConnectionRecord {
     pub tls: Option<Session>,
     /// Many exchanges at a time (HTTP/2).
     pub multiplexed: bool,
+}
+
+/// What was kept of a connection's PROXY header.
+#[derive(Debug, Default)]
+pub struct HeaderRecord {
+    /// TLVs that an upstream may be told.
+    pub tlvs: Vec<Tlv>,
+    /// What the filter's rules made of TLVs.
+    pub metadata: Metadata,
+}
+
+impl ConnectionRecord {
+    /// What a PROXY header says of this connection.
+    pub fn announced(&self) -> Announced {
+        Announced {
+            source: self.client,
+            destination: self.local,
+            tlvs: self
+                .header
+                .as_ref()
+                .map(|header| header.tlvs.clone())
+                .unwrap_or_default(),
+        }
+    }
 }
 
 /// What is known of the upstream connection that an exchange used.
@@ -169,7 +198,7 @@ impl ExchangeRecord {
     /// A record of something that starts now.
     pub fn new(connection: Rc<ConnectionRecord>, started: Instant) -> Self {
         Self {
-            client: connection.peer,
+            client: connection.client,
             connection,
             started,
             generation: 0,

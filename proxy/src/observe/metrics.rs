@@ -255,6 +255,36 @@ group! {
 }
 
 group! {
+    /// `proxy_proto.[<stat_prefix>.]versions.<version>.*`
+    HeaderVersionCounters {
+        /// PROXY headers, also of a version that is disallowed.
+        found: Counter,
+        /// Of a version that is disallowed.
+        disallowed: Counter,
+        /// Connections closed because a header broke the protocol.
+        error: Counter,
+    }
+}
+
+group! {
+    /// `proxy_proto.[<stat_prefix>.]*`
+    AbsentHeaderCounters {
+        /// Connections taken without a PROXY header.
+        not_found_allowed: Counter,
+        /// Connections closed for not having one.
+        not_found_disallowed: Counter,
+    }
+}
+
+group! {
+    /// Of all listeners together.
+    HeaderErrorCounters {
+        /// Connections closed because of their PROXY header, or its absence.
+        downstream_cx_proxy_proto_error: Counter,
+    }
+}
+
+group! {
     /// `cluster.<name>.*`
     ClusterCounters {
         /// Connections.

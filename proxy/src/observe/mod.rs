@@ -24,12 +24,12 @@ pub mod values;
 pub mod xds_metrics;
 
 pub use control_metrics::ControlMetrics;
-pub use exchange_record::{ConnectionRecord, ExchangeRecord, LogType, UpstreamRecord};
+pub use exchange_record::{ConnectionRecord, ExchangeRecord, HeaderRecord, LogType, UpstreamRecord};
 pub use log_sinks::SinkError;
 pub use scrape::Scrape;
 pub use shards::{
-    ClusterCells, GrpcCells, HealthCells, HttpCells, LimitCells, ListenerCells, Observe, Shards, TcpCells,
-    WorkerCounters,
+    ClusterCells, GrpcCells, HealthCells, HttpCells, LimitCells, ListenerCells, Observe, ProxyHeaderCells,
+    Shards, TcpCells, WorkerCounters,
 };
 
 use std::net::SocketAddr;
@@ -50,7 +50,12 @@ impl Observe {
     }
 
     /// Writes a connection that no filter chain took to the listener's own access logs.
-    pub fn log_unmatched(&self, listener: &Listener, peer: SocketAddr, local: SocketAddr, started: Instant) {
+    pub fn log_unmatched(
+        &self,
+        listener: &Listener,
+        [peer, client, local]: [SocketAddr; 3],
+        started: Instant,
+    ) {
         if listener.access_logs.is_empty() {
             return;
         }
@@ -58,6 +63,8 @@ impl Observe {
             id: 0,
             accepted: started,
             peer,
+            client,
+            header: None,
             local,
             server_name: None,
             listener: Arc::clone(&listener.name),

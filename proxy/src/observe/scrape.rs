@@ -97,6 +97,7 @@ impl Scrape {
             tables::listeners(observe, snapshot),
             tables::listener_workers(observe, snapshot),
             tables::tcp_proxies(observe, snapshot),
+            tables::proxy_headers(observe, snapshot),
             tables::limits(observe, snapshot),
             grpc::calls(observe),
         ];
@@ -105,6 +106,7 @@ impl Scrape {
         ask_process(observe, process, server.uptime);
         let mut singles = observe.control.series();
         singles.push(processor_time(process));
+        singles.extend(tables::proxy_header_errors(observe));
         singles.sort_by(|a, b| a.name.cmp(&b.name));
         Self { tables, singles }
     }

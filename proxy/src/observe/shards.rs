@@ -17,8 +17,9 @@ use super::cells::{Counter, StatusCodes};
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    ClusterCounters, CorsCounters, FaultCounters, GrpcCounters, HealthCheckCounters, HttpCounters,
-    LimitCounters, ListenerCounters, OutlierCounters, TcpCounters, TlsCounters,
+    AbsentHeaderCounters, ClusterCounters, CorsCounters, FaultCounters, GrpcCounters, HeaderErrorCounters,
+    HeaderVersionCounters, HealthCheckCounters, HttpCounters, LimitCounters, ListenerCounters,
+    OutlierCounters, TcpCounters, TlsCounters,
 };
 
 /// Cells of a listener.
@@ -65,6 +66,19 @@ pub struct LimitCells {
     pub http: LimitCounters,
 }
 
+/// Cells of `proxy_protocol` filters.
+#[derive(Debug, Default)]
+pub struct ProxyHeaderCells {
+    /// Connections without a header.
+    pub absent: AbsentHeaderCounters,
+    /// Connections that were closed.
+    pub errors: HeaderErrorCounters,
+    /// Headers of version 1.
+    pub v1: HeaderVersionCounters,
+    /// Headers of version 2.
+    pub v2: HeaderVersionCounters,
+}
+
 /// Cells of a TCP proxy.
 #[derive(Debug, Default)]
 pub struct TcpCells {
@@ -102,6 +116,8 @@ pub struct Observe {
     pub managers: Shards<HttpCells>,
     /// By `stat_prefix`.
     pub tcp_proxies: Shards<TcpCells>,
+    /// By `proxy_proto`, with `.<stat_prefix>` where there is one.
+    pub proxy_headers: Shards<ProxyHeaderCells>,
     /// By `stat_prefix`. Any route may name one, so they are never let go of.
     pub limits: Shards<LimitCells>,
     /// By `alt_stat_name` or name.
@@ -146,6 +162,7 @@ impl Observe {
         retain(&self.listeners, |name| names.listeners.contains(name));
         retain(&self.managers, |name| names.managers.contains(name));
         retain(&self.tcp_proxies, |name| names.tcp_proxies.contains(name));
+        retain(&self.proxy_headers, |name| names.proxy_headers.contains(name));
         retain(&self.clusters, |name| names.clusters.contains(name));
         retain(&self.health, |name| names.clusters.contains(name));
         let of_method = |key: &Name| {
@@ -163,6 +180,7 @@ pub(super) struct Names {
     pub(super) listeners: HashSet<Name>,
     pub(super) managers: HashSet<Name>,
     pub(super) tcp_proxies: HashSet<Name>,
+    pub(super) proxy_headers: HashSet<Name>,
     /// Limits of chains; those of routes show once they are used.
     pub(super) limits: HashSet<Name>,
     pub(super) clusters: HashSet<Name>,
@@ -173,6 +191,10 @@ impl Names {
         let mut names = Self::default();
         for listener in snapshot.listeners.iter() {
             names.listeners.insert(Arc::clone(&listener.stat_prefix));
+            let filter = listener.inspection.proxy.as_ref();
+            names
+                .proxy_headers
+                .extend(filter.map(|filter| Arc::clone(&filter.stat_name)));
             for chain in listener.chains.iter().chain(&listener.default_chain) {
                 match &chain.terminal {
                     Terminal::Http(manager) => {
@@ -230,6 +252,11 @@ impl WorkerCounters {
     /// The cells of a connection manager.
     pub fn manager(&self, stat_prefix: &Name) -> Arc<HttpCells> {
         self.cells(&self.all.managers, stat_prefix)
+    }
+
+    /// The cells of a `proxy_protocol` filter.
+    pub fn proxy_header(&self, stat_name: &Name) -> Arc<ProxyHeaderCells> {
+        self.cells(&self.all.proxy_headers, stat_name)
     }
 
     /// The cells of a TCP proxy.

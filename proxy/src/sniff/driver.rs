@@ -24,6 +24,9 @@ pub enum SniffFailure {
     /// `listener_filters_timeout` passed and `continue_on_listener_filters_timeout` is not set.
     #[error("no protocol recognised within {0:?} (listener_filters_timeout)")]
     Timeout(Duration),
+    /// A PROXY header that must be there is not, or is not acceptable.
+    #[error("no acceptable PROXY protocol header")]
+    ProxyHeader,
     /// The client closed before its first byte.
     #[error("the client closed before it sent a byte")]
     Closed,

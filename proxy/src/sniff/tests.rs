@@ -269,6 +269,7 @@ proptest! {
 
 fn inspection(timeout: Option<Duration>, continue_on_timeout: bool) -> Inspection {
     Inspection {
+        proxy: None,
         original_destination: false,
         tls: Some(InspectorScope::default()),
         http: Some(InspectorScope {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use remora_model::cluster::{ClusterConfig, TcpKeepalive, TransportSocket};
 use remora_model::endpoint::{Endpoint, EndpointAddress};
 use remora_model::identity::ClientTls;
+use remora_model::proxy_protocol::{self, Announced, UpstreamHeader};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::failure::{CONNECTION_REFUSED, ConnectFailure};
@@ -38,6 +40,8 @@ pub struct Wish<'a> {
     pub alpn: &'a [Box<[u8]>],
     /// Offer these even where the TLS context names others.
     pub alpn_wins: bool,
+    /// What a PROXY header is to say; `None`: that the connection is our own.
+    pub announced: Option<&'a Announced>,
 }
 
 /// Connects to `endpoint`.
@@ -55,14 +59,17 @@ pub async fn connect(
     let limit = config.connect_timeout;
     let steps = async {
         let (transport, local) = open(config, &endpoint.spec.address).await?;
-        let socket_io = Socket::new(transport);
-        match socket {
-            TransportSocket::Plain => Ok(Connected {
+        let mut socket_io = Socket::new(transport);
+        if let Some(header) = socket.header() {
+            announce(&mut socket_io, header, wish.announced).await?;
+        }
+        match socket.tls() {
+            None => Ok(Connected {
                 io: Io::Plain(socket_io),
                 local,
                 tls: None,
             }),
-            TransportSocket::Tls(context) => {
+            Some(context) => {
                 let Secured { io, session } = secure(context, &world, endpoint, wish, socket_io)
                     .await
                     .map_err(|failure| {
@@ -82,6 +89,19 @@ pub async fn connect(
         Ok(outcome) => outcome,
         Err(_) => Err(ConnectFailure::TimedOut(limit)),
     }
+}
+
+/// The PROXY header, before anything else.
+async fn announce(
+    socket: &mut Socket,
+    header: &UpstreamHeader,
+    said: Option<&Announced>,
+) -> Result<(), ConnectFailure> {
+    let bytes = proxy_protocol::write(header, said);
+    socket
+        .write_all(&bytes)
+        .await
+        .map_err(|error| ConnectFailure::Refused(words_of(&error)))
 }
 
 /// The handshake.

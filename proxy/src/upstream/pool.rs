@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use remora_model::cluster::{Cluster, TransportSocket, UpstreamProtocol};
 use remora_model::endpoint::Endpoint;
+use remora_model::proxy_protocol::Announced;
 
 use super::connect::{Connected, Wish, connect};
 use super::health;
@@ -22,7 +23,7 @@ use super::lease::{Lease, OpenConnection, Places, PooledHttp1, SharedHttp2};
 use crate::failure::{ConnectFailure, Failure, Limit};
 use crate::http1;
 use crate::http2;
-use crate::observe::{ClusterCells, UpstreamRecord};
+use crate::observe::{ClusterCells, ConnectionRecord, UpstreamRecord};
 use crate::worker::{Worker, World, spawn};
 
 /// What a pool's connections speak.
@@ -71,6 +72,8 @@ struct Key {
     protocol: Protocol,
     /// Hash of the ALPN names that replace the context's own, 0 for none.
     alpn: u64,
+    /// What a PROXY header says of the connection, if there is one.
+    announced: Option<Box<Announced>>,
 }
 
 /// A request for a connection.
@@ -86,6 +89,8 @@ pub struct Acquire<'a> {
     pub server_name: Option<&'a str>,
     /// ALPN names that replace those of the TLS context.
     pub alpn: Option<&'a [Box<[u8]>]>,
+    /// Whose request it is, where the endpoint is told by a PROXY header.
+    pub caller: Option<&'a ConnectionRecord>,
     /// A new connection where the protocol has one per exchange: reused ones were found dead.
     pub fresh: bool,
 }
@@ -107,6 +112,7 @@ pub struct Pool {
     server_name: Option<Box<str>>,
     protocol: Protocol,
     alpn: Option<Vec<Box<[u8]>>>,
+    announced: Option<Box<Announced>>,
     cells: Arc<ClusterCells>,
     idle: RefCell<VecDeque<Box<PooledHttp1>>>,
     shared: RefCell<Vec<Rc<SharedHttp2>>>,
@@ -121,17 +127,20 @@ impl Pools {
         let socket = config
             .transport
             .choose(&wanted.endpoint.spec.details().transport_labels);
+        // Connections of different clients are not shared where the endpoint tells them apart.
+        let announced = socket
+            .header()
+            .and(wanted.caller)
+            .map(|caller| Box::new(caller.announced()));
         let key = Key {
             cluster: config.id.index(),
             endpoint: Arc::as_ptr(wanted.endpoint.live()) as usize,
-            transport: match socket {
-                TransportSocket::Plain => 0,
-                TransportSocket::Tls(context) => context.id,
-            },
-            server_name: match socket {
-                TransportSocket::Tls(_) => wanted.server_name.map(Into::into),
-                TransportSocket::Plain => None,
-            },
+            transport: socket.tls().map_or(0, |context| context.id),
+            server_name: wanted
+                .server_name
+                .filter(|_| socket.tls().is_some())
+                .map(Into::into),
+            announced: announced.clone(),
             protocol: wanted.protocol,
             alpn: wanted.alpn.map_or(0, hash_of),
         };
@@ -148,6 +157,7 @@ impl Pools {
             server_name: key.server_name.clone(),
             protocol: wanted.protocol,
             alpn: wanted.alpn.map(<[_]>::to_vec),
+            announced,
             cells: worker.counters.cluster(config),
             idle: RefCell::default(),
             shared: RefCell::default(),
@@ -398,6 +408,7 @@ impl Pool {
             server_name: self.server_name.as_deref(),
             alpn: self.alpn.as_deref().unwrap_or_else(|| self.protocol.offers()),
             alpn_wins: self.alpn.is_some(),
+            announced: self.announced.as_deref(),
         };
         let outcome = connect(
             worker.world(),
@@ -461,15 +472,12 @@ impl Pool {
             return false;
         };
         let removed = self.endpoint.live().removed.load(Ordering::Relaxed);
-        let transport = match cluster
+        let socket = cluster
             .config
             .transport
-            .choose(&self.endpoint.spec.details().transport_labels)
-        {
-            TransportSocket::Plain => 0,
-            TransportSocket::Tls(context) => context.id,
-        };
-        !removed && transport == key.transport
+            .choose(&self.endpoint.spec.details().transport_labels);
+        let transport = socket.tls().map_or(0, |context| context.id);
+        !removed && transport == key.transport && socket.header() == self.socket.header()
     }
 
     /// Closes what is idle; what is in use closes when it comes back.

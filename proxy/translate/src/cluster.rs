@@ -9,7 +9,7 @@ use std::time::Duration;
 use prost::Message;
 use remora_model::Name;
 use remora_model::cluster::{
-    ClusterConfig, TcpKeepalive, Thresholds, TransportMatch, TransportSocket, TransportSockets, UpstreamBind,
+    ClusterConfig, TcpKeepalive, Thresholds, TransportMatch, TransportSockets, UpstreamBind,
 };
 use remora_model::endpoint::{Assignment, LabelValue};
 use remora_model::identity::ClientTls;
@@ -71,11 +71,7 @@ fn contexts_before(context: &Context<'_>, name: &str) -> Vec<Arc<ClientTls>> {
         .iter()
         .map(|entry| &entry.socket)
         .chain([&sockets.fallback]);
-    all.filter_map(|socket| match socket {
-        TransportSocket::Tls(tls) => Some(Arc::clone(tls)),
-        TransportSocket::Plain => None,
-    })
-    .collect()
+    all.filter_map(|socket| socket.tls().cloned()).collect()
 }
 
 fn translate(

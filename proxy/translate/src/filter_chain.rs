@@ -27,7 +27,7 @@ pub(crate) fn translate(
     if value::bool_or(said.use_proxy_proto.as_ref(), false) {
         work.wrong_at(
             "use_proxy_proto",
-            "is not supported: PROXY protocol from downstream",
+            "is not supported: the deprecated switch; use the proxy_protocol listener filter",
         );
     }
     let criteria = match &said.filter_chain_match {

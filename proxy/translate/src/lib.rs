@@ -39,6 +39,7 @@ mod matcher;
 mod mirror;
 pub mod preview;
 mod private;
+mod proxy_protocol;
 mod rate_limits;
 mod rejection;
 mod repeated;

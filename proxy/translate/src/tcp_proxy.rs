@@ -19,7 +19,7 @@ use crate::header_mutation;
 use crate::pb::envoy::config::core::v3::BackoffStrategy;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3::{self as api, tcp_proxy};
 use crate::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
-use crate::{subsets, value};
+use crate::{proxy_protocol, subsets, value};
 
 /// Envoy's default `idle_timeout` of a tunnel.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -111,6 +111,11 @@ fn options(work: &mut Work<'_, '_>, said: &api::TcpProxy) -> Option<Option<Box<T
             Some(said) => Some(work.at("tunneling_config", |work| tunneling(work, said))?),
             None => None,
         },
+        tlvs: proxy_protocol::own(
+            work,
+            &said.proxy_protocol_tlvs,
+            said.proxy_protocol_tlv_merge_policy,
+        ),
     };
     let usual = TunnelOptions::default();
     let rare = options.duration_jitter > 0.0
@@ -118,7 +123,8 @@ fn options(work: &mut Work<'_, '_>, said: &api::TcpProxy) -> Option<Option<Box<T
         || options.after_first_bytes
         || options.early_bytes.is_some()
         || options.log_times != usual.log_times
-        || options.tunneling.is_some();
+        || options.tunneling.is_some()
+        || options.tlvs.is_some();
     Some(rare.then(|| Box::new(options)))
 }
 

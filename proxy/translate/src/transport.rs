@@ -10,7 +10,8 @@ use remora_model::identity::{ClientTls, ServerTls};
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::pb::envoy::config::core::v3::{self as core, transport_socket::ConfigType};
-use crate::{fingerprint, tls};
+use crate::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
+use crate::{fingerprint, proxy_protocol, tls};
 
 const FAMILY: &str = "envoy.extensions.transport_sockets.";
 
@@ -45,6 +46,18 @@ pub(crate) fn upstream(
         let extension = open(work, said)?;
         match extension.kind.strip_prefix(FAMILY) {
             Some("raw_buffer.v3.RawBuffer") => Some(TransportSocket::Plain),
+            Some("proxy_protocol.v3.ProxyProtocolUpstreamTransport") => work.at("typed_config", |work| {
+                let announced: ProxyProtocolUpstreamTransport = extension.decode(work)?;
+                work.review(&announced);
+                if announced.transport_socket.is_none() {
+                    work.wrong_at("transport_socket", "expected a transport socket, found none");
+                }
+                let header = work.at("config", |work| {
+                    proxy_protocol::header(work, announced.config.as_ref())
+                });
+                let inner = upstream(work, announced.transport_socket.as_ref());
+                Some(TransportSocket::Announced(Arc::new((header?, inner?))))
+            }),
             Some("tls.v3.UpstreamTlsContext") => work.at("typed_config", |work| {
                 let (tls, files) = work.with_files(|work| {
                     let context = extension.decode(work)?;

@@ -17,6 +17,8 @@ pub(crate) enum Manner {
     Echo,
     /// Says what it heard when the client has ended.
     AnswersAtTheEnd,
+    /// Tells what it heard up to `hello`.
+    Shows,
     /// Resets after the first bytes.
     Resets,
     /// Says `bye` after the first bytes and closes.
@@ -89,6 +91,14 @@ async fn serve(mut stream: TcpStream, manner: Manner) -> Result<String> {
             stream.write_all(&heard).await?;
             stream.write_all(b" and no more").await?;
             Ok(format!("heard {:?} and the end", String::from_utf8_lossy(&heard)))
+        }
+        Manner::Shows => {
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"hello") {
+                heard.push(stream.read_u8().await?);
+            }
+            stream.write_all(b"all of it").await?;
+            Ok(heard.escape_ascii().to_string())
         }
         Manner::Resets => {
             let _ = stream.read_u8().await?;

@@ -6,6 +6,7 @@ mod greeting;
 #[expect(dead_code, reason = "of the demo's places only the pods are wanted here")]
 #[path = "../../demo/engine/pods.rs"]
 mod pods;
+mod proxy_header;
 mod redirected;
 mod servers;
 mod stage;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::Name;
 use crate::endpoint::{LabelValue, Labels};
 use crate::identity::ClientTls;
+use crate::proxy_protocol::UpstreamHeader;
 
 /// How bytes travel to an endpoint.
 #[derive(Debug, Clone)]
@@ -16,6 +17,27 @@ pub enum TransportSocket {
     Plain,
     /// `tls`.
     Tls(Arc<ClientTls>),
+    /// `upstream_proxy_protocol`: a PROXY header, then one of the others.
+    Announced(Arc<(UpstreamHeader, TransportSocket)>),
+}
+
+impl TransportSocket {
+    /// The TLS context, if it is TLS.
+    pub fn tls(&self) -> Option<&Arc<ClientTls>> {
+        match self {
+            Self::Plain => None,
+            Self::Tls(context) => Some(context),
+            Self::Announced(announced) => announced.1.tls(),
+        }
+    }
+
+    /// The PROXY header that goes in front, if one does.
+    pub fn header(&self) -> Option<&UpstreamHeader> {
+        match self {
+            Self::Plain | Self::Tls(_) => None,
+            Self::Announced(announced) => Some(&announced.0),
+        }
+    }
 }
 
 /// One entry of `transport_socket_matches`.

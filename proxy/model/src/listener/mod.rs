@@ -28,6 +28,7 @@ use crate::Name;
 use crate::filter::{ChainedFilter, NetworkFilter};
 use crate::identity::ServerTls;
 use crate::log::AccessLog;
+use crate::proxy_protocol::ProxyFilter;
 use crate::route::RouteTable;
 use crate::snapshot::RouteTableId;
 
@@ -111,6 +112,8 @@ impl Listener {
 pub struct Inspection {
     /// `original_dst` filter or `use_original_dst`: ask the kernel for the destination before redirection.
     pub original_destination: bool,
+    /// `proxy_protocol`: runs before the inspectors.
+    pub proxy: Option<Box<ProxyFilter>>,
     /// `tls_inspector`, with the ports where it is disabled.
     pub tls: Option<InspectorScope>,
     /// `http_inspector`, with the ports where it is disabled.

@@ -7,6 +7,7 @@ use http::uri::PathAndQuery;
 use crate::Name;
 use crate::endpoint::Labels;
 use crate::log::AccessLog;
+use crate::proxy_protocol::OwnTlvs;
 use crate::retry::BackOff;
 use crate::route::{ClusterChoice, HeaderMutations, HeaderValueTemplate};
 
@@ -48,6 +49,8 @@ pub struct TunnelOptions {
     pub log_times: LogTimes,
     /// `tunneling_config`.
     pub tunneling: Option<Tunneling>,
+    /// `proxy_protocol_tlvs`.
+    pub tlvs: Option<OwnTlvs>,
 }
 
 /// When a tunnel is written to its access logs, beside at its end (`access_log_options`).

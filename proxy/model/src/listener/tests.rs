@@ -41,6 +41,7 @@ pub(crate) fn listener(name: &str, address: &str, chains: Vec<Arc<FilterChain>>)
         stat_prefix: name.into(),
         inspection: Inspection {
             original_destination: false,
+            proxy: None,
             tls: None,
             http: None,
             timeout: None,

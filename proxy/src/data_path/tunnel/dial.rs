@@ -11,6 +11,7 @@ use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::health::Outcome;
 use remora_model::listener::TcpProxy;
+use remora_model::proxy_protocol::{Announced, Tlv};
 use remora_model::route::source_hash;
 
 use crate::data_path::target;
@@ -45,13 +46,43 @@ pub struct Tried {
     pub upstream: Option<UpstreamRecord>,
 }
 
+impl Tried {
+    fn went_to(&mut self, endpoint: Arc<Endpoint>, connected: Option<&Connected>) {
+        self.upstream = Some(UpstreamRecord {
+            local: connected.and_then(|connected| connected.local),
+            endpoint,
+            tls: connected.and_then(|connected| connected.tls.clone()),
+            reused: false,
+        });
+    }
+}
+
 /// Whose connection is to be carried on, as far as it matters where to.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller {
+pub struct Caller<'c> {
+    /// The directly connected peer.
+    pub peer: SocketAddr,
     /// The client.
     pub client: SocketAddr,
     /// Where it wanted to go.
     pub destination: SocketAddr,
+    /// The TLVs that it came with; `None`: it came without a PROXY header.
+    pub tlvs: Option<&'c [Tlv]>,
+}
+
+impl Caller<'_> {
+    /// What a PROXY header to an upstream says.
+    fn announced(&self, proxy: &TcpProxy) -> Announced {
+        let own = proxy.options.as_ref().and_then(|options| options.tlvs.as_ref());
+        Announced {
+            source: self.client,
+            destination: self.destination,
+            tlvs: match own {
+                Some(own) => own.over(self.tlvs),
+                None => self.tlvs.unwrap_or_default().to_vec(),
+            },
+        }
+    }
 }
 
 /// Connects to an endpoint with these labels, trying again at another one as often as configured.
@@ -62,7 +93,7 @@ pub async fn dial(
     worker: &Worker,
     proxy: &TcpProxy,
     (cluster, labels): (Arc<Cluster>, Option<&Labels>),
-    caller: Caller,
+    caller: Caller<'_>,
     tried: &mut Tried,
 ) -> Result<Dialled, Failure> {
     let first_use = if cluster.endpoints.endpoints.is_empty() {
@@ -85,7 +116,12 @@ pub async fn dial(
         let open = OpenConnection::begin(&cluster.live, &endpoint, &cells, &Rc::default());
         let config = &cluster.config;
         let socket = config.transport.choose(&endpoint.spec.details().transport_labels);
-        match connect(worker.world(), &cells, config, &endpoint, socket, Wish::default()).await {
+        let announced = socket.header().map(|_| caller.announced(proxy));
+        let wish = Wish {
+            announced: announced.as_ref(),
+            ..Wish::default()
+        };
+        match connect(worker.world(), &cells, config, &endpoint, socket, wish).await {
             Ok(connected) => {
                 endpoint.live().connected();
                 health::report(worker, &cluster, &endpoint, Outcome::ConnectedForGood);
@@ -93,12 +129,7 @@ pub async fn dial(
                     .traffic
                     .upstream_cx_connect_ms
                     .record(open.opened().elapsed());
-                tried.upstream = Some(UpstreamRecord {
-                    local: connected.local,
-                    endpoint,
-                    tls: connected.tls.clone(),
-                    reused: false,
-                });
+                tried.went_to(endpoint, Some(&connected));
                 return Ok(Dialled {
                     connected,
                     cluster,
@@ -141,12 +172,7 @@ fn failed(failure: &ConnectFailure, endpoint: Arc<Endpoint>, cells: &ClusterCell
         cells.traffic.upstream_cx_connect_timeout.one();
     }
     tried.transport_failure = Some(failure.reason().into_owned());
-    tried.upstream = Some(UpstreamRecord {
-        local: None,
-        endpoint,
-        tls: None,
-        reused: false,
-    });
+    tried.went_to(endpoint, None);
 }
 
 /// Waits between two attempts, where a wait is configured.

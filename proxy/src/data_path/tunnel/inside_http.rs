@@ -86,6 +86,7 @@ async fn attempt(
         },
         server_name: None,
         alpn: None,
+        caller: Some(&record.connection),
         fresh: true,
     };
     let lease = worker.pools.acquire(worker, wanted).await?;

@@ -88,9 +88,12 @@ impl<'t> Tunnel<'t> {
         if let Some(tunneling) = options.and_then(|options| options.tunneling.as_ref()) {
             return self.carry_inside(io, tunneling, (cluster, labels)).await;
         }
+        let connection = Rc::clone(&self.record.connection);
         let caller = Caller {
+            peer: connection.peer,
             client: self.record.client,
-            destination: self.record.connection.local,
+            destination: connection.local,
+            tlvs: connection.header.as_ref().map(|header| &header.tlvs[..]),
         };
         let mut tried = Tried::default();
         let outcome = dial(self.worker, self.proxy, (cluster, labels), caller, &mut tried).await;

@@ -66,6 +66,8 @@ fn connection() -> Rc<ConnectionRecord> {
         id: 1,
         accepted: Instant::now(),
         peer: at(34536),
+        client: at(34536),
+        header: None,
         local: at(19080),
         server_name: None,
         listener: Arc::from("in"),

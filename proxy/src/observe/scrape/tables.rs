@@ -2,9 +2,11 @@
 
 mod balancing;
 mod health;
+mod proxy_header;
 
 use health::breakers;
 pub(super) use health::outliers;
+pub(super) use proxy_header::{proxy_header_errors, proxy_headers};
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -502,6 +504,7 @@ pub(super) fn reset(observe: &Observe) {
     for cells in taken(&observe.tcp_proxies).values().flatten() {
         cells.1.tcp.each(&mut zero);
     }
+    proxy_header::reset(observe, &mut zero);
     for cells in taken(&observe.limits).values().flatten() {
         cells.1.http.each(&mut zero);
     }

@@ -13,7 +13,7 @@ use crate::pb::envoy::config::listener::v3::{
     self as api, listener_filter::ConfigType, listener_filter_chain_match_predicate::Rule,
 };
 use crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
-use crate::value;
+use crate::{proxy_protocol, value};
 
 const FAMILY: &str = "envoy.extensions.filters.listener.";
 /// Envoy's default `listener_filters_timeout`.
@@ -30,6 +30,7 @@ pub(crate) fn inspection(work: &mut Work<'_, '_>, said: &api::Listener) -> Inspe
     );
     let mut inspection = Inspection {
         original_destination: value::bool_or(said.use_original_dst.as_ref(), false),
+        proxy: None,
         tls: None,
         http: None,
         timeout,
@@ -74,6 +75,14 @@ fn one(
                 work.wrong("is not supported: filter_disabled of the original destination filter");
             }
             inspection.original_destination = true;
+        }
+        Some("proxy_protocol.v3.ProxyProtocol") => {
+            if inspection.tls.is_some() || inspection.http.is_some() {
+                work.wrong("is not supported: a PROXY protocol filter behind an inspector, which would see its header");
+            }
+            if let Some(said) = extension.decode(work) {
+                inspection.proxy = proxy_protocol::filter(work, &said, scope);
+            }
         }
         Some("tls_inspector.v3.TlsInspector") => {
             if let Some(said) = extension.decode::<TlsInspector>(work) {

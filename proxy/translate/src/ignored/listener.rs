@@ -3,11 +3,13 @@
 use crate::pb::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
 use crate::pb::envoy::config::listener::v3::{FilterChain, FilterChainMatch, Listener};
 use crate::pb::envoy::extensions::filters::http::router::v3::Router;
+use crate::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::TunnelingConfig;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::weighted_cluster::ClusterWeight;
+use crate::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use crate::reviewed::reviewed;
 
 reviewed! { Listener as "Listener" {
@@ -90,7 +92,7 @@ reviewed! { HttpConnectionManager as "HttpConnectionManager" {
         typed_header_validation_config: "the codecs always validate headers",
         append_x_forwarded_port: "adds a header that decides nothing here",
         append_local_overload: "adds a header that decides nothing here",
-        add_proxy_protocol_connection_state: "PROXY protocol is refused where it would matter",
+        add_proxy_protocol_connection_state: "an upstream is told of the connection wherever its cluster asks for a PROXY header",
     }
     refused: {
         forward_client_cert_matcher: "it decides which client identity the upstream is told",
@@ -169,18 +171,15 @@ reviewed! { TcpProxy as "TcpProxy" {
         stat_prefix, idle_timeout, access_log, max_connect_attempts, backoff_options, hash_policy,
         max_downstream_connection_duration, max_downstream_connection_duration_jitter_percentage, access_log_options,
         access_log_flush_interval, flush_access_log_on_connected, upstream_connect_mode, max_early_data_bytes,
-        tunneling_config, cluster_specifier, metadata_match,
+        tunneling_config, cluster_specifier, metadata_match, proxy_protocol_tlvs, proxy_protocol_tlv_merge_policy,
     ]
     ignored: {
         on_demand: "every cluster that is named is subscribed to; a connection to one that is unknown is closed",
         downstream_idle_timeout: "not implemented by Envoy either; idle_timeout holds for both directions",
         upstream_idle_timeout: "not implemented by Envoy either; idle_timeout holds for both directions",
-        proxy_protocol_tlv_merge_policy: "proxy_protocol_tlvs is refused",
         check_drain_close: "tuning of a drain",
     }
-    refused: {
-        proxy_protocol_tlvs: "PROXY protocol towards the upstream",
-    }
+    refused: {}
 } }
 
 reviewed! { TunnelingConfig as "TcpProxy.TunnelingConfig" {
@@ -199,6 +198,23 @@ reviewed! { TunnelingConfig as "TcpProxy.TunnelingConfig" {
 reviewed! { ClusterWeight as "TcpProxy.WeightedCluster.ClusterWeight" {
     honoured: [name, weight, metadata_match]
     ignored: {}
+    refused: {}
+} }
+
+reviewed! { ProxyProtocol as "ProxyProtocol" {
+    honoured: [
+        rules, allow_requests_without_proxy_protocol, pass_through_tlvs, disallowed_versions, stat_prefix, tlv_location,
+    ]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { ProxyProtocolUpstreamTransport as "ProxyProtocolUpstreamTransport" {
+    honoured: [config, transport_socket]
+    ignored: {
+        allow_unspecified_address: "not implemented by Envoy either",
+        tlv_as_pool_key: "connections are never shared by clients that their headers tell apart",
+    }
     refused: {}
 } }
 

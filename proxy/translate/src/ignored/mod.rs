@@ -159,6 +159,8 @@ pub fn lists() -> Vec<Lists> {
         of::<crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector>(),
         of::<tcp::tcp_proxy::weighted_cluster::ClusterWeight>(),
         of::<tcp::tcp_proxy::TunnelingConfig>(),
+        of::<crate::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol>(),
+        of::<crate::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport>(),
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
         of::<filters::fault::v3::HttpFault>(),
         of::<filters::grpc_stats::v3::FilterConfig>(),

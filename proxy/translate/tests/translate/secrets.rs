@@ -35,7 +35,7 @@ fn client_tls(world: &mut World, common: &str) -> Arc<ClientTls> {
     let made = remora_translate::cluster(&bytes(CLUSTER, &client(common)), &mut world.context()).unwrap();
     match &made.config.transport.fallback {
         TransportSocket::Tls(tls) => tls.clone(),
-        TransportSocket::Plain => panic!("expected TLS"),
+        TransportSocket::Plain | TransportSocket::Announced(_) => panic!("expected TLS"),
     }
 }
 
@@ -283,7 +283,7 @@ fn a_cluster_update_keeps_a_tls_context_that_did_not_change() {
     world.previous = Some(edit.finish());
     let tls = |config: &remora_model::cluster::ClusterConfig| match &config.transport.fallback {
         TransportSocket::Tls(tls) => tls.clone(),
-        TransportSocket::Plain => panic!("expected TLS"),
+        TransportSocket::Plain | TransportSocket::Announced(_) => panic!("expected TLS"),
     };
     let slower = translate(
         &mut world,

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use remora_model::cluster::TransportSocket;
 use remora_model::identity::{CertificateSource, Secret, SecretKind, TlsSettings, Validation};
 use x509_parser::extensions::GeneralName;
 
@@ -86,9 +85,9 @@ fn all(sides: &Sides, side: &Side) -> BTreeMap<String, Facts> {
                     .iter()
                     .map(|entry| (format!("cluster '{name}' match '{}'", entry.name), &entry.socket));
                 for (label, socket) in matches.chain([(format!("cluster '{name}'"), &sockets.fallback)]) {
-                    let facts = match socket {
-                        TransportSocket::Plain => Facts::from([("transport", vec!["plaintext".to_owned()])]),
-                        TransportSocket::Tls(tls) => {
+                    let facts = match socket.tls() {
+                        None => Facts::from([("transport", vec!["plaintext".to_owned()])]),
+                        Some(tls) => {
                             let mut facts = context(sides, &tls.settings);
                             facts.insert("transport", vec!["TLS".to_owned()]);
                             facts.insert("SNI", vec![tls.sni.to_string()]);
