@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use remora_model::route::TimeLimit;
 
 use crate::exchange::{HeadError, StreamError};
 
@@ -87,21 +88,23 @@ pub enum ConnectFailure {
     Address(&'static str),
 }
 
-/// Which time limit ran out.
+/// Which time limit ran out; each knows the field that set it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
     /// `route.timeout`: the response was not complete in time.
-    Response(Duration),
+    Response(TimeLimit),
     /// `stream_idle_timeout` or the route's `idle_timeout`.
-    StreamIdle(Duration),
+    StreamIdle(TimeLimit),
     /// `request_timeout`: the request was not received in time.
-    Request(Duration),
-    /// `max_stream_duration`.
-    StreamDuration(Duration),
+    Request(TimeLimit),
+    /// `max_stream_duration` of the listener or the route.
+    StreamDuration(TimeLimit),
+    /// `max_stream_duration` of the cluster.
+    UpstreamDuration(TimeLimit),
     /// `retry_policy.per_try_timeout`.
-    PerTry(Duration),
+    PerTry(TimeLimit),
     /// `retry_policy.per_try_idle_timeout`.
-    PerTryIdle(Duration),
+    PerTryIdle(TimeLimit),
 }
 
 /// Everything that is said of a failure.
@@ -146,6 +149,8 @@ impl Said {
 
 /// `response_code_details` of a gRPC-Web request whose text is not base64.
 pub const NOT_BASE64: &str = "grpc_base_64_decode_failed";
+/// Details of a request head that did not come within `request_headers_timeout`.
+pub const HEAD_TIMEOUT: &str = "request_header_timeout";
 
 const RESET_BODY: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
 
@@ -157,7 +162,9 @@ impl Failure {
             Self::BadRequest(error) => {
                 // The codec says what it refuses; the connection manager does not.
                 let by_codec = error.details.starts_with("http1.") || error.details.starts_with("http2.");
-                let body = if by_codec || error.status != S::BAD_REQUEST {
+                let body = if error.details == HEAD_TIMEOUT {
+                    "request header timeout"
+                } else if by_codec || error.status != S::BAD_REQUEST {
                     error.status.canonical_reason().unwrap_or_default()
                 } else {
                     ""
@@ -251,7 +258,8 @@ impl Failure {
     /// Whether the client's connection cannot be used again.
     pub fn closes_connection(&self) -> bool {
         match self {
-            Self::UpgradeRefused | Self::ClientProtocol(_) => true,
+            // What is left of the request may never come.
+            Self::UpgradeRefused | Self::ClientProtocol(_) | Self::Timeout(Timer::Request(_)) => true,
             Self::BadRequest(error) => {
                 ["http1.unexpected_underscore", "path_normalization_failed"].contains(&error.details)
             }
@@ -267,7 +275,11 @@ impl Failure {
                 | Self::UpstreamReset(_)
                 | Self::UpstreamCut(_)
                 | Self::Timeout(
-                    Timer::Response(_) | Timer::StreamIdle(_) | Timer::PerTry(_) | Timer::PerTryIdle(_)
+                    Timer::Response(_)
+                        | Timer::StreamIdle(_)
+                        | Timer::PerTry(_)
+                        | Timer::PerTryIdle(_)
+                        | Timer::UpstreamDuration(_)
                 )
         )
     }
@@ -367,22 +379,43 @@ impl Timer {
             ),
             Self::StreamDuration(_) => Said::new(
                 S::GATEWAY_TIMEOUT,
+                "-",
+                "max_duration_timeout",
+                "downstream duration timeout",
+            ),
+            Self::UpstreamDuration(_) => Said::new(
+                S::GATEWAY_TIMEOUT,
                 "UMSDR",
                 "upstream_max_stream_duration_reached",
-                "stream timeout",
+                "upstream max stream duration reached",
             ),
         }
     }
 
-    fn sentence(self) -> String {
+    /// The limit, and who set it.
+    pub fn limit(self) -> TimeLimit {
         match self {
-            Self::Response(limit) => format!("route.timeout of {limit:?} ran out"),
-            Self::StreamIdle(limit) => format!("stream_idle_timeout of {limit:?} ran out"),
-            Self::Request(limit) => format!("request_timeout of {limit:?} ran out"),
-            Self::StreamDuration(limit) => format!("max_stream_duration of {limit:?} ran out"),
-            Self::PerTry(limit) => format!("retry_policy.per_try_timeout of {limit:?} ran out"),
-            Self::PerTryIdle(limit) => format!("retry_policy.per_try_idle_timeout of {limit:?} ran out"),
+            Self::Response(limit)
+            | Self::StreamIdle(limit)
+            | Self::Request(limit)
+            | Self::StreamDuration(limit)
+            | Self::UpstreamDuration(limit)
+            | Self::PerTry(limit)
+            | Self::PerTryIdle(limit) => limit,
         }
+    }
+
+    fn sentence(self) -> String {
+        let what = match self {
+            Self::Response(_) => "the response was not complete",
+            Self::StreamIdle(_) => "nothing moved",
+            Self::Request(_) => "the request was not received",
+            Self::StreamDuration(_) | Self::UpstreamDuration(_) => "the exchange was not over",
+            Self::PerTry(_) => "the attempt was not answered",
+            Self::PerTryIdle(_) => "nothing moved in the attempt",
+        };
+        let TimeLimit { limit, from } = self.limit();
+        format!("{what} within {limit:?} ({})", from.name())
     }
 }
 

@@ -30,6 +30,8 @@ mod protocol;
 mod retries;
 #[path = "differential/table.rs"]
 mod table;
+#[path = "differential/timeouts.rs"]
+mod timeouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -70,6 +72,7 @@ fn rows() -> Vec<&'static Row> {
         bodies::HEALTH,
         bodies::CALLS,
         bodies::WEB,
+        timeouts::ROWS,
     ];
     parts.into_iter().flatten().collect()
 }
@@ -77,7 +80,7 @@ fn rows() -> Vec<&'static Row> {
 /// A proxy with everything that its bootstrap names.
 struct Stage {
     process: ProxyProcess,
-    ports: [Port; 3],
+    ports: [Port; 4],
     closed: Port,
     a: Upstream,
     b: Upstream,
@@ -85,7 +88,12 @@ struct Stage {
 
 impl Stage {
     async fn start(proxy: Proxy) -> Result<Self> {
-        let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
+        let ports = [
+            Port::reserve()?,
+            Port::reserve()?,
+            Port::reserve()?,
+            Port::reserve()?,
+        ];
         let (admin, closed) = (Port::reserve()?, Port::reserve()?);
         let (a, b) = (Upstream::start("a").await?, Upstream::start("b").await?);
         let bootstrap = config::bootstrap(&Addresses {
@@ -93,6 +101,7 @@ impl Stage {
             main: ports[0].address(),
             edge: ports[1].address(),
             plain: ports[2].address(),
+            timed: ports[3].address(),
             a: a.address(),
             b: b.address(),
             closed: closed.address(),
@@ -112,6 +121,7 @@ impl Stage {
             Listener::Main => self.ports[0].address(),
             Listener::Edge => self.ports[1].address(),
             Listener::Plain => self.ports[2].address(),
+            Listener::Timed => self.ports[3].address(),
         }
     }
 
@@ -287,9 +297,13 @@ async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
     }
     let rows = rows();
     let stage = Stage::start(Proxy::Envoy).await?;
-    let envoy = stage.observe(&rows).await?;
-    let counted = stage.counted().await?;
-    drop(stage);
+    let of_envoy = async { Ok((stage.observe(&rows).await?, stage.counted().await?)) };
+    let kinds = Proxy::under_test("differential")?;
+    let others = futures_util::future::try_join_all(kinds.into_iter().map(async |proxy| {
+        let stage = Stage::start(proxy).await?;
+        anyhow::Ok((proxy, stage.observe(&rows).await?, stage.counted().await?))
+    }));
+    let ((envoy, counted), others) = tokio::try_join!(of_envoy, others)?;
     let mut wrong = String::new();
     for (row, seen) in rows.iter().zip(&envoy) {
         if std::env::var_os("REMORA_SHOW_TABLE").is_some() {
@@ -305,9 +319,7 @@ async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "the table is wrong about Envoy:\n{wrong}");
-    for proxy in Proxy::under_test("differential")? {
-        let stage = Stage::start(proxy).await?;
-        let tested = stage.observe(&rows).await?;
+    for (proxy, tested, counts) in others {
         let text = compare(&rows, &envoy, &tested, proxy == Proxy::Envoy);
         ensure!(
             text.is_empty(),
@@ -315,9 +327,8 @@ async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
             proxy.name(),
             text.matches("  - ").count()
         );
-        let tested = stage.counted().await?;
-        let missing: Vec<_> = counted.difference(&tested).collect();
-        let more: Vec<_> = tested.difference(&counted).collect();
+        let missing: Vec<_> = counted.difference(&counts).collect();
+        let more: Vec<_> = counts.difference(&counted).collect();
         ensure!(
             missing.is_empty() && more.is_empty(),
             "{} counts otherwise than Envoy:\n  envoy only: {missing:#?}\n  tested only: {more:#?}",

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 use remora_model::cluster::Cluster;
 use remora_model::endpoint::Endpoint;
 use remora_model::retry::{Conditions, Ended, Reset, RetryPolicy, RetryTicket};
-use remora_model::route::{Forward, RequestFacts};
+use remora_model::route::{Forward, Origin, RequestFacts, TimeLimit};
 
 use crate::failure::{Failure, Limit, Timer};
 use crate::observe::ClusterCells;
@@ -32,6 +32,8 @@ pub struct Attempts {
     made: u32,
     /// The place that the retry in flight takes.
     ticket: Option<RetryTicket>,
+    /// `per_try_timeout` of the route, where the request has a policy of its own.
+    route_limit: Option<Option<Duration>>,
     /// Endpoints that were tried, if they are to be avoided.
     tried: Vec<Arc<Endpoint>>,
     /// Why the last attempt was the last: the flag `URX`.
@@ -46,6 +48,8 @@ impl Attempts {
         let own = trusted
             .then(|| own_policy(forward.retry.as_deref(), facts.headers))
             .flatten();
+        let of_route = || forward.retry.as_ref().and_then(|policy| policy.per_try_timeout);
+        let route_limit = own.is_some().then(of_route);
         let policy = own.map(Arc::new).or_else(|| forward.retry.clone());
         let Some(policy) = policy else {
             return Self::default();
@@ -60,6 +64,7 @@ impl Attempts {
         Self {
             left,
             policy: Some(policy),
+            route_limit,
             ..Self::default()
         }
     }
@@ -70,11 +75,21 @@ impl Attempts {
     }
 
     /// `per_try_timeout` and `per_try_idle_timeout`.
-    pub fn limits(&self) -> (Option<Duration>, Option<Duration>) {
-        let policy = self.policy.as_deref();
+    pub fn limits(&self) -> (Option<TimeLimit>, Option<TimeLimit>) {
+        let Some(policy) = self.policy.as_deref() else {
+            return (None, None);
+        };
+        let by_header = self
+            .route_limit
+            .is_some_and(|limit| limit != policy.per_try_timeout);
+        let from = if by_header {
+            Origin::PerTryHeader
+        } else {
+            Origin::PerTry
+        };
         (
-            policy.and_then(|policy| policy.per_try_timeout),
-            policy.and_then(|policy| policy.per_try_idle_timeout),
+            from.sets(policy.per_try_timeout),
+            Origin::PerTryIdle.sets(policy.per_try_idle_timeout),
         )
     }
 
@@ -207,7 +222,7 @@ pub fn reset_of(failure: &Failure) -> Option<Reset> {
     match failure {
         Failure::Connect(_) => Some(Reset::Connect),
         Failure::UpstreamReset(StreamError::Refused) => Some(Reset::Refused),
-        Failure::UpstreamReset(_) => Some(Reset::Remote),
+        Failure::UpstreamReset(_) | Failure::Timeout(Timer::UpstreamDuration(_)) => Some(Reset::Remote),
         Failure::Timeout(Timer::PerTry(_) | Timer::PerTryIdle(_)) => Some(Reset::PerTryTimeout),
         Failure::Overflow(Limit::Pending | Limit::Requests) => Some(Reset::Overflow),
         _ => None,

@@ -6,8 +6,9 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use remora_model::route::{TimeLimit, TimeLimits};
 use tokio::time::Sleep;
 
 use crate::failure::Timer;
@@ -38,39 +39,62 @@ impl LazyTimer {
     }
 }
 
+/// A limit that is running: when it ends, and what it was.
+pub type Running = Option<(Instant, TimeLimit)>;
+
 /// The limits of one exchange.
 #[derive(Debug, Clone, Default)]
 pub struct Deadlines {
     /// `request_timeout`, until the request is complete.
-    pub request: Option<(Instant, Duration)>,
+    pub request: Running,
     /// Route timeout, from the request's end.
-    pub response: Option<(Instant, Duration)>,
+    pub response: Running,
     /// `per_try_timeout` of the attempt that runs.
-    pub attempt: Option<(Instant, Duration)>,
+    pub attempt: Running,
     /// `per_try_idle_timeout`; counted from `progress`.
-    pub attempt_idle: Option<Duration>,
-    /// `max_stream_duration`.
-    pub stream: Option<(Instant, Duration)>,
+    pub attempt_idle: Option<TimeLimit>,
+    /// `max_stream_duration` of the listener or the route.
+    pub stream: Running,
+    /// `max_stream_duration` of the cluster, for the attempt that runs.
+    pub upstream: Running,
     /// Idle limit; counted from `progress`.
-    pub idle: Option<Duration>,
+    pub idle: Option<TimeLimit>,
     /// Last time a byte moved.
     pub progress: Option<Instant>,
 }
 
+/// A limit that starts at `from`.
+pub fn starting(from: Instant, limit: Option<TimeLimit>) -> Running {
+    limit.map(|limit| (from + limit.limit, limit))
+}
+
 impl Deadlines {
+    /// Those of an exchange that began at `started`.
+    pub fn new(limits: &TimeLimits, started: Instant) -> Self {
+        Self {
+            request: starting(started, limits.request),
+            stream: starting(started, limits.stream),
+            idle: limits.idle,
+            progress: Some(started),
+            ..Self::default()
+        }
+    }
+
     /// The earliest limit.
     pub fn earliest(&self) -> Option<(Instant, Timer)> {
+        let since = |limit: Option<TimeLimit>| {
+            let since = self.progress?;
+            starting(since, limit)
+        };
         let named = [
             self.request.map(|(at, limit)| (at, Timer::Request(limit))),
             self.response.map(|(at, limit)| (at, Timer::Response(limit))),
             self.attempt.map(|(at, limit)| (at, Timer::PerTry(limit))),
-            self.attempt_idle
-                .zip(self.progress)
-                .map(|(limit, since)| (since + limit, Timer::PerTryIdle(limit))),
+            since(self.attempt_idle).map(|(at, limit)| (at, Timer::PerTryIdle(limit))),
             self.stream.map(|(at, limit)| (at, Timer::StreamDuration(limit))),
-            self.idle
-                .zip(self.progress)
-                .map(|(limit, since)| (since + limit, Timer::StreamIdle(limit))),
+            self.upstream
+                .map(|(at, limit)| (at, Timer::UpstreamDuration(limit))),
+            since(self.idle).map(|(at, limit)| (at, Timer::StreamIdle(limit))),
         ];
         named.into_iter().flatten().min_by_key(|(at, _)| *at)
     }

@@ -6,13 +6,14 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use remora_model::route::TimeLimit;
 
 use super::body::{Stages, Through};
-use super::deadlines::{Deadlines, LazyTimer};
+use super::deadlines::{Deadlines, LazyTimer, starting};
 use super::http::HttpContext;
 use super::replay::Replay;
 use crate::exchange::{BodyLength, Downstream, Frame, ResponseEvent, ResponseHead, StreamError, Upstream};
@@ -86,9 +87,9 @@ pub struct Transfer<'a, D, U> {
     /// What was taken of the request's body before, and is taken now.
     pub replay: &'a mut Replay,
     /// Route timeout, to be armed when the request is complete.
-    pub response_limit: Option<Duration>,
+    pub response_limit: Option<TimeLimit>,
     /// `per_try_timeout`, likewise.
-    pub attempt_limit: Option<Duration>,
+    pub attempt_limit: Option<TimeLimit>,
     /// Keep response trailers for the log.
     pub keep_trailers: bool,
     /// Whether trailers pass: up, and down.
@@ -258,10 +259,10 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         self.record.request_received = Some(now.saturating_duration_since(self.record.started));
         self.deadlines.request = None;
         if self.deadlines.response.is_none() {
-            self.deadlines.response = self.response_limit.map(|limit| (now + limit, limit));
+            self.deadlines.response = starting(now, self.response_limit);
         }
         if self.deadlines.attempt.is_none() {
-            self.deadlines.attempt = self.attempt_limit.map(|limit| (now + limit, limit));
+            self.deadlines.attempt = starting(now, self.attempt_limit);
         }
     }
 

@@ -20,7 +20,7 @@ use super::local_reply::Reply;
 use super::request::Exchange;
 use super::response_head;
 use crate::exchange::{HeadError, RequestHead, StreamError};
-use crate::failure::{Failure, Timer};
+use crate::failure::{Failure, HEAD_TIMEOUT, Timer};
 use crate::http1::{self, HeadFailure, Next};
 use crate::http2;
 use crate::io::Io;
@@ -127,7 +127,9 @@ impl HttpContext {
             Failure::Timeout(Timer::Request(_)) => http.downstream_rq_timeout.one(),
             Failure::Timeout(Timer::StreamIdle(_)) => http.downstream_rq_idle_timeout.one(),
             Failure::Timeout(Timer::StreamDuration(_)) => http.downstream_rq_max_duration_reached.one(),
-            Failure::UpstreamCut(_) => http.downstream_rq_tx_reset.one(),
+            Failure::Timeout(Timer::UpstreamDuration(_)) | Failure::UpstreamCut(_) => {
+                http.downstream_rq_tx_reset.one();
+            }
             _ => {}
         }
     }
@@ -206,10 +208,23 @@ impl HttpContext {
         limit > 0 && self.served.get() >= limit
     }
 
-    /// Whether the next request is the last that the limit allows.
+    /// Whether the next request is the last that the limit allows; counted if it is.
     fn is_last(&self, manager: &HttpManager) -> bool {
         let limit = manager.limits.max_requests_per_connection;
-        limit > 0 && self.served.get() + 1 >= limit
+        let last = limit > 0 && self.served.get() + 1 >= limit;
+        if last {
+            self.cells.http.downstream_cx_max_requests_reached.one();
+        }
+        last
+    }
+
+    /// Whether the connection is older than the limit allows; counted if it is.
+    fn outlives(&self, manager: &HttpManager) -> bool {
+        let old = self.too_old(manager);
+        if old {
+            self.cells.http.downstream_cx_max_duration_reached.one();
+        }
+        old
     }
 
     fn too_old(&self, manager: &HttpManager) -> bool {
@@ -243,7 +258,7 @@ pub async fn serve_http1(context: Rc<HttpContext>, io: Io) {
             Heard::Head(head) => {
                 // Since it was waited for, the chain may have changed together with the world.
                 let manager = context.newest_manager();
-                if context.is_ending() || context.too_old(&manager) || context.is_last(&manager) {
+                if context.is_ending() || context.outlives(&manager) || context.is_last(&manager) {
                     context.cells.http.downstream_cx_drain_close.one();
                     connection.set_close();
                 }
@@ -314,10 +329,9 @@ async fn next_head(
         };
         match limit.map(|at| timer.poll(at, cx)) {
             Some(Poll::Ready(())) if head_since.is_some() => {
-                let details = "request_header_timeout";
                 let timeout = HeadError {
                     status: StatusCode::REQUEST_TIMEOUT,
-                    details,
+                    details: HEAD_TIMEOUT,
                 };
                 match connection.refuse(timeout) {
                     HeadFailure::Refused(error) => Poll::Ready(Heard::Refused(error)),
@@ -325,7 +339,9 @@ async fn next_head(
                 }
             }
             Some(Poll::Ready(())) => {
-                context.cells.http.downstream_cx_idle_timeout.one();
+                if !context.outlives(manager) {
+                    context.cells.http.downstream_cx_idle_timeout.one();
+                }
                 Poll::Ready(Heard::Over)
             }
             Some(Poll::Pending) | None => Poll::Pending,
@@ -407,7 +423,8 @@ pub async fn serve_http2(context: Rc<HttpContext>, io: Io) {
         match event {
             Event::Stream(Some(Ok((head, stream)))) => {
                 spawn(serve_stream(Rc::clone(&context), head, stream));
-                if context.spent(&manager) {
+                if life == Life::Serving && context.spent(&manager) {
+                    context.cells.http.downstream_cx_max_requests_reached.one();
                     life = life.max(Life::Draining);
                 }
             }
@@ -419,7 +436,7 @@ pub async fn serve_http2(context: Rc<HttpContext>, io: Io) {
             }
             Event::Stream(None) | Event::Life(Life::Closing) => break,
             Event::Life(shorter) => life = shorter,
-            Event::Timer if context.too_old(&manager) => life = Life::Draining,
+            Event::Timer if context.outlives(&manager) => life = Life::Draining,
             Event::Timer if context.active.get() == 0 => {
                 context.cells.http.downstream_cx_idle_timeout.one();
                 life = Life::Draining;

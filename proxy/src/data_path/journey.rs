@@ -3,6 +3,7 @@
 //!
 //! Holds: once the client has seen the head of a response, there is no other attempt.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,10 +14,10 @@ use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::endpoint::Endpoint;
 use remora_model::health::Outcome;
 use remora_model::retry::Ended;
-use remora_model::route::Forward;
+use remora_model::route::{Forward, Origin, TimeLimit};
 
 use super::attempts::{Attempts, reset_of};
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, starting};
 use super::filters::{self, Responding};
 use super::forward::{Cut, Done, Transfer, within};
 use super::local_reply::is_grpc;
@@ -45,7 +46,7 @@ struct Journey<'a> {
     protocol: Protocol,
     cookie: Option<HeaderValue>,
     deadlines: Deadlines,
-    response_limit: Option<Duration>,
+    response_limit: Option<TimeLimit>,
     attempts: Attempts,
     replay: Replay,
     /// A new connection, not a reused one.
@@ -69,7 +70,7 @@ impl Journey<'_> {
             .deadlines
             .response
             .map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        left.or(self.response_limit)
+        left.or(self.response_limit.map(|limit| limit.limit))
     }
 }
 
@@ -88,13 +89,13 @@ impl<D: Downstream> Exchange<'_, D> {
         self.check_upgrade(forward, head)?;
         self.answer_expectation(head)?;
         let attempts = Attempts::new(forward, &facts(head, &self.record), self.record.internal);
-        let (deadlines, response_limit) =
-            target::deadlines(self.manager, forward, &mut head.headers, &self.record);
+        let limits = forward.time_limits(&self.manager.timeouts, &head.headers, self.record.internal);
+        let deadlines = Deadlines::new(&limits, self.record.started);
         let (hash, cookie) = self
             .context
             .worker
             .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
-        let told = [response_limit, attempts.limits().0].into_iter().flatten().min();
+        let told = shorter(limits.response, attempts.limits().0);
         mutation::request(head, forward, chosen, told, &self.record);
         let _in_flight = InFlight::begin(cluster)?;
         let first_use = if cluster.endpoints.endpoints.is_empty() {
@@ -117,7 +118,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 record: &self.record,
                 head,
                 manager: self.manager,
-                timeout: response_limit,
+                timeout: limits.response,
                 buffer: forward.buffer_limit.unwrap_or(KEPT_BODY),
             };
             replay.copy_to(mirror::start(&rare.mirrors, &source));
@@ -131,7 +132,7 @@ impl<D: Downstream> Exchange<'_, D> {
             protocol: Protocol::towards(cluster.config.http.protocol, http2),
             cookie,
             deadlines,
-            response_limit,
+            response_limit: limits.response,
             attempts,
             replay,
             fresh: false,
@@ -147,14 +148,13 @@ impl<D: Downstream> Exchange<'_, D> {
             let retried = self.record.attempts > 1;
             if retried {
                 journey.replay.rewind();
-                let limits = [journey.remaining(), journey.attempts.limits().0];
-                let told = limits.into_iter().flatten().min();
+                let per_try = journey.attempts.limits().0.map(|limit| limit.limit);
+                let told = journey.remaining().into_iter().chain(per_try).min();
                 let timed_out = journey.attempts.timed_out;
                 mutation::attempt(head, journey.chosen, self.record.attempts, timed_out, told);
             }
             match self.attempt(&mut journey, head).await? {
                 Next::Done => {
-                    self.record.details = "via_upstream".into();
                     if retried {
                         journey.cells.traffic.upstream_rq_retry_success.one();
                     }
@@ -169,6 +169,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 Next::Again(wait) => {
                     journey.deadlines.attempt = None;
                     journey.deadlines.attempt_idle = None;
+                    journey.deadlines.upstream = None;
                     within(
                         self.downstream,
                         &journey.deadlines,
@@ -186,8 +187,10 @@ impl<D: Downstream> Exchange<'_, D> {
         let now = Instant::now();
         let (per_try, idle) = journey.attempts.limits();
         let complete = head.body == BodyLength::None || journey.replay.is_complete();
-        journey.deadlines.attempt = per_try.filter(|_| complete).map(|limit| (now + limit, limit));
+        journey.deadlines.attempt = starting(now, per_try.filter(|_| complete));
         journey.deadlines.attempt_idle = idle;
+        let duration = journey.cluster.config.http.stream_duration;
+        journey.deadlines.upstream = starting(now, Origin::ClusterDuration.sets(duration));
         if idle.is_some() {
             journey.deadlines.progress = Some(now);
         }
@@ -225,7 +228,7 @@ impl<D: Downstream> Exchange<'_, D> {
             .health
             .is_some()
             .then(|| Arc::clone(upstream.endpoint()));
-        let mut again = None;
+        let (mut again, exhausted) = (None, Cell::new(false));
         let transfer = Transfer {
             downstream: &mut *self.downstream,
             upstream: &mut upstream,
@@ -252,12 +255,14 @@ impl<D: Downstream> Exchange<'_, D> {
                     let ended = Ended::Answered(response.status, &response.headers);
                     let wait = worker.with_rng(|rng| attempts.again(&ended, kept, cluster, cells, rng));
                     again = wait.map(|wait| (wait, response.status.as_u16()));
+                    exhausted.set(attempts.exhausted);
                     again.is_some()
                 },
                 |response, record, stages| {
-                    record.status = Some(response.status.as_u16());
-                    let took = record.response_started.unwrap_or_default();
-                    response_head::from_upstream(response, took, head.upgrade.as_deref());
+                    if exhausted.get() {
+                        record.flags.push("URX");
+                    }
+                    response_head::from_upstream(response, record, head.upgrade.as_deref());
                     mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
                     mutation::attempts_made(&mut response.headers, chosen, record.attempts);
                     mutation::set_cookie(&mut response.headers, cookie);
@@ -286,7 +291,6 @@ impl<D: Downstream> Exchange<'_, D> {
             Ok(Done::Complete) => {
                 let now = journey.deadlines.progress.unwrap_or(self.record.started);
                 upstream.finish(&self.record, now);
-                self.note_exhausted(journey);
                 Ok(Next::Done)
             }
             Ok(Done::Declined) => {
@@ -399,6 +403,12 @@ impl<D: Downstream> Exchange<'_, D> {
         }
         Ok(endpoint)
     }
+}
+
+/// The shorter of two limits.
+fn shorter(one: Option<TimeLimit>, other: Option<TimeLimit>) -> Option<Duration> {
+    let both = [one, other].into_iter().flatten();
+    both.map(|limit| limit.limit).min()
 }
 
 /// A request in flight to a cluster (`max_requests`).

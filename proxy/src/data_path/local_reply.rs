@@ -9,8 +9,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::filters::{self, OnResponse, Responding};
 use crate::exchange::{BodyLength, Downstream, ResponseHead, StreamError};
-use crate::failure::{Failure, grpc_status};
+use crate::failure::{Failure, Timer, grpc_status};
 use crate::observe::ExchangeRecord;
+
+/// gRPC's status of a deadline that is over.
+const DEADLINE_EXCEEDED: u16 = 4;
 
 /// A complete reply.
 #[derive(Debug)]
@@ -36,6 +39,9 @@ impl Reply {
             );
         }
         let mut as_grpc = None;
+        if let Failure::Timeout(Timer::StreamDuration(_)) = failure {
+            as_grpc = Some(DEADLINE_EXCEEDED);
+        }
         if let Failure::Denied(denial) = failure {
             as_grpc = denial.grpc;
             headers.extend(denial.headers.iter().cloned());

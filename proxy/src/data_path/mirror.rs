@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::filter::apply_operations;
 use remora_model::listener::HttpManager;
-use remora_model::route::Mirror;
+use remora_model::route::{Mirror, Origin, TimeLimit};
 
 use super::deadlines::LazyTimer;
 use super::forwarded_for;
@@ -34,7 +34,10 @@ use crate::upstream::{Acquire, Protocol, UpstreamExchange};
 use crate::worker::{Worker, spawn};
 
 /// How long a copy may take for anything but waiting for its client, where the route sets no timeout.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: TimeLimit = TimeLimit {
+    limit: Duration::from_secs(15),
+    from: Origin::RouteDefault,
+};
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 
@@ -158,7 +161,7 @@ pub struct Source<'a> {
     /// The connection manager, as the request has it.
     pub manager: &'a HttpManager,
     /// The route's timeout.
-    pub timeout: Option<Duration>,
+    pub timeout: Option<TimeLimit>,
     /// How many bytes of its body may wait for a copy.
     pub buffer: u64,
 }
@@ -242,7 +245,7 @@ struct Copy {
     head: RequestHead,
     record: ExchangeRecord,
     feed: Rc<Feed>,
-    limit: Duration,
+    limit: TimeLimit,
 }
 
 impl Copy {
@@ -280,7 +283,7 @@ impl Copy {
         };
         let lease = self.worker.pools.acquire(&self.worker, wanted);
         let timed_out = |_| Failure::Timeout(Timer::Response(self.limit));
-        let lease = tokio::time::timeout(self.limit, lease)
+        let lease = tokio::time::timeout(self.limit.limit, lease)
             .await
             .map_err(timed_out)??;
         let mut upstream = UpstreamExchange::begin(&self.worker, &self.cluster, lease, &self.head)
@@ -300,7 +303,7 @@ impl Copy {
     /// Sends the body as it comes and throws the answer away.
     async fn exchange(&mut self, upstream: &mut UpstreamExchange) -> Result<(), Failure> {
         let mut timer = LazyTimer::default();
-        let mut until = Instant::now() + self.limit;
+        let mut until = Instant::now() + self.limit.limit;
         let mut sending = self.head.body != BodyLength::None;
         poll_fn(|cx| {
             let mut waits_for_client = false;
@@ -309,7 +312,7 @@ impl Copy {
                     waits_for_client = true;
                     break;
                 };
-                until = Instant::now() + self.limit;
+                until = Instant::now() + self.limit.limit;
                 // That it reads no more shows when its answer is read.
                 sending = self.pass(upstream, frame.transpose()?);
             }

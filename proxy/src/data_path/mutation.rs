@@ -25,6 +25,17 @@ const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count
 const IS_TIMEOUT_RETRY: HeaderName = HeaderName::from_static("x-envoy-is-timeout-retry");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 
+/// What a client says to the router alone: it goes no further.
+const ROUTER_HEADERS: [HeaderName; 7] = [
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+];
+
 /// Prints the formats of header values over what is known of the exchange so far.
 pub struct Printer<'a> {
     /// What is known of the exchange.
@@ -59,6 +70,15 @@ pub fn request(
     timeout: Option<Duration>,
     record: &ExchangeRecord,
 ) {
+    if head
+        .headers
+        .keys()
+        .any(|name| name.as_str().starts_with("x-envoy-"))
+    {
+        for name in &ROUTER_HEADERS {
+            head.headers.remove(name);
+        }
+    }
     if chosen.mutates_request() {
         // The operators see the headers as they were.
         let before = head.headers.clone();

@@ -237,6 +237,10 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     /// Sends a reply of our own.
     pub(super) fn reply(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
         self.record.status = Some(reply.status.as_u16());
+        if self.record.cluster.is_none() {
+            // A filter answers: the cluster is that of the route all the same.
+            self.record.cluster = self.cluster_config(head);
+        }
         if let Some(chosen) = &self.chosen {
             mutation::response(&mut reply.headers, chosen, &self.record, Some(&head.headers));
         }

@@ -2,7 +2,7 @@
 //! headers, the route's mutations, the connection manager's `server` and `date`.
 
 use std::cell::RefCell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -10,11 +10,15 @@ use remora_model::listener::{HttpManager, ServerHeader};
 
 use super::request_head::{X_REQUEST_ID, strip_hop_by_hop};
 use crate::exchange::ResponseHead;
+use crate::observe::ExchangeRecord;
 
 const UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
-/// Cleans a head that came from an upstream and says how long it took. A switch of protocols names the protocol.
-pub fn from_upstream(head: &mut ResponseHead, took: Duration, upgrade: Option<&str>) {
+/// Cleans a head that came from an upstream, enters it into the record, and says how long it took. A switch of protocols names the protocol.
+pub fn from_upstream(head: &mut ResponseHead, record: &mut ExchangeRecord, upgrade: Option<&str>) {
+    record.status = Some(head.status.as_u16());
+    record.details = "via_upstream".into();
+    let took = record.response_started.unwrap_or_default();
     let headers = &mut head.headers;
     strip_hop_by_hop(headers);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {

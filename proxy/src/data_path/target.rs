@@ -2,22 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use remora_model::cluster::{Cluster, Discovery, PickFacts, Unpickable};
 use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::filter::HttpFilter;
 use remora_model::listener::HttpManager;
 use remora_model::route::{
-    Action, ClusterChoice, Decision, Forward, HeaderMutationPair, Route, RouteTable, StreamDuration,
-    VirtualHost, WeightedCluster,
+    Action, ClusterChoice, Decision, Forward, HeaderMutationPair, Route, RouteTable, VirtualHost,
+    WeightedCluster,
 };
 use remora_model::snapshot::ClusterId;
 
-use super::deadlines::Deadlines;
 use crate::failure::{ConnectFailure, Failure};
-use crate::observe::ExchangeRecord;
 use crate::upstream::Protocol;
 use crate::worker::{Worker, World};
 
@@ -195,55 +193,6 @@ pub fn upstream_alpn(manager: &HttpManager, protocol: Protocol) -> Option<&[Box<
     (!names.is_empty()).then_some(names.as_slice())
 }
 
-/// The time limits of an exchange that starts now, and the response limit to be armed at the request's end.
-pub fn deadlines(
-    manager: &HttpManager,
-    forward: &Forward,
-    headers: &mut HeaderMap,
-    record: &ExchangeRecord,
-) -> (Deadlines, Option<Duration>) {
-    let (timeouts, started) = (&manager.timeouts, record.started);
-    let duration = forward
-        .stream_duration
-        .as_ref()
-        .map_or(timeouts.stream_duration, |said| {
-            stream_duration(said, headers).or(timeouts.stream_duration)
-        });
-    let deadlines = Deadlines {
-        request: timeouts.request.map(|limit| (started + limit, limit)),
-        response: None,
-        attempt: None,
-        attempt_idle: None,
-        stream: duration.map(|limit| (started + limit, limit)),
-        idle: forward.idle_timeout.unwrap_or(timeouts.stream_idle),
-        progress: Some(started),
-    };
-    let mut response = forward.timeout;
-    if headers.keys().any(|name| name.as_str().starts_with("x-envoy-")) {
-        if record.internal
-            && let Some(said) = headers.get(&ROUTER_HEADERS[0])
-            && let Some(limit) = said.to_str().ok().and_then(|said| said.parse().ok())
-        {
-            response = Some(Duration::from_millis(limit)).filter(|limit| !limit.is_zero());
-        }
-        for name in &ROUTER_HEADERS {
-            headers.remove(name);
-        }
-    }
-    (deadlines, response)
-}
-
-/// What a client says to the router alone: it goes no further.
-const ROUTER_HEADERS: [HeaderName; 7] = [
-    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
-    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
-    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
-    HeaderName::from_static("x-envoy-max-retries"),
-    HeaderName::from_static("x-envoy-retriable-status-codes"),
-    HeaderName::from_static("x-envoy-retry-on"),
-    HeaderName::from_static("x-envoy-retry-grpc-on"),
-];
-
 /// Whether trailers pass: up, and down. HTTP/1 carries them only where `enable_trailers` says so.
 pub fn trailers(
     manager: &HttpManager,
@@ -256,35 +205,6 @@ pub fn trailers(
     (client && upstream, client && upstream)
 }
 
-/// `max_stream_duration` of a route: a gRPC deadline within its maximum, else the fixed one.
-fn stream_duration(said: &StreamDuration, headers: &HeaderMap) -> Option<Duration> {
-    let asked = said.grpc_timeout_max.and_then(|max| {
-        let asked = grpc_timeout(headers)?;
-        let bounded = if max.is_zero() { asked } else { asked.min(max) };
-        Some(bounded.saturating_sub(said.grpc_timeout_offset))
-    });
-    asked.or(said.max).filter(|limit| !limit.is_zero())
-}
-
-/// `grpc-timeout` (gRPC over HTTP/2, "Timeout"): at most eight digits and a unit.
-pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let n: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(n * 3600),
-        "M" => Duration::from_secs(n * 60),
-        "S" => Duration::from_secs(n),
-        "m" => Duration::from_millis(n),
-        "u" => Duration::from_micros(n),
-        "n" => Duration::from_nanos(n),
-        _ => return None,
-    })
-}
-
 /// The status of a route whose cluster is not there.
 pub fn cluster_missing(forward: &Forward) -> Failure {
     let status = forward.cluster_not_found;
@@ -293,24 +213,4 @@ pub fn cluster_missing(forward: &Forward) -> Failure {
         "translation lets only errors through"
     );
     Failure::NoCluster(status)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_grpc_timeout_has_digits_and_a_unit() {
-        let of = |text: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("grpc-timeout", http::HeaderValue::from_static(text));
-            grpc_timeout(&headers)
-        };
-        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(of("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(
-            (of("123456789S"), of("S"), of("5x"), of("")),
-            (None, None, None, None)
-        );
-    }
 }

@@ -89,6 +89,10 @@ group! {
         downstream_cx_ssl_total: Counter,
         /// Closed for idleness.
         downstream_cx_idle_timeout: Counter,
+        /// Told to end by `max_connection_duration`.
+        downstream_cx_max_duration_reached: Counter,
+        /// Told to end by `max_requests_per_connection`.
+        downstream_cx_max_requests_reached: Counter,
         /// Closed by a drain.
         downstream_cx_drain_close: Counter,
         /// Closed for a protocol error.
@@ -353,6 +357,8 @@ group! {
         upstream_rq_rx_reset: Counter,
         /// Reset by us.
         upstream_rq_tx_reset: Counter,
+        /// `max_stream_duration` of the cluster.
+        upstream_rq_max_duration_reached: Counter,
         /// `per_try_timeout`.
         upstream_rq_per_try_timeout: Counter,
         /// `per_try_idle_timeout`.

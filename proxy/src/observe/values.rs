@@ -273,16 +273,8 @@ impl<'a> Values<'a> {
     }
 
     fn flags(&self, name: impl Fn(&'static str) -> &'static str) -> Value<'a> {
-        let mut flags: Vec<&'static str> = self
-            .record
-            .flags
-            .iter()
-            .copied()
-            .filter(|flag| *flag != "-")
-            .collect();
-        // In Envoy's order, whichever came first.
-        flags.sort_by_key(|flag| names::flag_order(flag));
-        let mut flags = flags.into_iter();
+        // In the order in which they came up, as in Envoy.
+        let mut flags = self.record.flags.iter().copied().filter(|flag| *flag != "-");
         let Some(first) = flags.next() else {
             return Value::text("-");
         };
@@ -324,6 +316,7 @@ impl<'a> Values<'a> {
             Field::GrpcStatusNumber => self.grpc_status(GrpcStatusForm::Number),
             Field::ConfigGeneration => Value::Number(record.generation),
             Field::AccessLogType => Value::Text(Cow::Borrowed(record.log_type.name())),
+            Field::FailureReason => Value::maybe(record.failure.as_deref()),
             Field::Duration
             | Field::RequestDuration
             | Field::RequestTxDuration

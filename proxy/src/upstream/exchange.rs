@@ -176,6 +176,9 @@ impl UpstreamExchange {
             Failure::Timeout(Timer::Response(_)) => traffic.upstream_rq_timeout.one(),
             Failure::Timeout(Timer::PerTry(_)) => traffic.upstream_rq_per_try_timeout.one(),
             Failure::Timeout(Timer::PerTryIdle(_)) => traffic.upstream_rq_per_try_idle_timeout.one(),
+            Failure::Timeout(Timer::UpstreamDuration(_)) => {
+                traffic.upstream_rq_max_duration_reached.one();
+            }
             Failure::ClientGone(_) => traffic.upstream_rq_cancelled.one(),
             _ => {}
         }

@@ -319,6 +319,7 @@ fn timeouts(
             said.stream_idle_timeout.as_ref(),
             STREAM_IDLE,
         ),
+        stream_idle_said: said.stream_idle_timeout.is_some(),
         request: value::limit(work, "request_timeout", said.request_timeout.as_ref()),
         request_headers: value::limit(
             work,

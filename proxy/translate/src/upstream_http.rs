@@ -135,22 +135,24 @@ fn of_deprecated(work: &mut Work<'_, '_>, said: &Cluster) -> Option<UpstreamHttp
 
 fn built(work: &mut Work<'_, '_>, said: &Said<'_>) -> UpstreamHttp {
     let common = said.common.cloned().unwrap_or_default();
-    let (idle_timeout, connection_duration) = work.at("common_http_protocol_options", |work| {
-        work.review(&common);
-        (
-            value::limit_or(
-                work,
-                "idle_timeout",
-                common.idle_timeout.as_ref(),
-                CONNECTION_IDLE,
-            ),
-            value::limit(
-                work,
-                "max_connection_duration",
-                common.max_connection_duration.as_ref(),
-            ),
-        )
-    });
+    let (idle_timeout, connection_duration, stream_duration) =
+        work.at("common_http_protocol_options", |work| {
+            work.review(&common);
+            (
+                value::limit_or(
+                    work,
+                    "idle_timeout",
+                    common.idle_timeout.as_ref(),
+                    CONNECTION_IDLE,
+                ),
+                value::limit(
+                    work,
+                    "max_connection_duration",
+                    common.max_connection_duration.as_ref(),
+                ),
+                value::limit(work, "max_stream_duration", common.max_stream_duration.as_ref()),
+            )
+        });
     let upstream = said.upstream.cloned().unwrap_or_default();
     if !upstream.override_auto_sni_header.is_empty() {
         let field = "upstream_http_protocol_options.override_auto_sni_header";
@@ -170,6 +172,7 @@ fn built(work: &mut Work<'_, '_>, said: &Said<'_>) -> UpstreamHttp {
         http2: http2(work, "http2_protocol_options", said.http2),
         idle_timeout,
         connection_duration,
+        stream_duration,
         max_requests_per_connection: max_requests.unwrap_or(0),
         auto_sni: upstream.auto_sni,
         auto_san_validation: upstream.auto_san_validation,

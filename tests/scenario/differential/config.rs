@@ -14,6 +14,7 @@ pub(crate) struct Addresses {
     pub(crate) main: SocketAddr,
     pub(crate) edge: SocketAddr,
     pub(crate) plain: SocketAddr,
+    pub(crate) timed: SocketAddr,
     pub(crate) a: SocketAddr,
     pub(crate) b: SocketAddr,
     pub(crate) closed: SocketAddr,
@@ -41,10 +42,13 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
         "skip_xff_append": true, "strip_any_host_port": true,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
     });
+    let mut timed = super::timeouts::manager();
+    merge(&mut timed, &json!({"route_config": routes}));
     let listeners = vec![
         listener("main", at.main, http_connection_manager(&main)),
         listener("edge", at.edge, http_connection_manager(&edge)),
         listener("plain", at.plain, http_connection_manager(&plain)),
+        listener("timed", at.timed, http_connection_manager(&timed)),
     ];
     fixed(at.admin, listeners, clusters(at))
 }
@@ -60,8 +64,17 @@ fn clusters(at: &Addresses) -> Vec<Value> {
             "@type": type_url("extensions.upstreams.http.v3.HttpProtocolOptions"),
             "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}}}),
     );
+    let mut brief = cluster("brief", &[at.a]);
+    merge(
+        &mut brief,
+        &json!({"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": type_url("extensions.upstreams.http.v3.HttpProtocolOptions"),
+            "common_http_protocol_options": {"max_stream_duration": "0.3s"},
+            "explicit_http_config": {"http_protocol_options": {}}}}}),
+    );
     vec![
         a,
+        brief,
         cluster("b", &[at.b]),
         http2_cluster("h2", &[at.b]),
         same,
@@ -132,13 +145,17 @@ fn routes() -> Value {
     hosts.extend(super::retries::hosts());
     hosts.extend(super::mirrors::hosts());
     hosts.extend(super::bodies::hosts());
+    hosts.extend(super::timeouts::hosts());
     hosts.push(host("all", &["*"], vec![to("a", "/", json!({}))]));
     json!({
         "name": "table", "virtual_hosts": hosts, "validate_clusters": false,
         "request_headers_to_add": [
             {"header": {"key": "x-level", "value": "config"}},
             {"header": {"key": "x-config-only", "value": "1"}}],
-        "response_headers_to_add": [{"header": {"key": "x-response-level", "value": "config"}}],
+        "response_headers_to_add": [{"header": {"key": "x-response-level", "value": "config"}},
+            {"header": {"key": "x-flags", "value": "%RESPONSE_FLAGS%"}},
+            {"header": {"key": "x-details", "value": "%RESPONSE_CODE_DETAILS%"}},
+            {"header": {"key": "x-cluster", "value": "%UPSTREAM_CLUSTER%"}}],
         "response_headers_to_remove": ["x-remove-config"], "request_headers_to_remove": ["x-unwanted-config"],
     })
 }

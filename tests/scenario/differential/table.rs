@@ -15,6 +15,7 @@ pub(crate) enum Listener {
     Main,
     Edge,
     Plain,
+    Timed,
 }
 
 /// What is sent.

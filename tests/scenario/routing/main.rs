@@ -2,3 +2,4 @@
 
 mod mirror;
 mod scene;
+mod time_limits;

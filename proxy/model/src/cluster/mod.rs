@@ -155,6 +155,8 @@ pub struct UpstreamHttp {
     pub idle_timeout: Option<Duration>,
     /// `max_connection_duration`.
     pub connection_duration: Option<Duration>,
+    /// `max_stream_duration`.
+    pub stream_duration: Option<Duration>,
     /// `max_requests_per_connection`; 0 is unlimited.
     pub max_requests_per_connection: u32,
     /// `upstream_http_protocol_options.auto_sni`: SNI from the request's authority.

@@ -24,6 +24,7 @@ pub(crate) fn config(index: u32, balance: BalancePolicy, fingerprint: u64) -> Ar
             http2: Http2Options::default(),
             idle_timeout: None,
             connection_duration: None,
+            stream_duration: None,
             max_requests_per_connection: 0,
             auto_sni: false,
             auto_san_validation: false,

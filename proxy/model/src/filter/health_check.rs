@@ -55,8 +55,10 @@ pub struct HealthAnswer {
 /// Why a health check was answered as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthReason {
-    /// Nothing speaks against it, or the application answered so before.
+    /// Nothing speaks against it.
     Ok,
+    /// The application answered so before.
+    Cached,
     /// The operator says no.
     Failed,
     /// Every named cluster has enough endpoints.
@@ -74,11 +76,12 @@ impl HealthReason {
     pub fn details(self) -> &'static str {
         match self {
             Self::Ok => "health_check_ok",
+            Self::Cached => "health_check_cached",
             Self::Failed => "health_check_failed",
-            Self::ClusterHealthy => "health_check_cluster_healthy",
-            Self::NoCluster => "health_check_no_cluster",
-            Self::ClusterEmpty => "health_check_cluster_empty",
-            Self::ClusterUnhealthy => "health_check_cluster_unhealthy",
+            Self::ClusterHealthy => "health_check_ok_cluster_healthy",
+            Self::NoCluster => "health_check_failed_no_cluster_found",
+            Self::ClusterEmpty => "health_check_failed_cluster_empty",
+            Self::ClusterUnhealthy => "health_check_failed_cluster_unhealthy",
         }
     }
 }
@@ -127,7 +130,7 @@ impl HealthCheck {
             return remembered.map(|last| HealthAnswer {
                 status: last.status,
                 degraded: last.degraded,
-                reason: HealthReason::Ok,
+                reason: HealthReason::Cached,
             });
         }
         let mut reason = HealthReason::Ok;

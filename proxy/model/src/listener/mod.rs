@@ -326,7 +326,7 @@ pub enum StripPort {
 }
 
 /// Time limits of a connection manager; `None` means no limit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HttpTimeouts {
     /// Connection without a stream (`common_http_protocol_options.idle_timeout`, default 1 h).
     pub connection_idle: Option<Duration>,
@@ -334,6 +334,8 @@ pub struct HttpTimeouts {
     pub connection_duration: Option<Duration>,
     /// Stream without progress (`stream_idle_timeout`, default 5 min).
     pub stream_idle: Option<Duration>,
+    /// Whether that was said or is the default.
+    pub stream_idle_said: bool,
     /// Whole request received (`request_timeout`).
     pub request: Option<Duration>,
     /// Request head received (`request_headers_timeout`).

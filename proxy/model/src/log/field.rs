@@ -131,6 +131,8 @@ pub enum Field {
     LocalReplyBody,
     /// `GRPC_STATUS_NUMBER`: gRPC status as a number.
     GrpcStatusNumber,
+    /// `FAILURE_REASON`: why there is no answer of an upstream, in a sentence; ours, not Envoy's.
+    FailureReason,
     /// `CONFIG_GENERATION`: generation of the snapshot that decided; ours, not Envoy's.
     ConfigGeneration,
     /// `ACCESS_LOG_TYPE`.
@@ -241,6 +243,7 @@ const NAMES: &[(&str, Field)] = &[
     ("GRPC_STATUS_NUMBER", Field::GrpcStatusNumber),
     ("CONFIG_GENERATION", Field::ConfigGeneration),
     ("ACCESS_LOG_TYPE", Field::AccessLogType),
+    ("FAILURE_REASON", Field::FailureReason),
 ];
 
 impl Field {

@@ -18,6 +18,7 @@ mod query;
 mod rewrite;
 #[cfg(test)]
 mod tests;
+mod time_limits;
 
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
@@ -33,6 +34,7 @@ pub use predicate::{
 };
 pub use query::decoded_query_value;
 pub use rewrite::{Asked, HostRewrite, PathRewrite, Redirect, RedirectPath};
+pub use time_limits::{Origin, TimeLimit, TimeLimits};
 
 use std::sync::Arc;
 use std::time::Duration;

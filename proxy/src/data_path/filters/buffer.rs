@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, StatusCode};
 use remora_model::filter::BufferFilter;
+use remora_model::route::TimeLimits;
 
 use crate::data_path::body::{Collected, Through};
 use crate::data_path::deadlines::Deadlines;
@@ -25,13 +26,8 @@ impl<D: Downstream> Exchange<'_, D> {
             return Ok(());
         }
         self.answer_expectation(head)?;
-        let timeouts = &self.manager.timeouts;
-        let started = self.record.started;
-        let mut deadlines = Deadlines {
-            request: timeouts.request.map(|limit| (started + limit, limit)),
-            idle: timeouts.stream_idle,
-            ..Deadlines::default()
-        };
+        let limits = TimeLimits::of_manager(&self.manager.timeouts);
+        let mut deadlines = Deadlines::new(&limits, self.record.started);
         let mut collected = Collected::within(u64::from(own.max_request_bytes));
         let (downstream, timer, context) = (&mut *self.downstream, &mut *self.timer, self.context);
         let stages = self.request_stages.get_or_insert_default();

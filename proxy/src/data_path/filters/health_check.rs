@@ -53,7 +53,7 @@ impl<D: Downstream> Exchange<'_, D> {
             self.on_response.push(OnResponse::Remember(Arc::clone(check)));
             return Ok(false);
         };
-        count(&self.context.cells.health_check, check, &answer);
+        count(&self.context.cells.health_check, &answer);
         if !answer.status.is_success() {
             self.record.flags.push("LH");
         }
@@ -71,13 +71,13 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 }
 
-fn count(cells: &HealthCheckCounters, check: &HealthCheck, answer: &HealthAnswer) {
+fn count(cells: &HealthCheckCounters, answer: &HealthAnswer) {
     cells.request_total.one();
     match answer.reason {
         HealthReason::NoCluster => cells.failed_cluster_not_found.one(),
         HealthReason::ClusterEmpty => cells.failed_cluster_empty.one(),
         HealthReason::ClusterUnhealthy => cells.failed_cluster_unhealthy.one(),
-        HealthReason::Ok if check.pass_through => cells.cached_response.one(),
+        HealthReason::Cached => cells.cached_response.one(),
         HealthReason::Ok | HealthReason::Failed | HealthReason::ClusterHealthy => {}
     }
     if answer.degraded {

@@ -40,14 +40,6 @@ pub(super) fn long_flag(flag: &'static str) -> &'static str {
     known.map_or(flag, |(_, long)| long)
 }
 
-/// Where a flag stands among others.
-pub(super) fn flag_order(flag: &str) -> usize {
-    FLAGS
-        .iter()
-        .position(|(short, _)| *short == flag)
-        .unwrap_or(FLAGS.len())
-}
-
 /// Statuses 0 to 16 in both spellings.
 const GRPC: [(&str, &str); 17] = [
     ("OK", "OK"),

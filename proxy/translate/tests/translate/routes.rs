@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use remora_model::filter::{RouteFilter, TokenBucket};
+use remora_model::listener::HttpTimeouts;
 use remora_model::route::{
     Action, AppendAction, ClusterChoice, Forward, HashSource, HeaderPredicate, HeaderValueTemplate,
-    HostRewrite, PathMatch, PathRewrite, RedirectPath, RouteTable,
+    HostRewrite, Origin, PathMatch, PathRewrite, RedirectPath, RouteTable, TimeLimit,
 };
 use remora_model::snapshot::{Edit, Snapshot};
 
@@ -411,4 +412,28 @@ fn copies_are_those_of_the_most_specific_level_that_asks_for_any() {
         reason(ROUTES, &yaml("''")),
         "r: request_mirror_policies[0]: Exactly one of cluster or cluster_header in request mirror policy can be specified"
     );
+}
+
+#[test]
+fn a_time_limit_knows_whether_somebody_set_it() {
+    let limits = |fields: &str| {
+        let made = table(
+            &mut World::default(),
+            &route(&format!("match: {{prefix: /}}, route: {{cluster: c{fields}}}")),
+        );
+        let timeouts = HttpTimeouts {
+            stream_idle: Some(Duration::from_secs(300)),
+            ..HttpTimeouts::default()
+        };
+        forward(&made).time_limits(&timeouts, &HeaderMap::new(), false)
+    };
+    let said = |limit: Option<TimeLimit>| limit.map(|limit| (limit.limit.as_secs(), limit.from));
+    let bare = limits("");
+    assert_eq!(said(bare.response), Some((15, Origin::RouteDefault)));
+    assert_eq!(said(bare.idle), Some((300, Origin::StreamIdleDefault)));
+    assert_eq!((bare.request, bare.stream), (None, None));
+    let full = limits(", timeout: 7s, idle_timeout: 9s, max_stream_duration: {max_stream_duration: 3s}");
+    assert_eq!(said(full.response), Some((7, Origin::Route)));
+    assert_eq!(said(full.idle), Some((9, Origin::RouteIdle)));
+    assert_eq!(said(full.stream), Some((3, Origin::RouteDuration)));
 }
