@@ -6,6 +6,8 @@
 
 #[path = "differential/bodies.rs"]
 mod bodies;
+#[path = "differential/compression.rs"]
+mod compression;
 #[path = "differential/config.rs"]
 mod config;
 #[path = "differential/descriptors.rs"]
@@ -73,9 +75,19 @@ fn rows() -> Vec<&'static Row> {
         bodies::CALLS,
         bodies::WEB,
         timeouts::ROWS,
+        compression::RESPONSES,
+        compression::CHOICES,
+        compression::REQUESTS,
     ];
     parts.into_iter().flatten().collect()
 }
+
+/// Counters that are not compared: times, sizes that every compressor has its own of, and one that Envoy counts twice.
+const NOT_COMPARED: [&str; 3] = [
+    "time",
+    "compressed_bytes",
+    "told.gzip.response.content_length_too_small",
+];
 
 /// A proxy with everything that its bootstrap names.
 struct Stage {
@@ -138,7 +150,7 @@ impl Stage {
             .await?;
         Ok(text
             .lines()
-            .filter(|line| !line.contains("time"))
+            .filter(|line| !NOT_COMPARED.iter().any(|word| line.contains(word)))
             .map(str::to_owned)
             .collect())
     }

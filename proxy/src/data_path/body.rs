@@ -7,6 +7,7 @@
 //! Does not decide which stages there are: filters do, when they see a head.
 
 mod buffer;
+pub mod codec;
 pub mod grpc;
 pub mod grpc_web;
 

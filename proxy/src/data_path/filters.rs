@@ -4,6 +4,7 @@
 //! chain without filters costs one look at an empty list.
 
 mod buffer;
+mod compression;
 mod grpc;
 mod health_check;
 
@@ -49,6 +50,10 @@ pub enum OnResponse {
     GrpcWeb(GrpcWeb),
     /// Tells when another try may pass it.
     TellWhen(Arc<TokenBucket>),
+    /// Compresses it, if the client wants that.
+    Compress(Box<compression::Offered>),
+    /// Decompresses it.
+    Decompress(Box<compression::Undoing>),
 }
 
 /// A response on its way to the client.
@@ -106,6 +111,10 @@ pub fn respond(
             OnResponse::Tell(bucket) => rate_limit::tell(bucket, headers),
             OnResponse::Remember(check) => health_check::remember(check, head),
             OnResponse::GrpcCall(call) => grpc::called(call, head, stages),
+            OnResponse::Compress(offered) => {
+                compression::compress(offered, filters, head, body.is_some(), stages);
+            }
+            OnResponse::Decompress(undoing) => compression::undo(undoing, head, stages),
             OnResponse::GrpcWeb(web) => grpc::to_browser(*web, head, body.as_deref_mut(), stages),
             OnResponse::TellWhen(bucket) => rate_limit::tell_when(bucket, headers),
         }
@@ -156,21 +165,13 @@ impl<D: Downstream> Exchange<'_, D> {
                     self.limit(own, &filter.name, decision.as_ref(), head)?;
                     false
                 }
-                HttpFilter::Buffer(own) => {
-                    let buffer = match &said {
-                        Some(RouteFilter::Buffer(buffer)) => buffer,
-                        _ => own,
-                    };
-                    self.collect(buffer, head).await?;
-                    false
-                }
                 HttpFilter::HealthCheck(check) => self.check_health(check, head)?,
-                HttpFilter::GrpcStats(stats) => {
-                    self.count_call(stats, head);
-                    false
-                }
-                HttpFilter::GrpcWeb => {
-                    self.translate_browser(head);
+                of_body @ (HttpFilter::Buffer(_)
+                | HttpFilter::GrpcStats(_)
+                | HttpFilter::GrpcWeb
+                | HttpFilter::Compressor(_)
+                | HttpFilter::Decompressor(_)) => {
+                    self.at_body(of_body, said.as_ref(), head).await?;
                     false
                 }
                 HttpFilter::Unsupported(kind) => return Err(unsupported(&filter.name, kind).into()),
@@ -180,6 +181,30 @@ impl<D: Downstream> Exchange<'_, D> {
             }
         }
         Ok(false)
+    }
+
+    /// Filters that look at bodies.
+    async fn at_body(
+        &mut self,
+        filter: &HttpFilter,
+        said: Option<&RouteFilter>,
+        head: &mut RequestHead,
+    ) -> Result<(), Cut> {
+        match filter {
+            HttpFilter::Buffer(own) => {
+                let buffer = match said {
+                    Some(RouteFilter::Buffer(buffer)) => buffer,
+                    _ => own,
+                };
+                self.collect(buffer, head).await?;
+            }
+            HttpFilter::GrpcStats(stats) => self.count_call(stats, head),
+            HttpFilter::GrpcWeb => self.translate_browser(head),
+            HttpFilter::Compressor(own) => self.offer(own, said, head),
+            HttpFilter::Decompressor(own) => self.undo(own, head),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Fault injection: waits, then aborts.

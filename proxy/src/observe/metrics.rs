@@ -203,6 +203,40 @@ group! {
 }
 
 group! {
+    /// `http.<stat_prefix>.compressor.<library>.<coding>.*` and `decompressor...`
+    CodecCounters {
+        /// Messages compressed.
+        compressed: Counter,
+        /// Messages left as they were.
+        not_compressed: Counter,
+        /// Messages decompressed.
+        decompressed: Counter,
+        /// Messages left as they were by a decompressor.
+        not_decompressed: Counter,
+        /// Bytes of bodies, not compressed.
+        total_uncompressed_bytes: Counter,
+        /// The same bodies, compressed.
+        total_compressed_bytes: Counter,
+        /// Shorter than `min_content_length`.
+        content_length_too_small: Counter,
+        /// Without `accept-encoding`.
+        no_accept_header: Counter,
+        /// `accept-encoding` chose this one.
+        header_compressor_used: Counter,
+        /// It chose another.
+        header_compressor_overshadowed: Counter,
+        /// It chose none.
+        header_identity: Counter,
+        /// It took any.
+        header_wildcard: Counter,
+        /// It named nothing that there is.
+        header_not_valid: Counter,
+        /// Left as they were for their `ETag`.
+        not_compressed_etag: Counter,
+    }
+}
+
+group! {
     /// `cluster.<name>.grpc[.<service>.<method>].*`
     GrpcCounters {
         /// Calls that ended with status 0.

@@ -4,6 +4,7 @@
 //! entry per cluster, listener and manager; values are read and written piece by piece, one family (Prometheus) or one
 //! thing (text) at a time. A family has one `# TYPE` line and one kind. Series of what is gone are not shown.
 
+mod codecs;
 mod grpc;
 mod prometheus;
 mod tables;
@@ -100,6 +101,7 @@ impl Scrape {
             tables::proxy_headers(observe, snapshot),
             tables::limits(observe, snapshot),
             grpc::calls(observe),
+            codecs::codecs(observe),
         ];
         let process = ProcessFacts::now();
         ask_server(observe, snapshot, server);

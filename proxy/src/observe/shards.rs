@@ -17,9 +17,9 @@ use super::cells::{Counter, StatusCodes};
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    AbsentHeaderCounters, ClusterCounters, CorsCounters, FaultCounters, GrpcCounters, HeaderErrorCounters,
-    HeaderVersionCounters, HealthCheckCounters, HttpCounters, LimitCounters, ListenerCounters,
-    OutlierCounters, TcpCounters, TlsCounters,
+    AbsentHeaderCounters, ClusterCounters, CodecCounters, CorsCounters, FaultCounters, GrpcCounters,
+    HeaderErrorCounters, HeaderVersionCounters, HealthCheckCounters, HttpCounters, LimitCounters,
+    ListenerCounters, OutlierCounters, TcpCounters, TlsCounters,
 };
 
 /// Cells of a listener.
@@ -51,6 +51,13 @@ pub struct GrpcCells {
     pub calls: GrpcCounters,
     /// By status.
     pub codes: [Counter; 17],
+}
+
+/// Cells of a compressor or decompressor, in one direction.
+#[derive(Debug, Default)]
+pub struct CodecCells {
+    /// All of them.
+    pub codec: CodecCounters,
 }
 
 /// How many gRPC methods a worker tells apart; a client can make up any number of them.
@@ -126,6 +133,8 @@ pub struct Observe {
     pub health: Shards<HealthCells>,
     /// By that name, `grpc` or `grpc-web`, service and method, with [`PART`] between them.
     pub grpc: Shards<GrpcCells>,
+    /// By `stat_prefix` and what follows it in Envoy's names, with [`PART`] between them.
+    pub codecs: Shards<CodecCells>,
     /// What the control side counts.
     pub control: ControlMetrics,
     /// Where access log lines go.
@@ -142,6 +151,7 @@ impl Observe {
             clusters: RefCell::default(),
             by_limit: RefCell::default(),
             by_method: RefCell::default(),
+            by_codec: RefCell::default(),
         }
     }
 
@@ -171,6 +181,12 @@ impl Observe {
                 .is_some_and(|name| names.clusters.contains(name))
         };
         retain(&self.grpc, of_method);
+        let of_manager = |key: &Name| {
+            key.split(PART)
+                .next()
+                .is_some_and(|name| names.managers.contains(name))
+        };
+        retain(&self.codecs, of_manager);
     }
 }
 
@@ -241,6 +257,7 @@ pub struct WorkerCounters {
     by_limit: RefCell<HashMap<Name, Arc<LimitCells>>>,
     /// With the key that was asked for last, whose memory is used again.
     by_method: RefCell<(HashMap<Name, Arc<GrpcCells>>, String)>,
+    by_codec: RefCell<(HashMap<Name, Arc<CodecCells>>, String)>,
 }
 
 impl WorkerCounters {
@@ -272,6 +289,21 @@ impl WorkerCounters {
         let cells = self.cells(&self.all.limits, stat_prefix);
         let mut known = self.by_limit.borrow_mut();
         known.insert(Arc::clone(stat_prefix), Arc::clone(&cells));
+        cells
+    }
+
+    /// The cells of a compressor or decompressor of a connection manager.
+    pub fn codec(&self, stat_prefix: &str, stat: &str) -> Arc<CodecCells> {
+        let mut by_codec = self.by_codec.borrow_mut();
+        let (known, key) = &mut *by_codec;
+        key.clear();
+        key.extend([stat_prefix, "\0", stat]);
+        if let Some(cells) = known.get(key.as_str()) {
+            return Arc::clone(cells);
+        }
+        let name: Name = key.as_str().into();
+        let cells = self.cells(&self.all.codecs, &name);
+        known.insert(name, Arc::clone(&cells));
         cells
     }
 
@@ -323,6 +355,7 @@ impl WorkerCounters {
     pub fn review(&self, snapshot: &Snapshot) {
         // They are found again at the next call of each.
         self.by_method.borrow_mut().0.clear();
+        self.by_codec.borrow_mut().0.clear();
         let mut by_cluster = self.by_cluster.borrow_mut();
         self.clusters.borrow_mut().retain(|id| {
             let stays = snapshot.cluster(*id).is_some();

@@ -9,7 +9,8 @@ use super::table::Step;
 use super::table::{Http2, Listener, Row, Send, http2, steps, text};
 
 /// What both proxies must have counted the same after all rows.
-pub(crate) const COUNTED: &str = r"^(cluster\.[a-z]+\.grpc|http\.[a-z_]+\.health_check)";
+pub(crate) const COUNTED: &str =
+    r"^(cluster\.[a-z]+\.grpc|http\.[a-z_]+\.(health_check|compressor|decompressor))";
 
 /// The filters of the main listener, which routes switch on.
 pub(crate) fn chain() -> Vec<Value> {

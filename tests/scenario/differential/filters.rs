@@ -18,6 +18,7 @@ pub(crate) fn chain() -> Value {
         "request_mutations": [{"append": {"header": {"key": "x-mutated", "value": "own"}}}, {"remove": "x-taken"}],
         "response_mutations": [{"append": {"header": {"key": "x-answered", "value": "own"}}}]}});
     let mut filters = super::bodies::chain();
+    filters.extend(super::compression::chain());
     let others = json!([
         {"name": "envoy.filters.http.fault", "typed_config": config("fault.v3.HTTPFault", json!({}))},
         {"name": "envoy.filters.http.cors", "typed_config": config("cors.v3.Cors", json!({}))},

@@ -3,6 +3,7 @@
 //! An observation is a JSON object: what the client got and what the upstream received. Ports, request ids, dates and
 //! durations become words; header fields are sorted by name, fields of one name keep their order.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -153,7 +154,7 @@ fn response_json(response: &RawResponse) -> Value {
     json!({
         "status": response.status(), "line": response.head.start_line, "headers": normal(&response.head.headers),
         "informational": response.informational.iter().map(head_json).collect::<Vec<_>>(),
-        "body": body_json(&response.body.bytes), "complete": response.body.complete,
+        "body": coded_json(&response.head.headers, &response.body.bytes), "complete": response.body.complete,
         "trailers": normal(&response.body.trailers),
     })
 }
@@ -171,7 +172,7 @@ fn http2_json(response: &Http2Response) -> Value {
     };
     json!({
         "status": response.head.status().as_u16(), "headers": normal(&fields(response.head.headers())),
-        "body": body_json(&response.body), "trailers": response.trailers.as_ref().map(|map| normal(&fields(map))),
+        "body": coded_json(&fields(response.head.headers()), &response.body), "trailers": response.trailers.as_ref().map(|map| normal(&fields(map))),
         "reset": response.reset.map(|reason| format!("{reason:?}")),
     })
 }
@@ -180,6 +181,13 @@ fn report(received: &Received) -> Value {
     let mut report = received.report();
     report["connection"] = Value::Null;
     report["headers"] = normal(&received.headers);
+    if received
+        .header("content-encoding")
+        .is_some_and(|coding| coding == "gzip")
+    {
+        report["body"] = coded_json(&received.headers, &received.body);
+        report["body_length"] = Value::Null;
+    }
     if received.header("x-await").is_some() && received.header("x-envoy-internal").is_some() {
         // A copy names the proxy's own address, which is another one on every machine.
         for field in report["headers"].as_array_mut().into_iter().flatten() {
@@ -193,6 +201,27 @@ fn report(received: &Received) -> Value {
         }
     }
     report
+}
+
+/// A body as it reads once it is not compressed any more.
+fn coded_json(headers: &Fields, bytes: &[u8]) -> Value {
+    let coding = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+    let mut plain = Vec::new();
+    let read = match coding.map(|(_, value)| value.as_str()) {
+        Some("gzip") => flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain),
+        Some("br") => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut plain),
+        Some("zstd") => {
+            zstd::stream::read::Decoder::new(bytes).and_then(|mut decoder| decoder.read_to_end(&mut plain))
+        }
+        _ => return body_json(bytes),
+    };
+    match read {
+        Ok(_) => json!({"compressed": body_json(&plain)}),
+        Err(_) if bytes.is_empty() => body_json(bytes),
+        Err(error) => json!(format!("not to be read: {error}")),
+    }
 }
 
 /// A short body as text, a long one as its length; the upstream's report is compared where it was received.

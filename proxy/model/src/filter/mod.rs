@@ -6,6 +6,7 @@
 
 mod buckets;
 mod buffer;
+mod compression;
 mod cors;
 mod fault;
 mod grpc;
@@ -17,6 +18,10 @@ mod token_bucket;
 
 pub use buckets::{Buckets, DuplicateDescriptor, LimitVerdict};
 pub use buffer::BufferFilter;
+pub use compression::{
+    Accepted, Coding, Compression, Compressor, CompressorRoute, ContentTypes, Decompressor, Direction,
+    Expansion, Library, Offer,
+};
 pub use cors::{CorsPolicy, CorsVerdict, Preflight};
 pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
 pub use grpc::{GrpcMessages, GrpcStats, GrpcWeb, trailers_frame};
@@ -68,6 +73,10 @@ pub enum HttpFilter {
     GrpcStats(Arc<GrpcStats>),
     /// `envoy.filters.http.grpc_web`.
     GrpcWeb,
+    /// `envoy.filters.http.compressor`.
+    Compressor(Arc<Compressor>),
+    /// `envoy.filters.http.decompressor`.
+    Decompressor(Arc<Decompressor>),
     /// A filter that is not supported, by the type of its configuration: disabled in its chain, so that only a route
     /// that enables it is answered with an error.
     Unsupported(Name),

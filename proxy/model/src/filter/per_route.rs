@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BufferFilter, CorsPolicy, Fault, HeaderOperation, LocalRateLimit};
+use super::{BufferFilter, CompressorRoute, CorsPolicy, Fault, HeaderOperation, LocalRateLimit};
 use crate::Name;
 use crate::limit::RateLimits;
 use crate::route::Decision;
@@ -25,6 +25,8 @@ pub enum RouteFilter {
         /// `response_mutations`.
         response: Arc<[HeaderOperation]>,
     },
+    /// `CompressorPerRoute`.
+    Compressor(Arc<CompressorRoute>),
     /// `BufferPerRoute.buffer` in place of the filter's own.
     Buffer(BufferFilter),
     /// `LocalRateLimit` in place of the filter's own.

@@ -5,6 +5,7 @@
 //! configuration's message, never by the filter's name.
 
 mod buffer;
+mod compression;
 pub(crate) mod cors;
 mod fault;
 mod grpc;
@@ -35,18 +36,9 @@ pub(crate) use router::upstream_filters;
 /// Where Envoy's HTTP filters live.
 const HTTP: &str = "envoy.extensions.filters.http.";
 const FILTER_CONFIG: &str = "envoy.config.route.v3.FilterConfig";
-const NO_COMPRESSION: &str = "tuning: an uncompressed response says the same";
 
 /// Filters that are accepted and not run, with the reason.
 pub const IGNORED: &[FieldReason] = &[
-    (
-        "envoy.extensions.filters.http.compressor.v3.Compressor",
-        NO_COMPRESSION,
-    ),
-    (
-        "envoy.extensions.filters.http.compressor.v3.CompressorPerRoute",
-        NO_COMPRESSION,
-    ),
     (
         "envoy.tcp.metadataexchange.config.MetadataExchange",
         "istio-peer-exchange is never negotiated, so nothing is exchanged",
@@ -152,6 +144,10 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
             runs(local_rate_limit::translate(work, extension).map(HttpFilter::LocalRateLimit))
         }
         buffer::KIND => runs(buffer::translate(work, extension).map(HttpFilter::Buffer)),
+        compression::COMPRESSOR => runs(compression::compressor(work, extension).map(HttpFilter::Compressor)),
+        compression::DECOMPRESSOR => {
+            runs(compression::decompressor(work, extension).map(HttpFilter::Decompressor))
+        }
         health_check::KIND => runs(health_check::translate(work, extension).map(HttpFilter::HealthCheck)),
         grpc::STATS => runs(grpc::stats(work, extension).map(HttpFilter::GrpcStats)),
         grpc::WEB => Outcome::Runs(HttpFilter::GrpcWeb),
@@ -174,12 +170,24 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
     }
 }
 
-/// A filter by ECDS: it may be left out where every type that it may have is one of [`IGNORED`].
+/// Filters of ours that only tune or count: who does not read filters by ECDS may go on without them.
+const NOT_MISSED: [&str; 2] = [compression::COMPRESSOR, grpc::STATS];
+
+/// A filter by ECDS: it may be left out where every type that it may have is one of [`IGNORED`] or [`NOT_MISSED`].
 pub(super) fn discovered(work: &mut Work<'_, '_>, name: &str, said: &ExtensionConfigSource) -> bool {
     let kinds: Vec<&str> = said.type_urls.iter().map(|url| message_name(url)).collect();
     let harmless = |kind: &&str| IGNORED.iter().any(|(ignored, _)| ignored == kind);
-    if !kinds.is_empty() && kinds.iter().all(harmless) {
-        return kinds.iter().all(|kind| left_out(work, kind));
+    if !kinds.is_empty()
+        && kinds
+            .iter()
+            .all(|kind| harmless(kind) || NOT_MISSED.contains(kind))
+    {
+        for kind in kinds {
+            if !left_out(work, kind) {
+                work.ignored("HttpFilter.config_discovery");
+            }
+        }
+        return true;
     }
     let sentence = format!(
         "is not supported: filter '{name}' by ECDS of type {}",
@@ -245,6 +253,7 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         cors::POLICY => cors::policy(work, &extension).map(RouteFilter::Cors),
         header_mutation::PER_ROUTE => header_mutation::per_route(work, &extension),
         local_rate_limit::KIND => local_rate_limit::per_route(work, &extension),
+        compression::PER_ROUTE => compression::per_route(work, &extension),
         buffer::PER_ROUTE => buffer::per_route(work, &extension),
         kind if left_out(work, kind) => None,
         _ if optional => {

@@ -13,7 +13,9 @@ pub const EXTENSIONS: &[&str] = &[
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
     "envoy.extensions.filters.http.buffer.v3.Buffer",
     "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+    "envoy.extensions.filters.http.compressor.v3.CompressorPerRoute",
     "envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    "envoy.extensions.filters.http.decompressor.v3.Decompressor",
     "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
     "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
     "envoy.extensions.filters.http.health_check.v3.HealthCheck",
@@ -96,6 +98,10 @@ pub const UNREAD: &[FieldReason] = &[
     (
         "envoy.config.core.v3.GrpcService.GoogleGrpc.channel_args",
         "settings of a library that is not used",
+    ),
+    (
+        "envoy.config.core.v3.RuntimeFeatureFlag.runtime_key",
+        "there is no runtime layer; the value given here holds",
     ),
     (
         "envoy.config.core.v3.RuntimeUInt32.runtime_key",

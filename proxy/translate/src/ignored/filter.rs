@@ -1,5 +1,7 @@
 //! Verdicts on the configurations of HTTP filters.
 
+use crate::pb::envoy::extensions::compression::{brotli, gzip, zstd};
+use crate::pb::envoy::extensions::filters::http::compressor::v3::Compressor;
 use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use crate::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3::Mutations;
@@ -47,4 +49,68 @@ reviewed! { GrpcStats as "grpc_stats.FilterConfig" {
     honoured: [replace_dots_in_grpc_service_name, enable_upstream_stats, per_method_stat_specifier]
     ignored: { emit_filter_state: "observability: there is no filter state that a log could show" }
     refused: {}
+} }
+
+reviewed! { Compressor as "Compressor" {
+    honoured: [
+        content_length, content_type, disable_on_etag_header, remove_accept_encoding_header, runtime_enabled,
+        compressor_library, request_direction_config, response_direction_config, choose_first,
+    ]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { gzip::compressor::v3::Gzip as "gzip.compressor.Gzip" {
+    honoured: [compression_level]
+    ignored: {
+        memory_level: "tuning: the compressor has one size",
+        compression_strategy: "tuning: the level alone chooses the strategy",
+        window_bits: "tuning: the window is as large as the format allows, and every client can read that",
+        chunk_size: "tuning: what a frame compresses to leaves with it",
+    }
+    refused: {}
+} }
+
+reviewed! { brotli::compressor::v3::Brotli as "brotli.compressor.Brotli" {
+    honoured: [quality, window_bits]
+    ignored: {
+        encoder_mode: "tuning: the encoder does not ask what kind of content it is",
+        input_block_bits: "tuning: the encoder chooses the size of its blocks",
+        chunk_size: "tuning: what a frame compresses to leaves with it",
+        disable_literal_context_modeling: "tuning: the encoder chooses by quality",
+    }
+    refused: {}
+} }
+
+reviewed! { zstd::compressor::v3::Zstd as "zstd.compressor.Zstd" {
+    honoured: [compression_level, enable_checksum]
+    ignored: {
+        strategy: "tuning: the level alone chooses the strategy",
+        chunk_size: "tuning: what a frame compresses to leaves with it",
+    }
+    refused: { dictionary: "compression with a dictionary that the client must have" }
+} }
+
+reviewed! { gzip::decompressor::v3::Gzip as "gzip.decompressor.Gzip" {
+    honoured: [max_inflate_ratio]
+    ignored: {
+        window_bits: "tuning: every window that the format allows can be read",
+        chunk_size: "tuning: pieces have one size",
+    }
+    refused: {}
+} }
+
+reviewed! { brotli::decompressor::v3::Brotli as "brotli.decompressor.Brotli" {
+    honoured: []
+    ignored: {
+        disable_ring_buffer_reallocation: "tuning: how the decoder keeps its memory",
+        chunk_size: "tuning: pieces have one size",
+    }
+    refused: {}
+} }
+
+reviewed! { zstd::decompressor::v3::Zstd as "zstd.decompressor.Zstd" {
+    honoured: []
+    ignored: { chunk_size: "tuning: pieces have one size" }
+    refused: { dictionaries: "decompression with a dictionary" }
 } }

@@ -13,6 +13,7 @@ mod tls;
 
 use crate::pb::envoy::config::{cluster::v3 as clusters, core::v3 as core, endpoint::v3 as endpoints};
 use crate::pb::envoy::config::{listener::v3 as listeners, route::v3 as routes};
+use crate::pb::envoy::extensions::compression;
 use crate::pb::envoy::extensions::filters::http as filters;
 use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3 as manager;
 use crate::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
@@ -60,7 +61,7 @@ pub const PARTLY: &[FieldReason] = &[
     ),
     (
         "HttpFilter.config_discovery",
-        "is_optional says that who does not read filters by ECDS may go on without this one",
+        "a filter by ECDS that is optional, or that only tunes or counts, may be left out",
     ),
     (
         "HttpFilter.disabled",
@@ -163,6 +164,13 @@ pub fn lists() -> Vec<Lists> {
         of::<crate::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport>(),
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
         of::<filters::fault::v3::HttpFault>(),
+        of::<filters::compressor::v3::Compressor>(),
+        of::<compression::gzip::compressor::v3::Gzip>(),
+        of::<compression::brotli::compressor::v3::Brotli>(),
+        of::<compression::zstd::compressor::v3::Zstd>(),
+        of::<compression::gzip::decompressor::v3::Gzip>(),
+        of::<compression::brotli::decompressor::v3::Brotli>(),
+        of::<compression::zstd::decompressor::v3::Zstd>(),
         of::<filters::grpc_stats::v3::FilterConfig>(),
         of::<filters::header_mutation::v3::Mutations>(),
         of::<filters::local_ratelimit::v3::LocalRateLimit>(),
