@@ -149,6 +149,9 @@ impl Said {
 
 /// `response_code_details` of a gRPC-Web request whose text is not base64.
 pub const NOT_BASE64: &str = "grpc_base_64_decode_failed";
+/// `response_code_details` of the local rate limit.
+pub const LOCAL_RATE_LIMITED: &str = "local_rate_limited";
+
 /// Details of a request head that did not come within `request_headers_timeout`.
 pub const HEAD_TIMEOUT: &str = "request_header_timeout";
 
@@ -265,6 +268,12 @@ impl Failure {
             }
             _ => false,
         }
+    }
+
+    /// Whether the flag is for the log alone: Envoy's local rate limit raises it when its answer is made, so that no
+    /// header of the answer can show it.
+    pub fn raises_flag_late(&self) -> bool {
+        matches!(self, Self::Denied(denial) if denial.details == LOCAL_RATE_LIMITED)
     }
 
     /// Whether the endpoint, not the client or we, is to blame.

@@ -13,11 +13,10 @@ use super::mutation::Printer;
 use super::request::{Exchange, facts};
 use crate::data_path::filters::OnResponse;
 use crate::exchange::{Downstream, RequestHead};
-use crate::failure::{Denial, Failure};
+use crate::failure::{Denial, Failure, LOCAL_RATE_LIMITED};
 
 /// gRPC's `RESOURCE_EXHAUSTED`.
 const RESOURCE_EXHAUSTED: u16 = 8;
-const RATE_LIMITED: &str = "local_rate_limited";
 
 /// The headers of `enable_x_ratelimit_headers` (draft 03 of `RateLimit Fields for HTTP`, with Envoy's `x-`).
 pub fn tell(bucket: &TokenBucket, headers: &mut HeaderMap) {
@@ -193,8 +192,8 @@ impl<D: Downstream> Exchange<'_, D> {
             status: limit.status,
             grpc: limit.resource_exhausted.then_some(RESOURCE_EXHAUSTED),
             flag: "RL",
-            details: RATE_LIMITED.into(),
-            body: RATE_LIMITED.into(),
+            details: LOCAL_RATE_LIMITED.into(),
+            body: LOCAL_RATE_LIMITED.into(),
             headers: named,
         }))
     }

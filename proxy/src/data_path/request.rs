@@ -308,7 +308,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     /// Answers a failure, or cuts a response that was already begun.
     async fn fail(&mut self, cut: &Cut, head: &RequestHead, grpc: bool) {
         let said = cut.failure.said();
-        self.record.flags.push(said.flag);
+        if !cut.failure.raises_flag_late() {
+            self.record.flags.push(said.flag);
+        }
         self.record.details = said.details;
         self.record.failure = Some(cut.failure.sentence());
         self.context.count_failure(&cut.failure);
@@ -329,6 +331,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         }
         // A client that is gone by now hears no answer.
         let _ = self.reply(reply, head);
+        if cut.failure.raises_flag_late() {
+            self.record.flags.push(said.flag);
+        }
     }
 
     /// What was answered leaves, as long as the client takes it.
