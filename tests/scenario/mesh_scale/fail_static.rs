@@ -214,6 +214,7 @@ async fn survives(variant: AdsVariant) -> Result<()> {
     let begun = Instant::now();
     let process = pod.start().await?;
     let took = begun.elapsed();
+    eprintln!("ready without a control plane after {took:?}");
     ensure!(took < Duration::from_secs(10), "ready after {took:?}");
     pod.answers("blue").await?;
     says_so(&process).await?;
