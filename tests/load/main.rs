@@ -9,6 +9,7 @@
 mod accounting;
 mod backend;
 mod generator;
+mod instructions;
 mod mesh;
 mod peer;
 mod report;
@@ -82,6 +83,8 @@ enum Command {
     Backend { kind: Backend },
     /// A mesh of ten thousand services: what it costs to load, to hold, to follow and to scrape, beside Envoy.
     Mesh(mesh::Arguments),
+    /// What a request costs in instructions and allocations, held against what is recorded.
+    Instructions(instructions::Arguments),
 }
 
 /// The cores, if there are enough to keep the proxy apart.
@@ -131,6 +134,7 @@ async fn main() -> Result<()> {
     match &arguments.command {
         Some(Command::Backend { kind }) => return backend::serve(*kind).await,
         Some(Command::Mesh(arguments)) => return mesh::run(arguments).await,
+        Some(Command::Instructions(arguments)) => return instructions::run(arguments).await,
         None => {}
     }
     let count = std::thread::available_parallelism()?.get();

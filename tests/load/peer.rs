@@ -143,57 +143,89 @@ impl Peer {
                 pids: Vec::new(),
                 _parts: Parts::default(),
             }),
-            Self::Envoy => xds_proxy(Proxy::Envoy, scenario, backend, certificates, core).await,
-            Self::Remora => xds_proxy(Proxy::Remora, scenario, backend, certificates, core).await,
+            Self::Envoy | Self::Remora => {
+                let wrapper = core.map_or_else(Vec::new, |core| {
+                    vec!["taskset".to_owned(), "-c".to_owned(), core.to_string()]
+                });
+                self.start_under(scenario, backend, certificates, wrapper).await
+            }
             Self::Haproxy => haproxy(scenario, backend, certificates, core).await,
             Self::Nginx => nginx(backend, core).await,
         }
     }
+
+    /// Starts Remora or Envoy before `backend`, its command line behind `wrapper`.
+    pub(crate) async fn start_under(
+        self,
+        scenario: Scenario,
+        backend: SocketAddr,
+        certificates: &Certificates,
+        wrapper: Vec<String>,
+    ) -> Result<Running> {
+        let proxy = if self == Self::Envoy {
+            Proxy::Envoy
+        } else {
+            Proxy::Remora
+        };
+        let (configs, ports) = xds_configs(scenario, backend, certificates)?;
+        start_proxies(proxy, configs, ports, wrapper).await
+    }
 }
 
-async fn xds_proxy(
-    proxy: Proxy,
+/// What one proxy is configured with.
+type ListenerAndCluster = (Value, Value);
+
+/// The listener and cluster of each proxy in the row, and the ports that they use.
+fn xds_configs(
     scenario: Scenario,
     backend: SocketAddr,
     certificates: &Certificates,
-    core: Option<usize>,
-) -> Result<Running> {
-    let wrapper = core.map_or_else(Vec::new, |core| {
-        vec!["taskset".to_owned(), "-c".to_owned(), core.to_string()]
-    });
-    let options = Options {
-        wrapper,
-        ..Options::default()
-    };
-    let mut parts = Parts::default();
+) -> Result<(Vec<ListenerAndCluster>, Vec<Port>)> {
     let first = Port::reserve()?;
     let address = first.address();
-    let mut configs = Vec::new();
     if scenario == Scenario::Mtls {
         let second = Port::reserve()?;
         let middle = second.address();
         let outbound = certificates.identity(&certificates.client, SERVER);
         let mut cluster = bootstrap::cluster("next", &[middle]);
         cluster["transport_socket"] = outbound.upstream(&["http/1.1"]);
-        configs.push((bootstrap::listener("outbound", address, manager()), cluster));
         let mut listener = bootstrap::listener("inbound", middle, manager());
         let inbound = certificates.identity(&certificates.server, CLIENT);
         listener["filter_chains"][0]["transport_socket"] = inbound.downstream(&["http/1.1"]);
-        configs.push((listener, bootstrap::cluster("next", &[backend])));
-        parts._ports.push(second);
-    } else {
-        let filter = if scenario == Scenario::Tcp {
-            bootstrap::tcp_proxy("next")
-        } else {
-            manager()
-        };
-        let cluster = match scenario {
-            Scenario::Http2 => bootstrap::http2_cluster("next", &[backend]),
-            _ => bootstrap::cluster("next", &[backend]),
-        };
-        configs.push((bootstrap::listener("in", address, filter), cluster));
+        let configs = vec![
+            (bootstrap::listener("outbound", address, manager()), cluster),
+            (listener, bootstrap::cluster("next", &[backend])),
+        ];
+        return Ok((configs, vec![first, second]));
     }
-    parts._ports.push(first);
+    let filter = if scenario == Scenario::Tcp {
+        bootstrap::tcp_proxy("next")
+    } else {
+        manager()
+    };
+    let cluster = match scenario {
+        Scenario::Http2 => bootstrap::http2_cluster("next", &[backend]),
+        _ => bootstrap::cluster("next", &[backend]),
+    };
+    let configs = vec![(bootstrap::listener("in", address, filter), cluster)];
+    Ok((configs, vec![first]))
+}
+
+/// Starts one proxy per listener and cluster; the load goes to the first port.
+async fn start_proxies(
+    proxy: Proxy,
+    configs: Vec<ListenerAndCluster>,
+    ports: Vec<Port>,
+    wrapper: Vec<String>,
+) -> Result<Running> {
+    let options = Options {
+        wrapper,
+        ready_within: Duration::from_secs(120),
+        ..Options::default()
+    };
+    let address = ports.first().context("a proxy listens somewhere")?.address();
+    let mut parts = Parts::default();
+    parts._ports.extend(ports);
     for (listener, cluster) in configs {
         let admin = Port::reserve()?;
         let text = bootstrap::fixed(admin.address(), vec![listener], vec![cluster]).to_string();

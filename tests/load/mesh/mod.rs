@@ -23,7 +23,8 @@ use harness::upstream::Upstream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use self::report::{Figures, Run};
-use self::world::{Mesh, Size};
+use self::world::Mesh;
+pub(crate) use self::world::Size;
 use crate::accounting;
 
 /// Changes before the counted ones: buffers grow once.
@@ -100,7 +101,7 @@ impl std::fmt::Display for Side {
 }
 
 /// A proxy that holds the mesh, and everything around it.
-struct Scene {
+pub(crate) struct Scene {
     mesh: Mesh,
     control_plane: ControlPlane,
     process: ProxyProcess,
@@ -157,15 +158,26 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
 
 async fn once(proxy: Proxy, variant: Variant, arguments: &Arguments) -> Result<Figures> {
     let started = Instant::now();
-    let scene = Scene::start(proxy, variant, arguments).await?;
+    let size = Size {
+        services: arguments.services as usize,
+        endpoints: arguments.endpoints,
+    };
+    let ads = match variant {
+        Variant::Delta => AdsVariant::Delta,
+        Variant::Sotw => AdsVariant::Sotw,
+    };
+    let scene = Scene::start(proxy, ads, size, Vec::new()).await?;
     let ready = started.elapsed();
     let pid = scene.process.pid();
     let rest = at_rest(pid).await?;
     let idle = idle_cores(pid).await?;
-    let service = |change: usize| change * 37 % (scene.services - 1);
-    let endpoints = |change: usize| scene.mesh.assignment(service(change), change + 1);
-    let routes = |change: usize| scene.mesh.routes(Some((service(change), 16 + change as i64)));
-    let clusters = |change: usize| scene.mesh.cluster(service(change), 2 + change as i64);
+    let endpoints = |change: usize| scene.endpoint_change(change);
+    let routes = |change: usize| {
+        scene
+            .mesh
+            .routes(Some((scene.service(change), 16 + change as i64)))
+    };
+    let clusters = |change: usize| scene.mesh.cluster(scene.service(change), 2 + change as i64);
     let changes = arguments.changes;
     let endpoint_change = scene.cost(ENDPOINT, changes, idle, endpoints).await?;
     let route_change = scene.cost(ROUTE, changes, idle, routes).await?;
@@ -195,22 +207,18 @@ async fn once(proxy: Proxy, variant: Variant, arguments: &Arguments) -> Result<F
 
 impl Scene {
     /// Starts the proxy before a control plane that has everything, and waits for the last service to answer.
-    async fn start(proxy: Proxy, variant: Variant, arguments: &Arguments) -> Result<Self> {
-        let services = arguments.services as usize;
-        let size = Size {
-            services,
-            endpoints: arguments.endpoints,
-        };
+    pub(crate) async fn start(
+        proxy: Proxy,
+        ads: AdsVariant,
+        size: Size,
+        wrapper: Vec<String>,
+    ) -> Result<Self> {
         let backend = Upstream::start("last").await?;
         let (port, admin) = (Port::reserve()?, Port::reserve()?);
         let mesh = Mesh::new(size, port.address(), backend.address());
         let control_plane = ControlPlane::start().await?;
         control_plane.send_only_changes();
         control_plane.put(mesh.resources()?);
-        let ads = match variant {
-            Variant::Delta => AdsVariant::Delta,
-            Variant::Sotw => AdsVariant::Sotw,
-        };
         let mut bootstrap = bootstrap::ads(admin.address(), control_plane.address(), ads);
         if proxy == Proxy::Envoy {
             // What it does every five seconds for all its statistics is not the cost of a change.
@@ -219,6 +227,7 @@ impl Scene {
         let text = bootstrap.to_string();
         let options = Options {
             ready_within: PATIENCE,
+            wrapper,
             ..Options::default()
         };
         let process = ProxyProcess::start(proxy, &text, admin, &options).await?;
@@ -227,7 +236,7 @@ impl Scene {
             mesh,
             control_plane,
             process,
-            services,
+            services: size.services,
             _backend: backend,
             _port: port,
         })
@@ -256,6 +265,25 @@ impl Scene {
         let spent =
             (after.cpu_ns - before.cpu_ns) as f64 / 1e9 - idle_cores * started.elapsed().as_secs_f64();
         Ok(spent.max(0.0) * 1e3 / changes.max(1) as f64)
+    }
+
+    /// The process id of the proxy.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Changes one endpoint of one service.
+    pub(crate) async fn change_endpoint(&self, change: usize) -> Result<()> {
+        self.push(ENDPOINT, self.endpoint_change(change)).await
+    }
+
+    fn endpoint_change(&self, change: usize) -> Resource {
+        self.mesh.assignment(self.service(change), change + 1)
+    }
+
+    /// Which service the change touches: never the last.
+    fn service(&self, change: usize) -> usize {
+        change * 37 % (self.services - 1)
     }
 
     /// Changes one resource and waits until that is acknowledged.

@@ -18,9 +18,9 @@ use serde_json::json;
 
 /// How large it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Size {
-    pub(super) services: usize,
-    pub(super) endpoints: usize,
+pub(crate) struct Size {
+    pub(crate) services: usize,
+    pub(crate) endpoints: usize,
 }
 
 /// The world of one run.

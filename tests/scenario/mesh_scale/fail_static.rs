@@ -1,5 +1,6 @@
 //! Does a sidecar start from its state directory when the control plane is away, and give it up when it is back?
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -214,7 +215,7 @@ async fn survives(variant: AdsVariant) -> Result<()> {
     let begun = Instant::now();
     let process = pod.start().await?;
     let took = begun.elapsed();
-    eprintln!("ready without a control plane after {took:?}");
+    writeln!(std::io::stderr(), "ready without a control plane after {took:?}")?;
     ensure!(took < Duration::from_secs(10), "ready after {took:?}");
     pod.answers("blue").await?;
     says_so(&process).await?;

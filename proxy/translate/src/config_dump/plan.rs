@@ -257,7 +257,8 @@ fn places(view: &ResourceView, index: usize) -> Vec<(&'static str, Element)> {
         (K::Listener, S::Static) => vec![("static_listeners", newest)],
         (K::Listener, _) => vec![("dynamic_listeners", newest)],
         (K::Routes, S::Static) => vec![("static_route_configs", newest)],
-        (K::Routes, _) => vec![("dynamic_route_configs", newest)],
+        // There is no place for routes that wait: shown is what requests meet.
+        (K::Routes, _) => vec![("dynamic_route_configs", serving.unwrap_or(newest))],
     }
 }
 

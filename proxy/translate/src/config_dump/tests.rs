@@ -162,6 +162,18 @@ fn what_warms_stands_beside_what_serves_meanwhile() {
 }
 
 #[test]
+fn of_routes_that_wait_for_a_cluster_the_ones_in_use_are_shown() {
+    let mut held = view(ResourceKind::Routes, "r", ResourceState::Warming, Vec::new());
+    held.accepted = Some(version("v7", Vec::new()));
+    held.serving = Some(version("v6", Vec::new()));
+    let first = view(ResourceKind::Routes, "s", ResourceState::Warming, Vec::new());
+    let dump = dumped(vec![held, first]);
+    let shown = dump["configs"][4]["dynamic_route_configs"].as_array().unwrap();
+    let versions: Vec<_> = shown.iter().map(|routes| &routes["version_info"]).collect();
+    assert_eq!(versions, [&json!("v6"), &json!("v7")]);
+}
+
+#[test]
 fn a_refusal_stands_beside_the_last_good_version() {
     let mut refused = listener("in", ResourceState::Active);
     (refused.error, refused.status) = (Some(failure()), ClientStatus::Nacked);
