@@ -1,6 +1,6 @@
 //! Processes under callgrind, and what they did between two moments.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -25,19 +25,30 @@ const ALLOCATORS: [&str; 8] = [
 
 /// Where the readings are written.
 pub(super) struct Callgrind {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    /// Removed with this, unless the profiles are to be kept.
+    _scratch: Option<tempfile::TempDir>,
 }
 
 impl Callgrind {
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(keep: Option<&Path>) -> Result<Self> {
+        if let Some(folder) = keep {
+            std::fs::create_dir_all(folder)?;
+            return Ok(Self {
+                folder: folder.canonicalize()?,
+                _scratch: None,
+            });
+        }
+        let scratch = tempfile::tempdir()?;
         Ok(Self {
-            folder: tempfile::tempdir()?,
+            folder: scratch.path().to_owned(),
+            _scratch: Some(scratch),
         })
     }
 
     /// What to put before the command line; the process keeps its id.
     pub(super) fn wrapper(&self) -> Vec<String> {
-        let file = self.folder.path().join("%p");
+        let file = self.folder.join("%p");
         vec![
             "valgrind".to_owned(),
             "--quiet".to_owned(),
@@ -68,7 +79,7 @@ impl Callgrind {
 
     /// The profile of a process, once it is whole.
     fn profile(&self, pid: u32) -> Result<String> {
-        let file: PathBuf = self.folder.path().join(format!("{pid}.1"));
+        let file: PathBuf = self.folder.join(format!("{pid}.1"));
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok(text) = std::fs::read_to_string(&file)

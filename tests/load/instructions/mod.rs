@@ -10,6 +10,7 @@ mod recorded;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -50,6 +51,9 @@ pub(crate) struct Arguments {
     /// Records the figures.
     #[arg(long)]
     record: bool,
+    /// A folder that keeps the profiles, for `callgrind_annotate --inclusive=yes FILE`.
+    #[arg(long)]
+    profiles: Option<PathBuf>,
 }
 
 /// What is done again and again.
@@ -124,7 +128,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     )?;
     let recorded = recorded::Recorded::read()?;
     for case in &arguments.cases {
-        let cost = count(*case, arguments.requests)
+        let callgrind = Callgrind::new(arguments.profiles.as_deref())?;
+        let cost = count(*case, arguments.requests, &callgrind)
             .await
             .with_context(|| case.name())?;
         let before = recorded.cost(case.name());
@@ -154,8 +159,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-async fn count(case: Case, requests: usize) -> Result<Cost> {
-    let callgrind = Callgrind::new()?;
+async fn count(case: Case, requests: usize, callgrind: &Callgrind) -> Result<Cost> {
     if case == Case::Update {
         let size = Size {
             services: 1_000,
@@ -184,7 +188,7 @@ async fn count(case: Case, requests: usize) -> Result<Cost> {
         _ => Vec::new(),
     };
     if !hosts.is_empty() {
-        let routed = with_routes(&hosts, backend, &callgrind).await?;
+        let routed = with_routes(&hosts, backend, callgrind).await?;
         return serve(
             case,
             routed.port.address(),
@@ -198,7 +202,7 @@ async fn count(case: Case, requests: usize) -> Result<Cost> {
     let running = Peer::Remora
         .start_under(scenario, backend, &certificates, callgrind.wrapper())
         .await?;
-    serve(case, running.address, &running.pids, &callgrind, requests).await
+    serve(case, running.address, &running.pids, callgrind, requests).await
 }
 
 /// What the requests to one address take.
