@@ -203,7 +203,7 @@ fn virtual_host(
     Some(VirtualHost {
         name: name?.into(),
         domains: said.domains.iter().map(|domain| domain.as_str().into()).collect(),
-        routes,
+        routes: routes.into(),
         headers,
         include_attempt_count: said.include_request_attempt_count,
         attempt_count_in_response: said.include_attempt_count_in_response,

@@ -193,7 +193,7 @@ async fn count(case: Case, requests: usize, callgrind: &Callgrind) -> Result<Cos
             case,
             routed.port.address(),
             &[routed.process.pid()],
-            &callgrind,
+            callgrind,
             requests,
         )
         .await;

@@ -80,11 +80,9 @@ impl RouteTable {
         if virtual_host.wants_tls(facts) {
             return Outcome::RedirectToTls(virtual_host);
         }
-        match virtual_host
-            .routes
-            .iter()
-            .find(|route| route.criteria.matches(facts, rng))
-        {
+        let path = facts.path();
+        let matches = |route: &Route| route.criteria.matches(facts, path, rng);
+        match virtual_host.routes.first(path, matches) {
             Some(route) => {
                 let weighted = route.draw(rng);
                 Outcome::Taken(Decision {

@@ -10,6 +10,7 @@ mod decide;
 mod domains;
 mod hash_policy;
 mod headers;
+mod list;
 mod mirror;
 mod normalize;
 mod path_match;
@@ -26,6 +27,7 @@ pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request
 pub use headers::{
     AppendAction, HeaderMutationPair, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render,
 };
+pub use list::RouteList;
 pub use mirror::{Mirror, MirrorHost};
 pub use normalize::{merge_slashes, normalize_path, unescape_slashes};
 pub use path_match::PathMatch;
@@ -76,7 +78,7 @@ pub struct VirtualHost {
     /// Domains as given.
     pub domains: Vec<Name>,
     /// Routes in order.
-    pub routes: Vec<Arc<Route>>,
+    pub routes: RouteList,
     /// Mutations at this level.
     pub headers: HeaderMutationPair,
     /// `include_request_attempt_count`.

@@ -21,6 +21,16 @@ pub enum PathMatch {
 }
 
 impl PathMatch {
+    /// What every path that matches begins with, where that is known letter by letter.
+    pub fn literal(&self) -> Option<&str> {
+        match self {
+            Self::Prefix(p) | Self::Exact(p) | Self::SeparatedPrefix(p) => {
+                (!p.ignore_case).then_some(&p.literal)
+            }
+            Self::Regex(_) | Self::Connect => None,
+        }
+    }
+
     /// Whether this path (without query) matches; `method` matters to `connect_matcher` alone.
     pub fn matches(&self, path: &str, method: &Method) -> bool {
         if *method == Method::CONNECT && path.is_empty() {

@@ -80,9 +80,9 @@ pub enum QueryPredicate {
 }
 
 impl RouteMatch {
-    /// Whether every predicate holds.
-    pub fn matches(&self, facts: &RequestFacts<'_>, rng: &mut fastrand::Rng) -> bool {
-        self.path.matches(facts.path(), facts.method)
+    /// Whether every predicate holds; `path` is that of `facts`, without the query.
+    pub fn matches(&self, facts: &RequestFacts<'_>, path: &str, rng: &mut fastrand::Rng) -> bool {
+        self.path.matches(path, facts.method)
             && self
                 .fraction_per_million
                 .is_none_or(|fraction| rng.u32(..1_000_000) < fraction)

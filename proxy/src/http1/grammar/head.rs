@@ -138,6 +138,9 @@ pub(super) struct Fields {
     pub(super) has_expect: bool,
 }
 
+/// Room for the fields that a proxy adds: a map that grows is built anew.
+const OURS: usize = 6;
+
 impl Fields {
     /// Collects parsed fields; values share the bytes of `head`.
     pub(super) fn collect(head: &Bytes, parsed: &[Header<'_>]) -> Result<Self, HeadError> {
@@ -148,7 +151,7 @@ impl Fields {
             )
         };
         let mut fields = Self {
-            headers: HeaderMap::try_with_capacity(parsed.len()).map_err(too_many)?,
+            headers: HeaderMap::try_with_capacity(parsed.len() + OURS).map_err(too_many)?,
             ..Self::default()
         };
         for field in parsed {

@@ -1,6 +1,7 @@
 //! Decisions of the route engine against answers observed from Envoy 1.40 on the same configuration.
 
 mod hashes;
+mod lists;
 mod predicates;
 mod rewrites;
 
@@ -69,7 +70,7 @@ fn host(name: &str, domains: &[&str], routes: Vec<Arc<Route>>) -> Arc<VirtualHos
     Arc::new(VirtualHost {
         name: name.into(),
         domains: domains.iter().map(|domain| (*domain).into()).collect(),
-        routes,
+        routes: routes.into(),
         headers: HeaderMutationPair::default(),
         include_attempt_count: false,
         attempt_count_in_response: false,

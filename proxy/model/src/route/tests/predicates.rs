@@ -165,7 +165,7 @@ fn grpc_routes_want_grpc_content() {
     ] {
         let headers = headers(&[("content-type", content_type)]);
         assert_eq!(
-            criteria.matches(&facts("h", "/", &headers), &mut rng),
+            criteria.matches(&facts("h", "/", &headers), "/", &mut rng),
             expected,
             "{content_type}"
         );
