@@ -69,6 +69,8 @@ pub struct Denial {
 /// Which limit of a cluster was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
+    /// `max_connections` of a tunnel.
+    Connections,
     /// `max_connections` with no room to wait.
     Pending,
     /// `max_requests`.
@@ -241,6 +243,7 @@ impl Failure {
             Self::Overflow(Limit::Pending) => {
                 "circuit breaker: max_connections and max_pending_requests".into()
             }
+            Self::Overflow(Limit::Connections) => "circuit breaker: max_connections".into(),
             Self::Overflow(Limit::Requests) => "circuit breaker: max_requests".into(),
             Self::Connect(failure) => format!("no connection to the endpoint: {}", failure.reason()),
             Self::UpstreamReset(error) => {

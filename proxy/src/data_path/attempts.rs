@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName};
-use remora_model::cluster::Cluster;
+use remora_model::cluster::{Cluster, RequestPriority};
 use remora_model::endpoint::Endpoint;
 use remora_model::retry::{Conditions, Ended, Reset, RetryPolicy, RetryTicket};
 use remora_model::route::{Forward, Origin, RequestFacts, TimeLimit};
@@ -26,6 +26,7 @@ const PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq
 #[derive(Debug, Default)]
 pub struct Attempts {
     policy: Option<Arc<RetryPolicy>>,
+    priority: RequestPriority,
     /// Retries that the policy still allows.
     left: u32,
     /// Retries made.
@@ -36,8 +37,10 @@ pub struct Attempts {
     route_limit: Option<Option<Duration>>,
     /// Endpoints that were tried, if they are to be avoided.
     tried: Vec<Arc<Endpoint>>,
-    /// Why the last attempt was the last: the flag `URX`.
-    pub exhausted: bool,
+    /// The last attempt was the last because there were enough.
+    exhausted: bool,
+    /// The cluster could bear no retry.
+    overflowed: bool,
     /// The last attempt ended by a time limit.
     pub timed_out: bool,
 }
@@ -64,8 +67,18 @@ impl Attempts {
         Self {
             left,
             policy: Some(policy),
+            priority: forward.priority,
             route_limit,
             ..Self::default()
+        }
+    }
+
+    /// The response flag that says why there is no other attempt, though the policy would have one.
+    pub fn flag(&self) -> Option<&'static str> {
+        match (self.exhausted, self.overflowed) {
+            (true, _) => Some("URX"),
+            (false, true) => Some("UO"),
+            (false, false) => None,
         }
     }
 
@@ -156,8 +169,13 @@ impl Attempts {
             return None;
         }
         self.ticket = None;
-        let Some(ticket) = cluster.config.thresholds[0].retries.take(&cluster.live) else {
+        let Some(ticket) = cluster
+            .thresholds(self.priority)
+            .retries
+            .take(&cluster.live, self.priority)
+        else {
             traffic.upstream_rq_retry_overflow.one();
+            self.overflowed = true;
             return None;
         };
         self.ticket = Some(ticket);
@@ -224,7 +242,7 @@ pub fn reset_of(failure: &Failure) -> Option<Reset> {
         Failure::UpstreamReset(StreamError::Refused) => Some(Reset::Refused),
         Failure::UpstreamReset(_) | Failure::Timeout(Timer::UpstreamDuration(_)) => Some(Reset::Remote),
         Failure::Timeout(Timer::PerTry(_) | Timer::PerTryIdle(_)) => Some(Reset::PerTryTimeout),
-        Failure::Overflow(Limit::Pending | Limit::Requests) => Some(Reset::Overflow),
+        Failure::Overflow(Limit::Pending | Limit::Requests | Limit::Connections) => Some(Reset::Overflow),
         _ => None,
     }
 }

@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
@@ -26,9 +25,9 @@ use super::request::{Exchange, facts};
 use super::target::{self, Chosen};
 use super::{mirror, mutation, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
-use crate::failure::{Failure, Limit};
+use crate::failure::Failure;
 use crate::observe::ClusterCells;
-use crate::upstream::{Acquire, Lease, Protocol, UpstreamExchange, health};
+use crate::upstream::{Acquire, InFlight, Lease, Protocol, UpstreamExchange, health};
 
 /// How often a request may be sent again because a reused connection had died before anything was processed.
 const REUSE_RETRIES: u32 = 3;
@@ -97,7 +96,6 @@ impl<D: Downstream> Exchange<'_, D> {
             .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
         let told = shorter(limits.response, attempts.limits().0);
         mutation::request(head, forward, chosen, told, &self.record);
-        let _in_flight = InFlight::begin(cluster)?;
         let first_use = if cluster.endpoints.endpoints.is_empty() {
             let asked = target::with_endpoints(&self.context.worker, cluster);
             within(self.downstream, &deadlines, self.timer, asked).await??
@@ -194,7 +192,7 @@ impl<D: Downstream> Exchange<'_, D> {
         if idle.is_some() {
             journey.deadlines.progress = Some(now);
         }
-        let lease = match self.lease(journey, head).await {
+        let (lease, in_flight) = match self.lease(journey, head).await {
             Ok(lease) => lease,
             Err(failure) => return self.after(journey, failure.into()),
         };
@@ -202,7 +200,7 @@ impl<D: Downstream> Exchange<'_, D> {
         journey.attempts.tries(&lease.record().endpoint);
         self.record.upstream = Some(lease.record().clone());
         let worker = &self.context.worker;
-        let upstream = match UpstreamExchange::begin(worker, journey.cluster, lease, head) {
+        let upstream = match UpstreamExchange::begin(worker, journey.cluster, (lease, in_flight), head) {
             Ok(upstream) => upstream,
             Err((error, true)) => return Ok(Next::Unprocessed(Failure::UpstreamReset(error).into())),
             Err((error, false)) => return self.after(journey, Failure::UpstreamReset(error).into()),
@@ -223,12 +221,8 @@ impl<D: Downstream> Exchange<'_, D> {
         let on_response = self.on_response.as_slice();
         let (keep, worker) = (self.context.keeps_headers(manager), &self.context.worker);
         let (attempts, cluster) = (&mut journey.attempts, journey.cluster);
-        let watched = cluster
-            .config
-            .health
-            .is_some()
-            .then(|| Arc::clone(upstream.endpoint()));
-        let (mut again, exhausted) = (None, Cell::new(false));
+        let watched = upstream.watched(cluster);
+        let (mut again, flag) = (None, Cell::new(None));
         let transfer = Transfer {
             downstream: &mut *self.downstream,
             upstream: &mut upstream,
@@ -255,13 +249,11 @@ impl<D: Downstream> Exchange<'_, D> {
                     let ended = Ended::Answered(response.status, &response.headers);
                     let wait = worker.with_rng(|rng| attempts.again(&ended, kept, cluster, cells, rng));
                     again = wait.map(|wait| (wait, response.status.as_u16()));
-                    exhausted.set(attempts.exhausted);
+                    flag.set(attempts.flag());
                     again.is_some()
                 },
                 |response, record, stages| {
-                    if exhausted.get() {
-                        record.flags.push("URX");
-                    }
+                    record.flags.extend(flag.get());
                     response_head::from_upstream(response, record, head.upgrade.as_deref());
                     mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
                     mutation::attempts_made(&mut response.headers, chosen, record.attempts);
@@ -337,13 +329,15 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     fn note_exhausted(&mut self, journey: &Journey<'_>) {
-        if journey.attempts.exhausted {
-            self.record.flags.push("URX");
-        }
+        self.record.flags.extend(journey.attempts.flag());
     }
 
     /// Endpoint and connection.
-    async fn lease(&mut self, journey: &Journey<'_>, head: &mut RequestHead) -> Result<Lease, Failure> {
+    async fn lease(
+        &mut self,
+        journey: &Journey<'_>,
+        head: &mut RequestHead,
+    ) -> Result<(Lease, InFlight), Failure> {
         let worker = &self.context.worker;
         let cluster = journey.cluster;
         let endpoint = self.choose_endpoint(journey, head).inspect_err(|_| {
@@ -361,6 +355,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let wanted = Acquire {
             cluster,
             endpoint: &endpoint,
+            priority: journey.forward.priority,
             protocol,
             server_name,
             alpn,
@@ -409,24 +404,4 @@ impl<D: Downstream> Exchange<'_, D> {
 fn shorter(one: Option<TimeLimit>, other: Option<TimeLimit>) -> Option<Duration> {
     let both = [one, other].into_iter().flatten();
     both.map(|limit| limit.limit).min()
-}
-
-/// A request in flight to a cluster (`max_requests`).
-pub(super) struct InFlight(Arc<Cluster>);
-
-impl InFlight {
-    pub(super) fn begin(cluster: &Arc<Cluster>) -> Result<Self, Failure> {
-        let before = cluster.live.requests.fetch_add(1, Ordering::Relaxed);
-        let this = Self(Arc::clone(cluster));
-        if before >= cluster.config.thresholds[0].max_requests {
-            return Err(Failure::Overflow(Limit::Requests));
-        }
-        Ok(this)
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.live.requests.fetch_sub(1, Ordering::Relaxed);
-    }
 }

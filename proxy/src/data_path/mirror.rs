@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use remora_model::cluster::{Cluster, PickFacts};
+use remora_model::cluster::{Cluster, PickFacts, RequestPriority};
 use remora_model::filter::apply_operations;
 use remora_model::listener::HttpManager;
 use remora_model::route::{Mirror, Origin, TimeLimit};
@@ -22,7 +22,6 @@ use remora_model::route::{Mirror, Origin, TimeLimit};
 use super::deadlines::LazyTimer;
 use super::forwarded_for;
 use super::http::HttpContext;
-use super::journey::InFlight;
 use super::mutation::Printer;
 use super::target;
 use crate::exchange::{
@@ -257,7 +256,6 @@ impl Copy {
     }
 
     async fn travel(&mut self) -> Result<(), Failure> {
-        let _in_flight = InFlight::begin(&self.cluster)?;
         if self.cluster.endpoints.endpoints.is_empty()
             && let Some(filled) = target::with_endpoints(&self.worker, &self.cluster).await?
         {
@@ -275,6 +273,7 @@ impl Copy {
         let wanted = Acquire {
             cluster: &self.cluster,
             endpoint: &endpoint,
+            priority: RequestPriority::Default,
             protocol: self.protocol,
             server_name: authority.map(|authority| authority.host()),
             alpn: None,

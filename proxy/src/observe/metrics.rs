@@ -379,8 +379,10 @@ group! {
         upstream_rq_pending_total: Counter,
         /// Waiting now.
         upstream_rq_pending_active: Gauge,
-        /// Refused by a limit.
+        /// Refused by `max_pending_requests`.
         upstream_rq_pending_overflow: Counter,
+        /// Refused by `max_requests`.
+        upstream_rq_active_overflow: Counter,
         /// Given up because no connection could be made.
         upstream_rq_pending_failure_eject: Counter,
         /// Given up by the client.

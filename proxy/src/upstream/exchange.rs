@@ -14,7 +14,7 @@ use http::{HeaderMap, Method};
 use remora_model::cluster::Cluster;
 use remora_model::endpoint::Endpoint;
 
-use super::lease::{Lease, PooledHttp1, SharedHttp2};
+use super::lease::{InFlight, Lease, PooledHttp1, SharedHttp2};
 use super::pool::Pool;
 use crate::exchange::{Frame, Receive, RequestHead, ResponseEvent, StreamError, Transmit, Upstream};
 use crate::failure::{Failure, Timer};
@@ -50,15 +50,20 @@ pub struct UpstreamExchange {
 struct ActiveUpstream {
     cells: Arc<ClusterCells>,
     endpoint: Arc<Endpoint>,
+    _in_flight: InFlight,
 }
 
 impl ActiveUpstream {
-    fn begin(cells: Arc<ClusterCells>, endpoint: Arc<Endpoint>) -> Self {
+    fn begin(cells: Arc<ClusterCells>, endpoint: Arc<Endpoint>, in_flight: InFlight) -> Self {
         endpoint.live().active.fetch_add(1, Ordering::Relaxed);
         endpoint.live().total.fetch_add(1, Ordering::Relaxed);
         cells.traffic.upstream_rq_total.one();
         cells.traffic.upstream_rq_active.add(1);
-        Self { cells, endpoint }
+        Self {
+            cells,
+            endpoint,
+            _in_flight: in_flight,
+        }
     }
 }
 
@@ -77,12 +82,12 @@ impl UpstreamExchange {
     pub fn begin(
         worker: &Rc<Worker>,
         cluster: &Cluster,
-        lease: Lease,
+        (lease, in_flight): (Lease, InFlight),
         head: &RequestHead,
     ) -> Result<Self, (StreamError, bool)> {
         let cells = worker.counters.cluster(&cluster.config);
         let endpoint = Arc::clone(&lease.record().endpoint);
-        let active = ActiveUpstream::begin(cells, endpoint);
+        let active = ActiveUpstream::begin(cells, endpoint, in_flight);
         let side = match lease {
             Lease::Http1(mut pooled, pool) => {
                 let sent = pooled.connection.send_request(head);
@@ -114,6 +119,12 @@ impl UpstreamExchange {
     /// Whom it is with.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.active.endpoint
+    }
+
+    /// Whom it is with, where the health of the cluster's endpoints is watched.
+    pub fn watched(&self, cluster: &Cluster) -> Option<Arc<Endpoint>> {
+        cluster.config.health.as_ref()?;
+        Some(Arc::clone(self.endpoint()))
     }
 
     /// The exchange was complete at `now`: counts it and gives the connection back.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use remora_model::cluster::ClusterLive;
+use remora_model::cluster::{Cluster, ClusterLive, RequestPriority, leave_place, take_place};
 use remora_model::endpoint::Endpoint;
 use tokio::sync::oneshot;
 
@@ -27,10 +27,20 @@ type Word = Result<Option<Box<PooledHttp1>>, ConnectFailure>;
 pub struct Places {
     /// Connections, idle, leased or being opened.
     open: Cell<u32>,
+    /// These are no pool's: a connection beyond a limit would serve nobody else.
+    alone: bool,
     waiting: RefCell<VecDeque<oneshot::Sender<Word>>>,
 }
 
 impl Places {
+    /// For one connection that belongs to no pool.
+    pub fn alone() -> Rc<Self> {
+        Rc::new(Self {
+            alone: true,
+            ..Self::default()
+        })
+    }
+
     /// How many connections are open.
     pub fn open(&self) -> u32 {
         self.open.get()
@@ -91,6 +101,7 @@ impl Places {
 #[derive(Debug)]
 pub struct OpenConnection {
     cluster: Arc<ClusterLive>,
+    priority: RequestPriority,
     endpoint: Arc<Endpoint>,
     cells: Arc<ClusterCells>,
     of_pool: Rc<Places>,
@@ -98,26 +109,48 @@ pub struct OpenConnection {
 }
 
 impl OpenConnection {
-    /// Counts a connection that is being opened, also into `of_pool`.
+    /// Counts a connection that is to be opened, also into `of_pool`; `None` where the cluster (`max_connections`) or
+    /// the endpoint has no room for it. The first of a pool has always room, so that nobody waits for what never comes.
     pub fn begin(
-        cluster: &Arc<ClusterLive>,
+        cluster: &Cluster,
+        priority: RequestPriority,
         endpoint: &Arc<Endpoint>,
         cells: &Arc<ClusterCells>,
         of_pool: &Rc<Places>,
-    ) -> Self {
+    ) -> Option<Self> {
+        let limits = cluster.thresholds(priority);
+        let (all, here) = (
+            &cluster.live.at(priority).connections,
+            &endpoint.live().connections,
+        );
+        let first = of_pool.open.get() == 0 && !of_pool.alone;
+        let in_cluster = take_place(all, limits.max_connections);
+        let at_endpoint = in_cluster && take_place(here, limits.max_connections_per_host);
+        if !at_endpoint {
+            cells.traffic.upstream_cx_overflow.one();
+            if !first {
+                if in_cluster {
+                    leave_place(all);
+                }
+                return None;
+            }
+            if !in_cluster {
+                all.fetch_add(1, Ordering::Relaxed);
+            }
+            here.fetch_add(1, Ordering::Relaxed);
+        }
         of_pool.open.set(of_pool.open.get() + 1);
-        cluster.connections.fetch_add(1, Ordering::Relaxed);
-        endpoint.live().connections.fetch_add(1, Ordering::Relaxed);
         endpoint.live().connections_total.fetch_add(1, Ordering::Relaxed);
         cells.traffic.upstream_cx_total.one();
         cells.traffic.upstream_cx_active.add(1);
-        Self {
-            cluster: Arc::clone(cluster),
+        Some(Self {
+            cluster: Arc::clone(&cluster.live),
+            priority,
             endpoint: Arc::clone(endpoint),
             cells: Arc::clone(cells),
             of_pool: Rc::clone(of_pool),
             opened: Instant::now(),
-        }
+        })
     }
 
     /// When it was begun.
@@ -129,8 +162,8 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.of_pool.open.set(self.of_pool.open.get().saturating_sub(1));
-        self.cluster.connections.fetch_sub(1, Ordering::Relaxed);
-        self.endpoint.live().connections.fetch_sub(1, Ordering::Relaxed);
+        leave_place(&self.cluster.at(self.priority).connections);
+        leave_place(&self.endpoint.live().connections);
         self.cells.traffic.upstream_cx_active.add(-1);
         self.cells.traffic.upstream_cx_destroy.one();
         self.cells
@@ -138,6 +171,25 @@ impl Drop for OpenConnection {
             .upstream_cx_length_ms
             .record(self.opened.elapsed());
         self.of_pool.wake_one();
+    }
+}
+
+/// A request in flight to a cluster (`max_requests`).
+#[derive(Debug)]
+pub struct InFlight(Arc<ClusterLive>, RequestPriority);
+
+impl InFlight {
+    /// Takes a place, if one is free.
+    pub fn begin(cluster: &Cluster, priority: RequestPriority) -> Option<Self> {
+        let most = cluster.thresholds(priority).max_requests;
+        let taken = take_place(&cluster.live.at(priority).requests, most);
+        taken.then(|| Self(Arc::clone(&cluster.live), priority))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        leave_place(&self.0.at(self.1).requests);
     }
 }
 

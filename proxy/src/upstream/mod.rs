@@ -14,7 +14,7 @@ mod sweep;
 
 pub use connect::{Connected, Wish, connect};
 pub use exchange::UpstreamExchange;
-pub use lease::{Lease, OpenConnection};
+pub use lease::{InFlight, Lease, OpenConnection, Places};
 pub use original_destination::OriginalDestinations;
 pub use pool::{Acquire, Pools, Protocol};
 pub use sweep::sweep_idle;

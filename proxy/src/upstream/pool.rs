@@ -13,13 +13,15 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use remora_model::cluster::{Cluster, TransportSocket, UpstreamProtocol};
+use remora_model::cluster::{
+    Cluster, RequestPriority, TransportSocket, UpstreamProtocol, leave_place, take_place,
+};
 use remora_model::endpoint::Endpoint;
 use remora_model::proxy_protocol::Announced;
 
 use super::connect::{Connected, Wish, connect};
 use super::health;
-use super::lease::{Lease, OpenConnection, Places, PooledHttp1, SharedHttp2};
+use super::lease::{InFlight, Lease, OpenConnection, Places, PooledHttp1, SharedHttp2};
 use crate::failure::{ConnectFailure, Failure, Limit};
 use crate::http1;
 use crate::http2;
@@ -66,6 +68,8 @@ struct Key {
     cluster: usize,
     /// Address of the endpoint's live part, which the pool keeps alive.
     endpoint: usize,
+    /// Whose limits its connections count against.
+    priority: RequestPriority,
     /// `ClientTls::id`, 0 for plaintext.
     transport: u64,
     server_name: Option<Box<str>>,
@@ -83,6 +87,8 @@ pub struct Acquire<'a> {
     pub cluster: &'a Arc<Cluster>,
     /// To this endpoint of it.
     pub endpoint: &'a Arc<Endpoint>,
+    /// Within the limits of this priority.
+    pub priority: RequestPriority,
     /// Speaking this.
     pub protocol: Protocol,
     /// SNI of this request, where the cluster derives it from the request.
@@ -108,6 +114,7 @@ pub struct Pools {
 pub struct Pool {
     cluster: RefCell<Arc<Cluster>>,
     endpoint: Arc<Endpoint>,
+    priority: RequestPriority,
     socket: TransportSocket,
     server_name: Option<Box<str>>,
     protocol: Protocol,
@@ -135,6 +142,7 @@ impl Pools {
         let key = Key {
             cluster: config.id.index(),
             endpoint: Arc::as_ptr(wanted.endpoint.live()) as usize,
+            priority: wanted.priority,
             transport: socket.tls().map_or(0, |context| context.id),
             server_name: wanted
                 .server_name
@@ -153,6 +161,7 @@ impl Pools {
         let pool = Rc::new(Pool {
             cluster: RefCell::new(Arc::clone(wanted.cluster)),
             endpoint: Arc::clone(wanted.endpoint),
+            priority: wanted.priority,
             socket: socket.clone(),
             server_name: key.server_name.clone(),
             protocol: wanted.protocol,
@@ -169,12 +178,31 @@ impl Pools {
         pool
     }
 
-    /// A connection for one exchange. Ready at once if one is idle or has room.
+    /// A connection for one exchange, and a place among the cluster's requests.
     ///
     /// # Errors
     /// [`Failure::Overflow`] at a limit, [`Failure::Connect`] if no connection could be made.
-    pub async fn acquire(&self, worker: &Rc<Worker>, wanted: Acquire<'_>) -> Result<Lease, Failure> {
-        let pool = self.at(worker, &wanted);
+    pub async fn acquire(
+        &self,
+        worker: &Rc<Worker>,
+        wanted: Acquire<'_>,
+    ) -> Result<(Lease, InFlight), Failure> {
+        let lease = self.connection(worker, &wanted).await?;
+        if let Some(in_flight) = InFlight::begin(wanted.cluster, wanted.priority) {
+            return Ok((lease, in_flight));
+        }
+        let cells = worker.counters.cluster(&wanted.cluster.config);
+        cells.traffic.upstream_rq_active_overflow.one();
+        if let Lease::Http1(mut pooled, pool) = lease {
+            pooled.requests = pooled.requests.saturating_sub(1);
+            self.put_back(&pool, pooled, Instant::now());
+        }
+        Err(Failure::Overflow(Limit::Requests))
+    }
+
+    /// Ready at once if one is idle or has room.
+    async fn connection(&self, worker: &Rc<Worker>, wanted: &Acquire<'_>) -> Result<Lease, Failure> {
+        let pool = self.at(worker, wanted);
         if !(wanted.fresh && pool.protocol == Protocol::Http1)
             && let Some(lease) = pool.take_ready().await
         {
@@ -182,17 +210,15 @@ impl Pools {
         }
         let _pending = Pending::begin(&pool)?;
         loop {
-            let full = {
-                let cluster = pool.cluster.borrow();
-                cluster.live.connections.load(Ordering::Relaxed)
-                    >= cluster.config.thresholds[0].max_connections
-            };
-            if full && pool.places.open() > 0 {
-                pool.cells.traffic.upstream_cx_overflow.one();
-            } else if pool.protocol == Protocol::Http1 {
-                return pool.open_http1(worker).await;
-            } else if !pool.connecting.replace(true) {
-                spawn(Rc::clone(&pool).open_shared(Rc::clone(worker)));
+            if pool.protocol == Protocol::Http1 {
+                if let Some(open) = pool.begin() {
+                    return pool.open_http1(worker, open).await;
+                }
+            } else if !pool.connecting.get()
+                && let Some(open) = pool.begin()
+            {
+                pool.connecting.set(true);
+                spawn(Rc::clone(&pool).open_shared(Rc::clone(worker), open));
             }
             match pool.places.wait().await {
                 Ok(Ok(Some(pooled))) => return Ok(Lease::Http1(pooled, pool)),
@@ -266,26 +292,20 @@ struct Pending(Rc<Pool>);
 impl Pending {
     fn begin(pool: &Rc<Pool>) -> Result<Self, Failure> {
         let cluster = pool.cluster.borrow();
-        let waiting = cluster.live.pending.fetch_add(1, Ordering::Relaxed);
-        pool.cells.traffic.upstream_rq_pending_active.add(1);
-        pool.cells.traffic.upstream_rq_pending_total.one();
-        let pending = Self(Rc::clone(pool));
-        if waiting >= cluster.config.thresholds[0].max_pending_requests {
+        let most = cluster.thresholds(pool.priority).max_pending_requests;
+        if !take_place(&cluster.live.at(pool.priority).pending, most) {
             pool.cells.traffic.upstream_rq_pending_overflow.one();
             return Err(Failure::Overflow(Limit::Pending));
         }
-        Ok(pending)
+        pool.cells.traffic.upstream_rq_pending_active.add(1);
+        pool.cells.traffic.upstream_rq_pending_total.one();
+        Ok(Self(Rc::clone(pool)))
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0
-            .cluster
-            .borrow()
-            .live
-            .pending
-            .fetch_sub(1, Ordering::Relaxed);
+        leave_place(&self.0.cluster.borrow().live.at(self.0.priority).pending);
         self.0.cells.traffic.upstream_rq_pending_active.add(-1);
     }
 }
@@ -326,16 +346,20 @@ impl Pool {
     }
 
     /// Opens an HTTP/1 connection within the request that needs it.
-    async fn open_http1(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<Lease, Failure> {
-        let (connected, open) = self.open(worker).await.map_err(Failure::Connect)?;
+    async fn open_http1(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        open: OpenConnection,
+    ) -> Result<Lease, Failure> {
+        let (connected, open) = self.open(worker, open).await.map_err(Failure::Connect)?;
         self.cells.traffic.upstream_cx_http1_total.one();
         let pooled = self.pooled(connected, open);
         Ok(Lease::Http1(pooled, Rc::clone(self)))
     }
 
     /// Opens a connection that every waiting request may use.
-    async fn open_shared(self: Rc<Self>, worker: Rc<Worker>) {
-        let outcome = self.open(&worker).await;
+    async fn open_shared(self: Rc<Self>, worker: Rc<Worker>, open: OpenConnection) {
+        let outcome = self.open(&worker, open).await;
         drop(worker);
         match outcome {
             Err(_) => self.connecting.set(false),
@@ -400,10 +424,19 @@ impl Pool {
         }
     }
 
-    /// Opens a connection and counts it.
-    async fn open(&self, worker: &Worker) -> Result<(Connected, OpenConnection), ConnectFailure> {
+    /// A place for one more connection, if there is one.
+    fn begin(&self) -> Option<OpenConnection> {
+        let cluster = self.cluster.borrow();
+        OpenConnection::begin(&cluster, self.priority, &self.endpoint, &self.cells, &self.places)
+    }
+
+    /// Opens the connection that `open` counts.
+    async fn open(
+        &self,
+        worker: &Worker,
+        open: OpenConnection,
+    ) -> Result<(Connected, OpenConnection), ConnectFailure> {
         let cluster = Arc::clone(&self.cluster.borrow());
-        let open = OpenConnection::begin(&cluster.live, &self.endpoint, &self.cells, &self.places);
         let wish = Wish {
             server_name: self.server_name.as_deref(),
             alpn: self.alpn.as_deref().unwrap_or_else(|| self.protocol.offers()),

@@ -8,20 +8,18 @@ use std::time::Duration;
 
 use prost::Message;
 use remora_model::Name;
-use remora_model::cluster::{
-    ClusterConfig, TcpKeepalive, Thresholds, TransportMatch, TransportSockets, UpstreamBind,
-};
+use remora_model::cluster::{ClusterConfig, TcpKeepalive, TransportMatch, TransportSockets, UpstreamBind};
 use remora_model::endpoint::{Assignment, LabelValue};
 use remora_model::identity::ClientTls;
 
 use crate::context::{Context, WatchedFile, Work, undecodable};
 use crate::listener::BUFFER_LIMIT;
-use crate::pb::envoy::config::cluster::v3::{self as api, circuit_breakers, cluster};
-use crate::pb::envoy::config::core::v3::{self as core, RoutingPriority};
+use crate::pb::envoy::config::cluster::v3::{self as api, cluster};
+use crate::pb::envoy::config::core::v3 as core;
 use crate::rejection::Rejection;
 use crate::subscription::Subscription;
 use crate::{
-    balance, discovery, endpoint, filter, fingerprint, health, retry, transport, upstream_http, value,
+    balance, breakers, discovery, endpoint, filter, fingerprint, health, transport, upstream_http, value,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,7 +91,6 @@ fn translate(
         .upstream_bind_config
         .as_ref()
         .map(|said| work.at("upstream_bind_config", |work| bind(work, said)));
-    let thresholds = thresholds(work, said.circuit_breakers.as_ref());
     let connect_timeout = value::positive(
         work,
         "connect_timeout",
@@ -126,7 +123,7 @@ fn translate(
             .per_connection_buffer_limit_bytes
             .as_ref()
             .map_or(BUFFER_LIMIT, |limit| limit.value),
-        thresholds,
+        thresholds: breakers::thresholds(work, said.circuit_breakers.as_ref()),
         health: health::settings(work, said),
         fingerprint: fingerprint::of((bytes, work.file_hash)),
     };
@@ -235,49 +232,5 @@ fn keepalive(said: &core::TcpKeepalive) -> TcpKeepalive {
         probes: said.keepalive_probes.as_ref().map(|probes| probes.value),
         time: seconds(&said.keepalive_time),
         interval: seconds(&said.keepalive_interval),
-    }
-}
-
-/// The limits of priority DEFAULT and HIGH; the first entry of a priority counts.
-fn thresholds(work: &mut Work<'_, '_>, said: Option<&api::CircuitBreakers>) -> [Thresholds; 2] {
-    let mut found = [None, None];
-    let Some(said) = said else {
-        return [Thresholds::default(); 2];
-    };
-    if !said.per_host_thresholds.is_empty() {
-        work.ignored("CircuitBreakers.per_host_thresholds");
-    }
-    work.each(
-        "circuit_breakers.thresholds",
-        &said.thresholds,
-        |work, said| -> Option<()> {
-            work.review(said);
-            let slot = match value::known(work, "priority", said.priority)? {
-                RoutingPriority::Default => &mut found[0],
-                RoutingPriority::High => &mut found[1],
-            };
-            slot.get_or_insert_with(|| limits(said));
-            None
-        },
-    );
-    found.map(Option::unwrap_or_default)
-}
-
-fn limits(said: &circuit_breakers::Thresholds) -> Thresholds {
-    let default = Thresholds::default();
-    Thresholds {
-        max_connections: said
-            .max_connections
-            .as_ref()
-            .map_or(default.max_connections, |max| max.value),
-        max_pending_requests: said
-            .max_pending_requests
-            .as_ref()
-            .map_or(default.max_pending_requests, |max| max.value),
-        max_requests: said
-            .max_requests
-            .as_ref()
-            .map_or(default.max_requests, |max| max.value),
-        retries: retry::limit(said),
     }
 }

@@ -14,6 +14,7 @@
 mod access_log;
 mod balance;
 pub mod bootstrap;
+mod breakers;
 pub mod client_status;
 mod cluster;
 pub mod config_dump;

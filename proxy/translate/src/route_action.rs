@@ -20,7 +20,7 @@ use crate::pb::envoy::config::route::v3::{
     self as api, redirect_action, route, route_action, weighted_cluster,
 };
 use crate::route::Defaults;
-use crate::{data_source, filter, matcher, mirror, retry, subsets, value};
+use crate::{breakers, data_source, filter, matcher, mirror, retry, subsets, value};
 
 /// Envoy's default route timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -178,6 +178,7 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults
         path: path?,
         host: host?,
         append_x_forwarded_host: said.append_x_forwarded_host,
+        priority: breakers::priority(work, said.priority).unwrap_or_default(),
         timeout,
         timeout_said: said.timeout.is_some(),
         idle_timeout,

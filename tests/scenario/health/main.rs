@@ -2,5 +2,6 @@
 //!
 //! Where Envoy has the feature it goes through the same test, so the expectations are its own.
 
+mod breakers;
 mod outliers;
 mod stage;

@@ -42,14 +42,41 @@ pub(crate) struct Stage {
 impl Stage {
     /// `over` is merged over the cluster.
     pub(crate) async fn start(proxy: Proxy, endpoints: &[SocketAddr], over: &Value) -> Result<Self> {
+        Self::start_with(proxy, endpoints, over, &json!({}), 1).await
+    }
+
+    /// `route` is merged over the route's action.
+    pub(crate) async fn start_with(
+        proxy: Proxy,
+        endpoints: &[SocketAddr],
+        over: &Value,
+        route: &Value,
+        concurrency: u32,
+    ) -> Result<Self> {
+        let mut routes = route_everything("routes", "watched");
+        merge(&mut routes["virtual_hosts"][0]["routes"][0]["route"], route);
+        let manager = http_connection_manager(&json!({"route_config": routes}));
+        Self::before(proxy, endpoints, over, manager, concurrency).await
+    }
+
+    /// Any network filter before the cluster.
+    pub(crate) async fn before(
+        proxy: Proxy,
+        endpoints: &[SocketAddr],
+        over: &Value,
+        filter: Value,
+        concurrency: u32,
+    ) -> Result<Self> {
         let (admin, port) = (Port::reserve()?, Port::reserve()?);
-        let manager =
-            http_connection_manager(&json!({"route_config": route_everything("routes", "watched")}));
         let mut cluster = bootstrap::cluster("watched", endpoints);
         merge(&mut cluster, over);
-        let listeners = vec![listener("in", port.address(), manager)];
+        let listeners = vec![listener("in", port.address(), filter)];
         let text = fixed(admin.address(), listeners, vec![cluster]).to_string();
-        let process = ProxyProcess::start(proxy, &text, admin, &Options::default()).await?;
+        let options = Options {
+            concurrency,
+            ..Options::default()
+        };
+        let process = ProxyProcess::start(proxy, &text, admin, &options).await?;
         Ok(Self { process, port })
     }
 
@@ -57,6 +84,19 @@ impl Stage {
     pub(crate) async fn get(&self) -> Result<RawResponse> {
         let mut client = RawClient::connect(self.port.address()).await?;
         client.exchange(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await
+    }
+
+    /// A request that is under way.
+    pub(crate) async fn begin(&self, behave: &str) -> Result<RawClient> {
+        let mut client = self.connect().await?;
+        let request = format!("GET / HTTP/1.1\r\nhost: h\r\nx-behave: {behave}\r\n\r\n");
+        client.send(request.as_bytes()).await?;
+        Ok(client)
+    }
+
+    /// A connection to the proxy.
+    pub(crate) async fn connect(&self) -> Result<RawClient> {
+        RawClient::connect(self.port.address()).await
     }
 
     /// The statuses of so many requests, one after the other.
@@ -86,6 +126,23 @@ impl Stage {
             }
             let name = self.process.kind().name();
             ensure!(Instant::now() < deadline, "{name}: {flags}, not {wanted}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until this gauge or counter `cluster.watched.NAME` has this value.
+    pub(crate) async fn wait_stat(&self, name: &str, value: u64) -> Result<()> {
+        let deadline = Instant::now() + WITHIN;
+        let wanted = format!("cluster.watched.{name}: {value}");
+        loop {
+            let text = self.process.admin_text("/stats").await?;
+            if text.lines().any(|line| line == wanted) {
+                return Ok(());
+            }
+            let begin = format!("cluster.watched.{name}: ");
+            let found = text.lines().find(|line| line.starts_with(&begin));
+            let proxy = self.process.kind().name();
+            ensure!(Instant::now() < deadline, "{proxy}: {found:?}, not {wanted}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

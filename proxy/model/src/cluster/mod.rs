@@ -3,11 +3,13 @@
 //! Holds: the configuration ([`ClusterConfig`]) and the endpoints ([`crate::endpoint::EndpointSet`]) change
 //! independently and share everything that did not change; counts live in [`ClusterLive`], which outlives both.
 
+mod breakers;
 mod pick;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transport;
 
+pub use breakers::{Occupied, RequestPriority, Thresholds, leave_place, take_place};
 pub(crate) use pick::Over;
 pub use pick::{Pick, PickFacts, Unpickable};
 pub use transport::{TransportMatch, TransportSocket, TransportSockets};
@@ -22,7 +24,6 @@ use crate::balance::BalancePolicy;
 use crate::endpoint::{BuildOptions, EndpointSet};
 use crate::health::HealthSettings;
 use crate::listener::{Http1Options, Http2Options};
-use crate::retry::RetryLimit;
 use crate::snapshot::ClusterId;
 
 /// A cluster as the data path sees it.
@@ -208,42 +209,11 @@ pub struct TcpKeepalive {
     pub interval: Option<Duration>,
 }
 
-/// `circuit_breakers.thresholds` of one priority; Envoy's defaults are 1024, 1024, 1024 and 3 retries;
-/// ours for retries is a budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Thresholds {
-    /// Connections of all workers.
-    pub max_connections: u32,
-    /// Requests waiting for a connection.
-    pub max_pending_requests: u32,
-    /// Requests in flight.
-    pub max_requests: u32,
-    /// Retries in flight.
-    pub retries: RetryLimit,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            max_connections: 1024,
-            max_pending_requests: 1024,
-            max_requests: 1024,
-            retries: RetryLimit::default(),
-        }
-    }
-}
-
 /// Counts of a cluster, exact across workers.
 #[derive(Debug, Default)]
 pub struct ClusterLive {
-    /// Open upstream connections.
-    pub connections: AtomicU32,
-    /// Requests waiting for a connection.
-    pub pending: AtomicU32,
-    /// Requests in flight.
-    pub requests: AtomicU32,
-    /// Retries in flight.
-    pub retries: AtomicU32,
+    /// What is in use, by priority.
+    pub occupied: [Occupied; 2],
     /// Sequence of the round-robin schedulers, one for all workers.
     pub sequence: AtomicU32,
 }

@@ -118,7 +118,7 @@ impl Cluster {
             0
         };
         let special = match (hash, now) {
-            (Some(hash), _) => balancer.pick_bounded(hash, self.live.requests.load(Ordering::Relaxed)),
+            (Some(hash), _) => balancer.pick_bounded(hash, self.live.requests() + 1),
             (None, Some(now)) => balancer.pick_warming(sequence, now, rng),
             (None, None) => None,
         };

@@ -4,9 +4,8 @@
 //! a budget, so that a brown-out is never answered with a multiple of the load.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::cluster::ClusterLive;
+use crate::cluster::{ClusterLive, RequestPriority, leave_place, take_place};
 
 /// `max_retries` or `retry_budget` of a priority's thresholds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,46 +44,53 @@ impl RetryLimit {
     }
 
     /// Takes one of the places, if one is free.
-    pub fn take(self, live: &Arc<ClusterLive>) -> Option<RetryTicket> {
-        let before = live.retries.fetch_add(1, Ordering::Relaxed);
-        let ticket = RetryTicket(Arc::clone(live));
-        let requests = live
-            .requests
-            .load(Ordering::Relaxed)
-            .saturating_add(live.pending.load(Ordering::Relaxed));
-        (before < self.bound(requests)).then_some(ticket)
+    pub fn take(self, live: &Arc<ClusterLive>, priority: RequestPriority) -> Option<RetryTicket> {
+        let occupied = live.at(priority);
+        let taken = take_place(&occupied.retries, occupied.retry_bound(self));
+        taken.then(|| RetryTicket(Arc::clone(live), priority))
     }
 }
 
 /// A retry in flight.
 #[derive(Debug)]
-pub struct RetryTicket(Arc<ClusterLive>);
+pub struct RetryTicket(Arc<ClusterLive>, RequestPriority);
 
 impl Drop for RetryTicket {
     fn drop(&mut self) {
-        self.0.retries.fetch_sub(1, Ordering::Relaxed);
+        leave_place(&self.0.at(self.1).retries);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+
+    const PRIORITY: RequestPriority = RequestPriority::Default;
 
     #[test]
     fn a_budget_is_a_share_of_what_is_in_flight() {
         let live = Arc::new(ClusterLive::default());
-        live.requests.store(100, Ordering::Relaxed);
-        let held: Vec<_> = (0..40).map_while(|_| RetryLimit::default().take(&live)).collect();
+        live.at(PRIORITY).requests.store(100, Ordering::Relaxed);
+        let held: Vec<_> = (0..40)
+            .map_while(|_| RetryLimit::default().take(&live, PRIORITY))
+            .collect();
         assert_eq!(held.len(), 20);
-        assert_eq!(live.retries.load(Ordering::Relaxed), 20);
+        assert_eq!(live.at(PRIORITY).retries.load(Ordering::Relaxed), 20);
         drop(held);
-        assert_eq!(live.retries.load(Ordering::Relaxed), 0);
+        assert_eq!(live.at(PRIORITY).retries.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn a_floor_holds_when_little_is_in_flight() {
         let live = Arc::new(ClusterLive::default());
-        let taken = |limit: RetryLimit| (0..9).map_while(|_| limit.take(&live)).collect::<Vec<_>>().len();
+        let taken = |limit: RetryLimit| {
+            (0..9)
+                .map_while(|_| limit.take(&live, PRIORITY))
+                .collect::<Vec<_>>()
+                .len()
+        };
         assert_eq!(taken(RetryLimit::default()), 3);
         assert_eq!(taken(RetryLimit::Fixed(5)), 5);
         assert_eq!(taken(RetryLimit::Fixed(0)), 0);

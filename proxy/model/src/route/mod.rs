@@ -44,6 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::Name;
+use crate::cluster::RequestPriority;
 use crate::endpoint::Labels;
 use crate::filter::FilterSettings;
 use crate::retry::RetryPolicy;
@@ -155,6 +156,8 @@ pub struct Forward {
     pub host: HostRewrite,
     /// `append_x_forwarded_host`.
     pub append_x_forwarded_host: bool,
+    /// `priority`: whose limits of the cluster hold.
+    pub priority: RequestPriority,
     /// `timeout`: whole response after the whole request; default 15 s, `None` for `0s`.
     pub timeout: Option<Duration>,
     /// Whether `timeout` was said or is Envoy's default.

@@ -3,11 +3,10 @@
 //! Holds: what was tried is told also where nothing came of it; a dialled connection counts as open until it is dropped.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use remora_model::cluster::{Cluster, PickFacts};
+use remora_model::cluster::{Cluster, PickFacts, RequestPriority};
 use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::health::Outcome;
 use remora_model::listener::TcpProxy;
@@ -17,7 +16,7 @@ use remora_model::route::source_hash;
 use crate::data_path::target;
 use crate::failure::{ConnectFailure, Failure, Limit};
 use crate::observe::{ClusterCells, UpstreamRecord};
-use crate::upstream::{Connected, OpenConnection, Wish, connect, health};
+use crate::upstream::{Connected, OpenConnection, Places, Wish, connect, health};
 use crate::worker::Worker;
 
 /// A connection for one tunnel. It belongs to no pool.
@@ -103,7 +102,6 @@ pub async fn dial(
     };
     let cluster = first_use.unwrap_or(cluster);
     let cells = worker.counters.cluster(&cluster.config);
-    at_limit(&cluster, &cells)?;
     let facts = PickFacts {
         hash: proxy.hash_source_address.then(|| source_hash(caller.client.ip())),
         labels,
@@ -112,8 +110,10 @@ pub async fn dial(
     loop {
         let endpoint = target::endpoint_of(worker, &cluster, &facts, Some(caller.destination), None)
             .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
+        let priority = RequestPriority::Default;
+        let open = OpenConnection::begin(&cluster, priority, &endpoint, &cells, &Places::alone());
+        let open = open.ok_or(Failure::Overflow(Limit::Connections))?;
         tried.attempts += 1;
-        let open = OpenConnection::begin(&cluster.live, &endpoint, &cells, &Rc::default());
         let config = &cluster.config;
         let socket = config.transport.choose(&endpoint.spec.details().transport_labels);
         let announced = socket.header().map(|_| caller.announced(proxy));
@@ -158,12 +158,13 @@ pub async fn dial(
 /// # Errors
 /// `max_connections` of the cluster are open.
 pub fn at_limit(cluster: &Cluster, cells: &ClusterCells) -> Result<(), Failure> {
-    let open = cluster.live.connections.load(Ordering::Relaxed);
-    if open < cluster.config.thresholds[0].max_connections {
+    let priority = RequestPriority::Default;
+    let open = cluster.live.at(priority).connections.load(Ordering::Relaxed);
+    if open < cluster.thresholds(priority).max_connections {
         return Ok(());
     }
     cells.traffic.upstream_cx_overflow.one();
-    Err(Failure::Overflow(Limit::Pending))
+    Err(Failure::Overflow(Limit::Connections))
 }
 
 fn failed(failure: &ConnectFailure, endpoint: Arc<Endpoint>, cells: &ClusterCells, tried: &mut Tried) {

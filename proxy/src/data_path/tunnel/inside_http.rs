@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Version};
-use remora_model::cluster::{Cluster, PickFacts, UpstreamProtocol};
+use remora_model::cluster::{Cluster, PickFacts, RequestPriority, UpstreamProtocol};
 use remora_model::endpoint::Labels;
 use remora_model::listener::{TcpProxy, Tunneling};
 use remora_model::route::{HeaderValueTemplate, Render, source_hash};
@@ -79,6 +79,7 @@ async fn attempt(
     let wanted = Acquire {
         cluster,
         endpoint: &endpoint,
+        priority: RequestPriority::Default,
         protocol: match cluster.config.http.protocol {
             UpstreamProtocol::Http2 => Protocol::Http2,
             UpstreamProtocol::Alpn => Protocol::Alpn,
@@ -90,7 +91,7 @@ async fn attempt(
         fresh: true,
     };
     let lease = worker.pools.acquire(worker, wanted).await?;
-    record.upstream = Some(lease.record().clone());
+    record.upstream = Some(lease.0.record().clone());
     let begun = UpstreamExchange::begin(worker, cluster, lease, head);
     let mut exchange = begun.map_err(|(error, _)| refused(format!("{error:?}")))?;
     let answered = tokio::time::timeout(proxy.idle_timeout.unwrap_or(PATIENCE), accepted(&mut exchange));

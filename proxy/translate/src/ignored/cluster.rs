@@ -57,9 +57,8 @@ reviewed! { CommonLbConfig as "CommonLbConfig" {
 } }
 
 reviewed! { Thresholds as "CircuitBreakers.Thresholds" {
-    honoured: [priority, max_connections, max_pending_requests, max_requests, max_retries, retry_budget]
+    honoured: [priority, max_connections, max_pending_requests, max_requests, max_retries, retry_budget, track_remaining]
     ignored: {
-        track_remaining: "observability: which metrics are kept",
         max_connection_pools: "pools are bounded by max_connections",
     }
     refused: {}

@@ -36,10 +36,6 @@ pub const PARTLY: &[FieldReason] = &[
         "observability: a log to a sink that is not supported is not written",
     ),
     (
-        "CircuitBreakers.per_host_thresholds",
-        "tuning: the limits of the cluster hold",
-    ),
-    (
         "CommonLbConfig.zone_aware_lb_config",
         "tuning: no zone is preferred, every endpoint of a priority is used",
     ),

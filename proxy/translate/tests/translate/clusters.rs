@@ -116,10 +116,7 @@ fn an_istio_cluster_keeps_its_policy_and_subscribes() {
     assert!(matches!(&made.subscriptions[1].source, Some(Source::Grpc(_))));
     assert_eq!(
         world.ignored_names(),
-        [
-            "CircuitBreakers.Thresholds.track_remaining",
-            "envoy.tcp.metadataexchange.config.MetadataExchange",
-        ]
+        ["envoy.tcp.metadataexchange.config.MetadataExchange",]
     );
 }
 

@@ -196,6 +196,7 @@ fn forward(cluster: ClusterChoice) -> Action {
         path: PathRewrite::Keep,
         host: HostRewrite::Keep,
         append_x_forwarded_host: false,
+        priority: crate::cluster::RequestPriority::Default,
         timeout: None,
         timeout_said: false,
         idle_timeout: None,

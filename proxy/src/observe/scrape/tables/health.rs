@@ -1,9 +1,9 @@
 //! What is left out, and which limits are reached.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use remora_model::cluster::Cluster;
+use remora_model::cluster::{Cluster, Occupied, RequestPriority, Thresholds};
 use remora_model::health::ejected;
 use remora_model::snapshot::Snapshot;
 
@@ -56,30 +56,43 @@ pub(in crate::observe::scrape) fn outliers(observe: &Observe, snapshot: &Snapsho
     table.boxed()
 }
 
-/// `circuit_breakers.default.*_open`: 1 where the limit of priority DEFAULT is reached.
+fn load(count: &AtomicU32) -> u32 {
+    count.load(Ordering::Relaxed)
+}
+
+/// `circuit_breakers.<priority>.*_open`: 1 where a limit is reached; `remaining_*`: what is left, where the cluster wants
+/// it tracked.
 pub(super) fn breakers(table: &mut TableOf<ClusterRow>) {
-    type Reached = fn(&Cluster) -> bool;
-    let open: [(&'static str, Reached); 4] = [
-        ("circuit_breakers.default.cx_open", |cluster| {
-            cluster.live.connections.load(Ordering::Relaxed) >= cluster.config.thresholds[0].max_connections
+    type Left = fn(&Occupied, &Thresholds) -> u32;
+    let left: [(&'static str, &'static str, Left); 4] = [
+        ("cx_open", "remaining_cx", |now, most| {
+            most.max_connections.saturating_sub(load(&now.connections))
         }),
-        ("circuit_breakers.default.rq_pending_open", |cluster| {
-            cluster.live.pending.load(Ordering::Relaxed) >= cluster.config.thresholds[0].max_pending_requests
+        ("rq_pending_open", "remaining_pending", |now, most| {
+            most.max_pending_requests.saturating_sub(load(&now.pending))
         }),
-        ("circuit_breakers.default.rq_open", |cluster| {
-            cluster.live.requests.load(Ordering::Relaxed) >= cluster.config.thresholds[0].max_requests
+        ("rq_open", "remaining_rq", |now, most| {
+            most.max_requests.saturating_sub(load(&now.requests))
         }),
-        ("circuit_breakers.default.rq_retry_open", |cluster| {
-            let requests = cluster.live.requests.load(Ordering::Relaxed);
-            cluster.live.retries.load(Ordering::Relaxed)
-                >= cluster.config.thresholds[0].retries.bound(requests)
+        ("rq_retry_open", "remaining_retries", |now, most| {
+            now.retry_bound(most.retries).saturating_sub(load(&now.retries))
         }),
     ];
-    for (name, reached) in open {
-        table.column(name, ColumnKind::Gauge, move |row| {
-            Some(Number::Gauge(i64::from(
-                row.cluster.as_ref().is_some_and(|cluster| reached(cluster)),
-            )))
-        });
+    for priority in RequestPriority::ALL {
+        let name = |part: &str| format!("circuit_breakers.{}.{part}", priority.name());
+        for (open, remaining, left) in left {
+            let of = move |row: &ClusterRow| {
+                let cluster = row.cluster.as_ref()?;
+                let limits = cluster.thresholds(priority);
+                Some((left(cluster.live.at(priority), limits), limits.track_remaining))
+            };
+            table.column(name(open), ColumnKind::Gauge, move |row| {
+                Some(Number::Gauge(of(row).map_or(0, |(left, _)| i64::from(left == 0))))
+            });
+            table.column(name(remaining), ColumnKind::Gauge, move |row| {
+                let left = of(row).filter(|(_, tracked)| *tracked)?.0;
+                Some(Number::Gauge(left.into()))
+            });
+        }
     }
 }
