@@ -4,6 +4,9 @@
 //! (504, `UT`); each with its flag and details in the access log and its count in the cluster's metrics. Who waits for a
 //! connection gets it, whatever becomes of those who waited before.
 
+#[path = "limits/connections.rs"]
+mod connections;
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

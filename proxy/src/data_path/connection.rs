@@ -14,6 +14,7 @@ use remora_model::listener::{Codec, ConnectionFacts, FilterChain, ListenAddress,
 
 use tokio::io::AsyncReadExt;
 
+use super::admission::{self, Admitted};
 use super::first_word::{self, Heard};
 use super::http::{HttpContext, IDLE_WHILE_DRAINING, serve_http1, serve_http2};
 use super::proxy_header::{self, Ends};
@@ -45,6 +46,8 @@ struct Recognised {
     io: Io,
     /// Made while nobody had spoken.
     early: Option<Box<Dialled>>,
+    /// What it counts as, to its end.
+    admitted: Admitted,
 }
 
 /// Counts connections of this process.
@@ -105,6 +108,7 @@ async fn recognise(
         tracing::debug!(listener = %listener.name, %peer, "connection closed: its filter chain has no filter");
         return None;
     }
+    let admitted = admission::admit(worker, &chain).await?;
     let (io, session) = secure(worker, &chain, cells, socket)
         .await
         .inspect_err(|failure| handshake_failed(listener, cells, peer, failure))
@@ -114,6 +118,7 @@ async fn recognise(
         // Nothing was said yet: the first bytes decide.
         None => first_words(&chain, io).await?,
     };
+    let server_name = heard.protocol.as_ref().and_then(Protocol::server_name);
     let record = ConnectionRecord {
         id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
         accepted: started,
@@ -121,11 +126,7 @@ async fn recognise(
         client: ends.client,
         header: ends.header,
         local: ends.local,
-        server_name: heard
-            .protocol
-            .as_ref()
-            .and_then(Protocol::server_name)
-            .map(Into::into),
+        server_name: server_name.map(Into::into),
         listener: Arc::clone(&listener.name),
         chain: Arc::clone(&chain.name),
         tls: session,
@@ -133,6 +134,7 @@ async fn recognise(
     };
     Some(Recognised {
         early: heard.early_for(&chain),
+        admitted,
         chain,
         record,
         io,
@@ -173,6 +175,7 @@ async fn run_chain(
         record,
         io,
         early,
+        admitted: _admitted,
     }: Recognised,
 ) {
     let record = Rc::new(record);

@@ -5,6 +5,7 @@
 //! connection is from who speaks first; `tunnel` is the life of an L4 connection. Every decision is asked of
 //! `remora-model`; everything that can go wrong is a [`Failure`](crate::failure::Failure).
 
+mod admission;
 mod attempts;
 mod body;
 mod client_certificate;

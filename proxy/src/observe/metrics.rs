@@ -271,6 +271,24 @@ group! {
 }
 
 group! {
+    /// `local_rate_limit.<stat_prefix>.*`
+    ConnectionRateLimitCounters {
+        /// Connections closed because there was no token for them.
+        rate_limited: Counter,
+    }
+}
+
+group! {
+    /// `connection_limit.<stat_prefix>.*`
+    ConnectionLimitCounters {
+        /// Connections closed because there were too many.
+        limited_connections: Counter,
+        /// Connections that count now.
+        active_connections: Gauge,
+    }
+}
+
+group! {
     /// `tcp.<stat_prefix>.*`
     TcpCounters {
         /// Tunnels.

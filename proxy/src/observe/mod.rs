@@ -28,8 +28,8 @@ pub use exchange_record::{ConnectionRecord, ExchangeRecord, HeaderRecord, LogTyp
 pub use log_sinks::SinkError;
 pub use scrape::Scrape;
 pub use shards::{
-    ClusterCells, CodecCells, GrpcCells, HealthCells, HttpCells, LimitCells, ListenerCells, Observe,
-    ProxyHeaderCells, Shards, TcpCells, WorkerCounters,
+    ClusterCells, CodecCells, ConnectionLimitCells, ConnectionRateLimitCells, GrpcCells, HealthCells,
+    HttpCells, LimitCells, ListenerCells, Observe, ProxyHeaderCells, Shards, TcpCells, WorkerCounters,
 };
 
 use std::net::SocketAddr;

@@ -100,6 +100,8 @@ impl Scrape {
             tables::tcp_proxies(observe, snapshot),
             tables::proxy_headers(observe, snapshot),
             tables::limits(observe, snapshot),
+            tables::connection_rates(observe, snapshot),
+            tables::connection_limits(observe, snapshot),
             grpc::calls(observe),
             codecs::codecs(observe),
         ];

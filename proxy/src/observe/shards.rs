@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use remora_model::Name;
 use remora_model::cluster::ClusterConfig;
-use remora_model::filter::{ChainedFilter, HttpFilter};
+use remora_model::filter::{ChainedFilter, HttpFilter, NetworkFilter};
 use remora_model::listener::Terminal;
 use remora_model::snapshot::{ClusterId, Snapshot};
 
@@ -17,9 +17,10 @@ use super::cells::{Counter, StatusCodes};
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    AbsentHeaderCounters, ClusterCounters, CodecCounters, CorsCounters, FaultCounters, GrpcCounters,
-    HeaderErrorCounters, HeaderVersionCounters, HealthCheckCounters, HttpCounters, LimitCounters,
-    ListenerCounters, OutlierCounters, TcpCounters, TlsCounters,
+    AbsentHeaderCounters, ClusterCounters, CodecCounters, ConnectionLimitCounters,
+    ConnectionRateLimitCounters, CorsCounters, FaultCounters, GrpcCounters, HeaderErrorCounters,
+    HeaderVersionCounters, HealthCheckCounters, HttpCounters, LimitCounters, ListenerCounters,
+    OutlierCounters, TcpCounters, TlsCounters,
 };
 
 /// Cells of a listener.
@@ -86,6 +87,20 @@ pub struct ProxyHeaderCells {
     pub v2: HeaderVersionCounters,
 }
 
+/// Cells of rate limits of new connections.
+#[derive(Debug, Default)]
+pub struct ConnectionRateLimitCells {
+    /// All of them.
+    pub limit: ConnectionRateLimitCounters,
+}
+
+/// Cells of limits of connections at a time.
+#[derive(Debug, Default)]
+pub struct ConnectionLimitCells {
+    /// All of them.
+    pub limit: ConnectionLimitCounters,
+}
+
 /// Cells of a TCP proxy.
 #[derive(Debug, Default)]
 pub struct TcpCells {
@@ -127,6 +142,10 @@ pub struct Observe {
     pub proxy_headers: Shards<ProxyHeaderCells>,
     /// By `stat_prefix`. Any route may name one, so they are never let go of.
     pub limits: Shards<LimitCells>,
+    /// By `stat_prefix`.
+    pub connection_rates: Shards<ConnectionRateLimitCells>,
+    /// By `stat_prefix`.
+    pub connection_limits: Shards<ConnectionLimitCells>,
     /// By `alt_stat_name` or name.
     pub clusters: Shards<ClusterCells>,
     /// By `alt_stat_name` or name.
@@ -173,6 +192,12 @@ impl Observe {
         retain(&self.managers, |name| names.managers.contains(name));
         retain(&self.tcp_proxies, |name| names.tcp_proxies.contains(name));
         retain(&self.proxy_headers, |name| names.proxy_headers.contains(name));
+        retain(&self.connection_rates, |name| {
+            names.connection_rates.contains(name)
+        });
+        retain(&self.connection_limits, |name| {
+            names.connection_limits.contains(name)
+        });
         retain(&self.clusters, |name| names.clusters.contains(name));
         retain(&self.health, |name| names.clusters.contains(name));
         let of_method = |key: &Name| {
@@ -199,6 +224,8 @@ pub(super) struct Names {
     pub(super) proxy_headers: HashSet<Name>,
     /// Limits of chains; those of routes show once they are used.
     pub(super) limits: HashSet<Name>,
+    pub(super) connection_rates: HashSet<Name>,
+    pub(super) connection_limits: HashSet<Name>,
     pub(super) clusters: HashSet<Name>,
 }
 
@@ -212,6 +239,16 @@ impl Names {
                 .proxy_headers
                 .extend(filter.map(|filter| Arc::clone(&filter.stat_name)));
             for chain in listener.chains.iter().chain(&listener.default_chain) {
+                for filter in &chain.network_filters {
+                    match filter {
+                        NetworkFilter::RateLimit(limit) => {
+                            names.connection_rates.insert(Arc::clone(&limit.stat_prefix))
+                        }
+                        NetworkFilter::ConnectionLimit(limit) => {
+                            names.connection_limits.insert(Arc::clone(&limit.stat_prefix))
+                        }
+                    };
+                }
                 match &chain.terminal {
                     Terminal::Http(manager) => {
                         names.limits.extend(manager.filters.iter().filter_map(limit_of));
@@ -279,6 +316,16 @@ impl WorkerCounters {
     /// The cells of a TCP proxy.
     pub fn tcp_proxy(&self, stat_prefix: &Name) -> Arc<TcpCells> {
         self.cells(&self.all.tcp_proxies, stat_prefix)
+    }
+
+    /// The cells of a rate limit of new connections.
+    pub fn connection_rate_limit(&self, stat_prefix: &Name) -> Arc<ConnectionRateLimitCells> {
+        self.cells(&self.all.connection_rates, stat_prefix)
+    }
+
+    /// The cells of a limit of connections at a time.
+    pub fn connection_limit(&self, stat_prefix: &Name) -> Arc<ConnectionLimitCells> {
+        self.cells(&self.all.connection_limits, stat_prefix)
     }
 
     /// The cells of local rate limits with this `stat_prefix`.

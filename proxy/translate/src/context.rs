@@ -12,7 +12,7 @@ use remora_model::Name;
 use remora_model::identity::ClientTls;
 use remora_model::snapshot::{ClusterId, ClusterMark, Interner, RouteTableMark, SecretMark, Snapshot};
 
-use crate::filter::local_rate_limit::LimitsBefore;
+use crate::filter::local_rate_limit::{Known, LimitsBefore};
 use crate::fingerprint;
 use crate::rejection::{Problem, Rejection};
 use crate::repeated::Repeated;
@@ -273,6 +273,14 @@ impl<'c, 'a> Work<'c, 'a> {
         let clusters = &*self.context.clusters;
         let known = clusters.known(name).and_then(|id| clusters.name(id));
         known.cloned().unwrap_or_else(|| name.into())
+    }
+
+    /// Takes a limit of the version before that nobody has claimed yet.
+    pub(crate) fn claim_limit<T>(&mut self, mut same: impl FnMut(&Known) -> Option<T>) -> Option<T> {
+        let before = self.limits_before.iter().enumerate();
+        let (index, found) = { before }.find_map(|(index, known)| Some((index, same(known)?)))?;
+        self.limits_before.remove(index);
+        Some(found)
     }
 
     /// Notes a problem with the field where we are.

@@ -4,10 +4,11 @@
 //! cost nothing for long.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use remora_model::Name;
 use remora_model::cluster::UpstreamHttp;
+use remora_model::filter::{Fill, TokenBucket};
 use remora_model::retry::RetryPolicy;
 
 use crate::pb::envoy::config::route::v3 as api;
@@ -25,6 +26,8 @@ pub struct Repeated {
     http: Vec<Arc<UpstreamHttp>>,
     /// The last policy, and what it was made from.
     retry: Option<(api::RetryPolicy, Arc<RetryPolicy>)>,
+    /// Buckets by `share_key`, as long as somebody has them.
+    buckets: Vec<(Box<str>, Weak<TokenBucket>)>,
 }
 
 impl Repeated {
@@ -64,6 +67,21 @@ impl Repeated {
         let policy = Arc::new(policy);
         self.retry = Some((said.clone(), Arc::clone(&policy)));
         policy
+    }
+}
+
+impl Repeated {
+    /// The bucket that all limits with this `share_key` and these settings have in common.
+    pub(crate) fn bucket(&mut self, key: &str, fill: Fill) -> Arc<TokenBucket> {
+        self.buckets.retain(|(_, bucket)| bucket.strong_count() > 0);
+        let named = self.buckets.iter().filter(|(known, _)| **known == *key);
+        let mut same = named.filter_map(|(_, bucket)| bucket.upgrade());
+        if let Some(bucket) = same.find(|bucket| bucket.fill() == fill) {
+            return bucket;
+        }
+        let bucket = Arc::new(TokenBucket::new(fill));
+        self.buckets.push((key.into(), Arc::downgrade(&bucket)));
+        bucket
     }
 }
 

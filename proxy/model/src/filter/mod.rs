@@ -7,6 +7,7 @@
 mod buckets;
 mod buffer;
 mod compression;
+mod connection_limits;
 mod cors;
 mod fault;
 mod grpc;
@@ -22,6 +23,7 @@ pub use compression::{
     Accepted, Coding, Compression, Compressor, CompressorRoute, ContentTypes, Decompressor, Direction,
     Expansion, Library, Offer,
 };
+pub use connection_limits::{ConnectionLimit, ConnectionRateLimit, CountedConnection};
 pub use cors::{CorsPolicy, CorsVerdict, Preflight};
 pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
 pub use grpc::{GrpcMessages, GrpcStats, GrpcWeb, trailers_frame};
@@ -37,7 +39,12 @@ use crate::Name;
 
 /// A network filter before the terminal one.
 #[derive(Debug, Clone)]
-pub enum NetworkFilter {}
+pub enum NetworkFilter {
+    /// `envoy.filters.network.local_ratelimit`.
+    RateLimit(Arc<ConnectionRateLimit>),
+    /// `envoy.filters.network.connection_limit`.
+    ConnectionLimit(Arc<ConnectionLimit>),
+}
 
 /// An HTTP filter in its place in a chain.
 #[derive(Debug, Clone)]

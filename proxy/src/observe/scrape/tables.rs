@@ -2,10 +2,12 @@
 
 mod balancing;
 mod health;
+mod limits;
 mod proxy_header;
 
 use health::breakers;
 pub(super) use health::outliers;
+pub(super) use limits::{connection_limits, connection_rates, limits};
 pub(super) use proxy_header::{proxy_header_errors, proxy_headers};
 
 use std::borrow::Cow;
@@ -20,12 +22,10 @@ use remora_model::snapshot::Snapshot;
 use super::Number;
 use crate::observe::cells::{CELLS, Cell, Counter};
 use crate::observe::metrics::{
-    ClusterCounters, CorsCounters, FaultCounters, HealthCheckCounters, HttpCounters, LimitCounters,
-    ListenerCounters, TcpCounters, TlsCounters,
+    ClusterCounters, CorsCounters, FaultCounters, HealthCheckCounters, HttpCounters, ListenerCounters,
+    TcpCounters, TlsCounters,
 };
-use crate::observe::shards::{
-    ClusterCells, HttpCells, LimitCells, ListenerCells, Names, Observe, Shards, TcpCells,
-};
+use crate::observe::shards::{ClusterCells, HttpCells, ListenerCells, Names, Observe, Shards, TcpCells};
 
 /// What kind of numbers a column has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -455,28 +455,6 @@ pub(super) fn tcp_proxies(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Tab
     table.boxed()
 }
 
-/// `<stat_prefix>.http_local_rate_limit.*`
-pub(super) fn limits(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table> {
-    let mut table = TableOf {
-        prefix: "",
-        family: "envoy_",
-        labels: |name| vec![("envoy_local_http_ratelimit_prefix", name)],
-        rows: rows(&observe.limits, Names::of(snapshot).limits),
-        columns: Vec::new(),
-        reads: Vec::new(),
-        used: |row: &Workers<LimitCells>| !row.is_empty(),
-        sparse: false,
-    };
-    group(
-        &mut table,
-        "http_local_rate_limit.",
-        LimitCounters::FIELDS,
-        |row| row,
-        |cells: &LimitCells| &cells.http,
-    );
-    table.boxed()
-}
-
 /// Downstream connections open now, over all listeners.
 pub(super) fn open_connections(observe: &Observe) -> i64 {
     let listeners = observe.listeners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -507,6 +485,12 @@ pub(super) fn reset(observe: &Observe) {
     proxy_header::reset(observe, &mut zero);
     for cells in taken(&observe.limits).values().flatten() {
         cells.1.http.each(&mut zero);
+    }
+    for cells in taken(&observe.connection_rates).values().flatten() {
+        cells.1.limit.each(&mut zero);
+    }
+    for cells in taken(&observe.connection_limits).values().flatten() {
+        cells.1.limit.each(&mut zero);
     }
     for cells in taken(&observe.health).values().flatten() {
         cells.1.outlier.each(&mut zero);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use remora_model::filter::{
-    Buckets, ChainedFilter, Fill, FilterSettings, HttpFilter, LocalRateLimit, RouteFilter,
+    Buckets, ChainedFilter, ConnectionLimit, ConnectionRateLimit, Fill, FilterSettings, HttpFilter,
+    LocalRateLimit, NetworkFilter, RouteFilter,
 };
 use remora_model::limit::Entry;
 use remora_model::listener::{Listener, Routes, Terminal};
@@ -34,7 +35,18 @@ const VALUES_AT_A_TIME: u32 = 20;
 const MOST_HEADERS: usize = 10;
 
 /// Limits of the version before that nobody has claimed yet, in the order in which they stood.
-pub(crate) type LimitsBefore = Vec<Arc<LocalRateLimit>>;
+pub(crate) type LimitsBefore = Vec<Known>;
+
+/// A limit of the version before.
+#[derive(Debug, Clone)]
+pub(crate) enum Known {
+    /// Of requests.
+    Requests(Arc<LocalRateLimit>),
+    /// Of new connections.
+    Rate(Arc<ConnectionRateLimit>),
+    /// Of connections at a time.
+    Connections(Arc<ConnectionLimit>),
+}
 
 /// In a chain, where a limit may be without a bucket, for the routes to say one.
 pub(super) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Arc<LocalRateLimit>> {
@@ -50,9 +62,12 @@ fn limit(work: &mut Work<'_, '_>, extension: &Extension<'_>, at_route: bool) -> 
     let said: api::LocalRateLimit = extension.decode(work)?;
     work.review(&said);
     let fingerprint = fingerprint::of(extension.bytes().unwrap_or_default());
-    let known = |before: &Arc<LocalRateLimit>| before.fingerprint == fingerprint;
-    if let Some(index) = work.limits_before.iter().position(known) {
-        return Some(work.limits_before.remove(index));
+    let known = work.claim_limit(|known| match known {
+        Known::Requests(limit) if limit.fingerprint == fingerprint => Some(Arc::clone(limit)),
+        _ => None,
+    });
+    if known.is_some() {
+        return known;
     }
     if at_route && said.token_bucket.is_none() {
         work.wrong("local rate limit token bucket must be set for per filter configs");
@@ -206,8 +221,9 @@ fn additions(work: &mut Work<'_, '_>, field: &str, said: &[HeaderValueOption]) -
 pub(crate) fn of_listener(listener: &Listener) -> LimitsBefore {
     let mut found = Vec::new();
     for chain in listener.chains.iter().chain(&listener.default_chain) {
+        found.extend(chain.network_filters.iter().map(of_network_filter));
         if let Terminal::Http(manager) = &chain.terminal {
-            found.extend(manager.filters.iter().filter_map(of_filter).cloned());
+            found.extend(manager.filters.iter().filter_map(of_filter));
             if let Routes::Inline(table) = &manager.routes {
                 found.extend(of_table(table));
                 found.extend(table.virtual_hosts.iter().flat_map(|host| of_virtual_host(host)));
@@ -219,34 +235,41 @@ pub(crate) fn of_listener(listener: &Listener) -> LimitsBefore {
 
 /// The limits that a route configuration itself names.
 pub(crate) fn of_table(table: &RouteTable) -> LimitsBefore {
-    of_settings(&table.filters).cloned().collect()
+    of_settings(&table.filters).collect()
 }
 
 /// The limits of a virtual host.
 pub(crate) fn of_virtual_host(host: &VirtualHost) -> LimitsBefore {
-    let mut found: LimitsBefore = of_settings(&host.filters).cloned().collect();
+    let mut found: LimitsBefore = of_settings(&host.filters).collect();
     for route in &host.routes {
-        found.extend(of_settings(&route.filters).cloned());
+        found.extend(of_settings(&route.filters));
         if let Action::Forward(forward) = &route.action
             && let ClusterChoice::Weighted(clusters) = &forward.cluster
         {
             let entries = clusters.entries.iter();
-            found.extend(entries.flat_map(|entry| of_settings(&entry.filters)).cloned());
+            found.extend(entries.flat_map(|entry| of_settings(&entry.filters)));
         }
     }
     found
 }
 
-fn of_filter(filter: &ChainedFilter) -> Option<&Arc<LocalRateLimit>> {
+fn of_network_filter(filter: &NetworkFilter) -> Known {
+    match filter {
+        NetworkFilter::RateLimit(limit) => Known::Rate(Arc::clone(limit)),
+        NetworkFilter::ConnectionLimit(limit) => Known::Connections(Arc::clone(limit)),
+    }
+}
+
+fn of_filter(filter: &ChainedFilter) -> Option<Known> {
     match &filter.filter {
-        HttpFilter::LocalRateLimit(limit) => Some(limit),
+        HttpFilter::LocalRateLimit(limit) => Some(Known::Requests(Arc::clone(limit))),
         _ => None,
     }
 }
 
-fn of_settings(settings: &FilterSettings) -> impl Iterator<Item = &Arc<LocalRateLimit>> {
+fn of_settings(settings: &FilterSettings) -> impl Iterator<Item = Known> {
     settings.iter().filter_map(|said| match said {
-        RouteFilter::LocalRateLimit(limit) => Some(limit),
+        RouteFilter::LocalRateLimit(limit) => Some(Known::Requests(Arc::clone(limit))),
         _ => None,
     })
 }

@@ -6,6 +6,7 @@
 
 mod buffer;
 mod compression;
+mod connection_limits;
 pub(crate) mod cors;
 mod fault;
 mod grpc;

@@ -3,7 +3,7 @@
 use remora_model::filter::NetworkFilter;
 use remora_model::listener::Terminal;
 
-use super::{discovered, left_out, refuse};
+use super::{connection_limits, discovered, left_out, refuse};
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::pb::envoy::config::cluster::v3::Filter as UpstreamFilter;
@@ -15,6 +15,9 @@ pub(crate) const HTTP_MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
+/// Filters that count connections.
+const LIMITS: [&str; 2] = [connection_limits::RATE, connection_limits::CONNECTIONS];
+
 /// Filters before the terminal one, and the terminal one. Envoy takes a chain without filters: its connections are
 /// closed.
 pub(crate) fn network_filters(
@@ -25,44 +28,53 @@ pub(crate) fn network_filters(
         return Some((Vec::new(), Terminal::Close));
     }
     let mut terminal = None;
-    work.each(
-        "filters",
-        said.iter().enumerate(),
-        |work, (index, filter)| -> Option<()> {
-            let last = index + 1 == said.len();
-            let extension = open(work, filter)?;
-            let kind = extension.kind.as_str();
-            let error = |what: &str, rule: &str| {
-                format!(
-                    "Error: {what} filter named {} of type {kind} {rule} network filter chain.",
-                    filter.name
-                )
-            };
-            terminal = match kind {
-                HTTP_MANAGER => work
-                    .at("typed_config", |work| http_manager::translate(work, &extension))
-                    .map(Terminal::Http),
-                TCP_PROXY => work
-                    .at("typed_config", |work| tcp_proxy::translate(work, &extension))
-                    .map(Terminal::Tcp),
-                kind if left_out(work, kind) => {
-                    if last {
-                        work.wrong(error("non-terminal", "is the last filter in a"));
-                    }
-                    None
+    let filters = work.each("filters", said.iter().enumerate(), |work, (index, filter)| {
+        let last = index + 1 == said.len();
+        let extension = open(work, filter)?;
+        let kind = extension.kind.as_str();
+        let error = |what: &str, rule: &str| {
+            format!(
+                "Error: {what} filter named {} of type {kind} {rule} network filter chain.",
+                filter.name
+            )
+        };
+        let before = match kind {
+            connection_limits::RATE => work.at("typed_config", |work| {
+                connection_limits::rate_limit(work, &extension)
+            }),
+            connection_limits::CONNECTIONS => work.at("typed_config", |work| {
+                connection_limits::connection_limit(work, &extension)
+            }),
+            _ => None,
+        };
+        if last && LIMITS.contains(&kind) {
+            work.wrong(error("non-terminal", "is the last filter in a"));
+        }
+        terminal = match kind {
+            _ if LIMITS.contains(&kind) => None,
+            HTTP_MANAGER => work
+                .at("typed_config", |work| http_manager::translate(work, &extension))
+                .map(Terminal::Http),
+            TCP_PROXY => work
+                .at("typed_config", |work| tcp_proxy::translate(work, &extension))
+                .map(Terminal::Tcp),
+            kind if left_out(work, kind) => {
+                if last {
+                    work.wrong(error("non-terminal", "is the last filter in a"));
                 }
-                kind => {
-                    work.at("typed_config", |work| refuse(work, &filter.name, kind, FAMILY));
-                    None
-                }
-            };
-            if !last && [HTTP_MANAGER, TCP_PROXY].contains(&kind) {
-                work.wrong(error("terminal", "must be the last filter in a"));
+                None
             }
-            None
-        },
-    );
-    Some((Vec::new(), terminal?))
+            kind => {
+                work.at("typed_config", |work| refuse(work, &filter.name, kind, FAMILY));
+                None
+            }
+        };
+        if !last && [HTTP_MANAGER, TCP_PROXY].contains(&kind) {
+            work.wrong(error("terminal", "must be the last filter in a"));
+        }
+        before
+    });
+    Some((filters, terminal?))
 }
 
 fn open<'f>(work: &mut Work<'_, '_>, filter: &'f Filter) -> Option<Extension<'f>> {

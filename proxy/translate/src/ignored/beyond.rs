@@ -44,6 +44,10 @@ pub const IN_PART: &[&str] = &[
 /// Fields that nothing reads, by full name.
 pub const UNREAD: &[FieldReason] = &[
     (
+        "envoy.config.core.v3.RuntimeFeatureFlag.runtime_key",
+        "there is no runtime layer; the value given here holds",
+    ),
+    (
         "envoy.type.v3.HashPolicy.filter_state",
         "nothing puts objects into the state of a connection, so there is none to hash; the choice is random then",
     ),

@@ -6,6 +6,8 @@ use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use crate::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3::Mutations;
 use crate::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use crate::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit;
+use crate::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit as ConnectionRateLimit;
 use crate::reviewed::reviewed;
 
 reviewed! { HttpFault as "HTTPFault" {
@@ -113,4 +115,16 @@ reviewed! { zstd::decompressor::v3::Zstd as "zstd.decompressor.Zstd" {
     honoured: []
     ignored: { chunk_size: "tuning: pieces have one size" }
     refused: { dictionaries: "decompression with a dictionary" }
+} }
+
+reviewed! { ConnectionRateLimit as "network.LocalRateLimit" {
+    honoured: [stat_prefix, token_bucket, runtime_enabled, share_key]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { ConnectionLimit as "ConnectionLimit" {
+    honoured: [stat_prefix, max_connections, delay, runtime_enabled]
+    ignored: {}
+    refused: {}
 } }

@@ -153,6 +153,8 @@ pub fn lists() -> Vec<Lists> {
         of::<core::Http1ProtocolOptions>(),
         of::<core::Http2ProtocolOptions>(),
         of::<tcp::TcpProxy>(),
+        of::<crate::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit>(),
+        of::<crate::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit>(),
         of::<crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector>(),
         of::<tcp::tcp_proxy::weighted_cluster::ClusterWeight>(),
         of::<tcp::tcp_proxy::TunnelingConfig>(),

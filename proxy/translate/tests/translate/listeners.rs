@@ -1,13 +1,15 @@
 //! Listeners, filter chains, connection managers, TCP proxies and access logs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use remora_model::filter::HttpFilter;
+use remora_model::filter::{HttpFilter, NetworkFilter};
 use remora_model::listener::{
-    Codec, FilterChain, HttpManager, ListenAddress, Routes, ServerHeader, TcpProxy, Terminal,
+    Codec, FilterChain, HttpManager, ListenAddress, Listener, Routes, ServerHeader, TcpProxy, Terminal,
 };
 use remora_model::log::{Format, LogFilter, LogSink};
 use remora_model::route::ClusterChoice;
+use remora_model::snapshot::{Edit, Snapshot};
 use remora_translate::{SubscriptionKind, TranslatedListener};
 
 use crate::world::{LISTENER, World, bytes, identity, quoted, reason};
@@ -409,4 +411,36 @@ fn a_filter_by_ecds_is_left_out_only_where_it_can_be_nothing_else() {
         ),
         "{both}"
     );
+}
+
+#[test]
+fn limits_of_connections_keep_their_counts_while_their_settings_are_the_same() {
+    const FAMILY: &str = "type.googleapis.com/envoy.extensions.filters.network";
+    let yaml = |max: u32, cluster: &str| {
+        let rate = format!(
+            "{{name: a, typed_config: {{'@type': {FAMILY}.local_ratelimit.v3.LocalRateLimit, stat_prefix: s, token_bucket: {{max_tokens: 5, fill_interval: 1s}}}}}}"
+        );
+        let open = format!(
+            "{{name: b, typed_config: {{'@type': {FAMILY}.connection_limit.v3.ConnectionLimit, stat_prefix: s, max_connections: {max}}}}}"
+        );
+        with_filters(&format!("{rate}, {open}, {}", TCP.replace("cluster: c", cluster)))
+    };
+    let limits = |listener: &Listener| match listener.chains[0].network_filters.as_slice() {
+        [
+            NetworkFilter::RateLimit(rate),
+            NetworkFilter::ConnectionLimit(open),
+        ] => (Arc::clone(rate), Arc::clone(open)),
+        filters => panic!("expected two limits, found {filters:?}"),
+    };
+    let mut world = World::default();
+    let before = translate(&mut world, &yaml(3, "cluster: c")).listener;
+    let mut edit = Edit::new(&Snapshot::default());
+    let first = limits(&before);
+    edit.set_listener(before);
+    world.previous = Some(edit.finish());
+    let after = translate(&mut world, &yaml(3, "cluster: other")).listener;
+    let other = translate(&mut world, &yaml(4, "cluster: c")).listener;
+    let ((rate, open), after, other) = (first, limits(&after), limits(&other));
+    assert!(Arc::ptr_eq(&rate, &after.0) && Arc::ptr_eq(&open, &after.1));
+    assert!(Arc::ptr_eq(&rate, &other.0) && !Arc::ptr_eq(&open, &other.1));
 }
