@@ -71,6 +71,7 @@ fn rows() -> Vec<&'static Row> {
         retries::ROWS,
         mirrors::ROWS,
         bodies::BUFFER,
+        bodies::CHANGED,
         bodies::HEALTH,
         bodies::CALLS,
         bodies::WEB,

@@ -10,6 +10,8 @@ mod buffer;
 pub mod codec;
 pub mod grpc;
 pub mod grpc_web;
+pub mod pace;
+pub mod trailers;
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker, ready};

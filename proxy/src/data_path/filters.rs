@@ -7,6 +7,8 @@ mod buffer;
 mod compression;
 mod grpc;
 mod health_check;
+mod mutation_filter;
+mod slow;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,8 +17,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use remora_model::cluster::ClusterConfig;
 use remora_model::filter::{
-    AbortKind, ChainedFilter, CorsPolicy, CorsVerdict, Fault, GrpcWeb, HeaderOperation, HealthCheck,
-    HttpFilter, MutationFilter, Preflight, RouteFilter, TokenBucket, apply_operations,
+    AbortKind, ChainedFilter, CorsPolicy, CorsVerdict, Fault, FaultPlan, GrpcWeb, HeaderOperation,
+    HealthCheck, HttpFilter, Preflight, RouteFilter, TokenBucket, apply_operations, settled,
 };
 use remora_model::route::{Action, Decision};
 
@@ -40,6 +42,10 @@ pub enum OnResponse {
     Set(Vec<(HeaderName, HeaderValue)>),
     /// Carries these out.
     Mutate(Arc<[HeaderOperation]>),
+    /// Carries these out on its trailers.
+    MutateTrailers(Arc<[HeaderOperation]>),
+    /// Lets it through at so many KiB a second.
+    Slow(slow::Slow),
     /// Tells of a rate limit.
     Tell(Arc<TokenBucket>),
     /// Keeps the application's answer to a health check.
@@ -107,6 +113,10 @@ pub fn respond(
                     headers.insert(name, value.clone());
                 }
             }
+            OnResponse::MutateTrailers(operations) => {
+                mutation_filter::at_trailers(settled(operations, &printer), head, stages);
+            }
+            OnResponse::Slow(slow) => slow.respond(head, body.is_some(), stages),
             OnResponse::Mutate(operations) => apply_operations(operations, headers, &printer),
             OnResponse::Tell(bucket) => rate_limit::tell(bucket, headers),
             OnResponse::Remember(check) => health_check::remember(check, head),
@@ -223,10 +233,20 @@ impl<D: Downstream> Exchange<'_, D> {
                 .worker
                 .with_rng(|rng| fault.plan(&facts, cluster, rng))
         };
-        if plan.delay.is_none() && plan.abort.is_none() {
+        if plan == FaultPlan::default() {
             return Ok(());
         }
         let cells = Arc::clone(&self.context.cells);
+        if let Some(limit) = plan.response_limit
+            && let Some(active) = fault.begin()
+        {
+            cells.fault.response_rl_injected.one();
+            self.on_response
+                .push(OnResponse::Slow(slow::Slow::new(limit, active)));
+        }
+        if plan.delay.is_none() && plan.abort.is_none() {
+            return Ok(());
+        }
         let Some(_active) = fault.begin() else {
             cells.fault.faults_overflow.one();
             return Ok(());
@@ -319,45 +339,6 @@ impl<D: Downstream> Exchange<'_, D> {
         };
         self.answer(reply, head)?;
         Ok(true)
-    }
-
-    /// Header mutations of the filter itself, then of the levels of the route.
-    fn mutate(
-        &mut self,
-        own: &MutationFilter,
-        name: &str,
-        decision: Option<&Decision<'_>>,
-        head: &mut RequestHead,
-    ) {
-        let said = decision
-            .into_iter()
-            .flat_map(|decision| decision.filter_settings(name))
-            .filter_map(|said| match said {
-                RouteFilter::HeaderMutation { request, response } => Some((request, response)),
-                _ => None,
-            });
-        let mut levels: Vec<_> = said.collect();
-        if own.most_specific_wins {
-            levels.reverse();
-        }
-        levels.insert(0, (&own.request, &own.response));
-        let before = head.headers.clone();
-        let printer = Printer {
-            record: &self.record,
-            request: Some(&before),
-            response: None,
-        };
-        for (request, _) in &levels {
-            apply_operations(request, &mut head.headers, &printer);
-        }
-        // They run in reverse, as all filters do on the way back.
-        for (_, response) in levels
-            .into_iter()
-            .rev()
-            .filter(|(_, response)| !response.is_empty())
-        {
-            self.on_response.push(OnResponse::Mutate(Arc::clone(response)));
-        }
     }
 }
 

@@ -165,6 +165,8 @@ group! {
         delays_injected: Counter,
         /// Requests aborted.
         aborts_injected: Counter,
+        /// Responses slowed down.
+        response_rl_injected: Counter,
         /// Spared because of `max_active_faults`.
         faults_overflow: Counter,
     }

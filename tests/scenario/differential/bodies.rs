@@ -10,7 +10,7 @@ use super::table::{Http2, Listener, Row, Send, http2, steps, text};
 
 /// What both proxies must have counted the same after all rows.
 pub(crate) const COUNTED: &str =
-    r"^(cluster\.[a-z]+\.grpc|http\.[a-z_]+\.(health_check|compressor|decompressor))";
+    r"^(cluster\.[a-z]+\.grpc|http\.[a-z_]+\.(fault|health_check|compressor|decompressor))";
 
 /// The filters of the main listener, which routes switch on.
 pub(crate) fn chain() -> Vec<Value> {
@@ -88,7 +88,53 @@ pub(crate) fn hosts() -> Vec<Value> {
     browser["typed_per_filter_config"] = json!({"grpc-web": on()});
     let mut calls = host("grpc-stats", &["calls.test"], vec![to("a", "/", json!({}))]);
     calls["typed_per_filter_config"] = json!({"grpc-stats": on()});
-    vec![buffered, health, browser, calls]
+    vec![buffered, health, browser, calls, changed_host(), slow_host()]
+}
+
+/// Query parameters and trailers that the mutation filter changes.
+fn changed_host() -> Value {
+    let parameter = |key: &str, value: &str, action: &str| json!({"append": {"record": {"key": key, "value": value}, "action": action}});
+    let trailer = |key: &str, value: &str| json!({"append": {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}});
+    let mutations = |level: &str| {
+        config(
+            "header_mutation.v3.HeaderMutationPerRoute",
+            json!({"mutations": {
+            "query_parameter_mutations": [
+                parameter("added", level, "APPEND_IF_EXISTS_OR_ADD"), parameter("absent", level, "ADD_IF_ABSENT"),
+                parameter("over", level, "OVERWRITE_IF_EXISTS_OR_ADD"), parameter("there", "%REQ(x-word)%", "OVERWRITE_IF_EXISTS"),
+                {"remove": "gone"}],
+            "request_trailers_mutations": [trailer("x-up", level), {"remove": "x-t"}],
+            "response_trailers_mutations": [trailer("x-down", "%RESPONSE_CODE%"), {"remove": "x-not-there"}]}}),
+        )
+    };
+    let mut changed = host(
+        "changed",
+        &["changed.test"],
+        vec![
+            says("/route", json!({"mutation": mutations("route")})),
+            to("a", "/", json!({})),
+        ],
+    );
+    changed["typed_per_filter_config"] = json!({"mutation": mutations("host")});
+    changed
+}
+
+/// Responses that the fault filter slows down.
+fn slow_host() -> Value {
+    let always = json!({"numerator": 100});
+    let limit = |fields: Value| {
+        let mut fields = fields;
+        fields["percentage"] = always.clone();
+        json!({"envoy.filters.http.fault": config("fault.v3.HTTPFault", json!({"response_rate_limit": fields}))})
+    };
+    host(
+        "slow",
+        &["slow.test"],
+        vec![
+            says("/fixed", limit(json!({"fixed_limit": {"limit_kbps": 64}}))),
+            says("/header", limit(json!({"header_limit": {}}))),
+        ],
+    )
 }
 
 /// A call over HTTP/2.
@@ -186,6 +232,52 @@ pub(crate) const BUFFER: &[Row] = &[
         "/x",
         &[],
         "123456789012345678901",
+        200,
+    ),
+];
+
+pub(crate) const CHANGED: &[Row] = &[
+    text(
+        "query changed",
+        "GET /x?over=1&gone=2&z&there=3&b=4&over=5&absent=6 HTTP/1.1\nhost: changed.test\nx-word: w\n\n",
+        200,
+    ),
+    text("query made", "GET /x HTTP/1.1\nhost: changed.test\n\n", 200),
+    text(
+        "query changed twice",
+        "GET /route?added=0&&c HTTP/1.1\nhost: changed.test\n\n",
+        200,
+    ),
+    text(
+        "trailers changed",
+        "POST /x HTTP/1.1\nhost: changed.test\ntransfer-encoding: chunked\nx-behave: trailer\n\n2\nab\n0\nx-t: 1\n\n",
+        200,
+    ),
+    text(
+        "trailers that are not there",
+        "POST /x HTTP/1.1\nhost: changed.test\ncontent-length: 2\n\nab",
+        200,
+    ),
+    text(
+        "slowed down",
+        "GET /fixed HTTP/1.1\nhost: slow.test\nx-behave: body=10000\n\n",
+        200,
+    ),
+    text(
+        "slowed down by header",
+        "GET /header HTTP/1.1\nhost: slow.test\nx-envoy-fault-throughput-response: 100\nx-behave: body=10000,trailer\n\n",
+        200,
+    ),
+    text(
+        "not slowed down",
+        "GET /header HTTP/1.1\nhost: slow.test\nx-behave: body=10000\n\n",
+        200,
+    ),
+    http2(
+        "h2 slowed down",
+        "slow.test",
+        "/fixed",
+        &[("x-behave", "body=10000")],
         200,
     ),
 ];

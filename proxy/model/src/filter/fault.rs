@@ -70,6 +70,8 @@ pub struct Fault {
     pub delay: Option<(Trigger<Duration>, Portion)>,
     /// `abort` and its share.
     pub abort: Option<(Trigger<AbortKind>, Portion)>,
+    /// `response_rate_limit`, KiB a second, and its share.
+    pub response_limit: Option<(Trigger<u64>, Portion)>,
     /// `upstream_cluster`: only requests to it.
     pub upstream_cluster: Option<Name>,
     /// `headers`: only requests that match all.
@@ -99,12 +101,14 @@ pub struct FaultPlan {
     pub delay: Option<Duration>,
     /// It is answered.
     pub abort: Option<Abort>,
+    /// Its response is slowed down to so many KiB a second.
+    pub response_limit: Option<u64>,
 }
 
 impl Fault {
     /// Whether nothing can happen.
     pub fn is_idle(&self) -> bool {
-        self.delay.is_none() && self.abort.is_none()
+        self.delay.is_none() && self.abort.is_none() && self.response_limit.is_none()
     }
 
     /// The fault of a request to `cluster`.
@@ -134,7 +138,21 @@ impl Fault {
             };
             portion.hits(rng).then_some(abort)
         });
-        FaultPlan { delay, abort }
+        let response_limit = self.response_limit.as_ref().and_then(|(trigger, portion)| {
+            let (limit, portion) = match trigger {
+                Trigger::Fixed(limit) => (*limit, *portion),
+                Trigger::Header => (
+                    number(headers, "x-envoy-fault-throughput-response").filter(|limit| *limit > 0)?,
+                    portion.limited_by(headers, "x-envoy-fault-throughput-response-percentage"),
+                ),
+            };
+            portion.hits(rng).then_some(limit)
+        });
+        FaultPlan {
+            delay,
+            abort,
+            response_limit,
+        }
     }
 
     /// Counts one more fault, unless there are `max_active_faults` of them.
@@ -236,6 +254,7 @@ mod tests {
         let expected = FaultPlan {
             delay: Some(Duration::from_millis(20)),
             abort: Some(AbortKind::Grpc(14)),
+            response_limit: None,
         };
         assert_eq!(plan(&fault, &asked, ""), expected);
         let never = [asked[0], ("x-envoy-fault-delay-request-percentage", "0")];
@@ -263,5 +282,19 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let hits = (0..100_000).filter(|_| portion.hits(&mut rng)).count();
         assert!((24_000..26_000).contains(&hits), "{hits}");
+    }
+
+    #[test]
+    fn a_response_is_slowed_down_as_the_header_says() {
+        let fault = Fault {
+            response_limit: Some((Trigger::Header, ALWAYS)),
+            ..Fault::default()
+        };
+        let slowed = |fields: &[(&'static str, &'static str)]| plan(&fault, fields, "").response_limit;
+        assert_eq!(slowed(&[]), None);
+        assert_eq!(slowed(&[("x-envoy-fault-throughput-response", "0")]), None);
+        assert_eq!(slowed(&[("x-envoy-fault-throughput-response", "8")]), Some(8));
+        let never = ("x-envoy-fault-throughput-response-percentage", "0");
+        assert_eq!(slowed(&[("x-envoy-fault-throughput-response", "8"), never]), None);
     }
 }

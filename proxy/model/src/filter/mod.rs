@@ -14,6 +14,7 @@ mod grpc;
 mod header_mutation;
 mod health_check;
 mod local_rate_limit;
+mod pace;
 mod per_route;
 mod token_bucket;
 
@@ -27,9 +28,12 @@ pub use connection_limits::{ConnectionLimit, ConnectionRateLimit, CountedConnect
 pub use cors::{CorsPolicy, CorsVerdict, Preflight};
 pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
 pub use grpc::{GrpcMessages, GrpcStats, GrpcWeb, trailers_frame};
-pub use header_mutation::{HeaderOperation, MutationFilter, apply_operations};
+pub use header_mutation::{
+    HeaderOperation, MutationFilter, Mutations, QueryOperation, apply_operations, apply_to_query, settled,
+};
 pub use health_check::{HealthAnswer, HealthCache, HealthCheck, HealthReason, Remembered};
 pub use local_rate_limit::LocalRateLimit;
+pub use pace::Pace;
 pub use per_route::{FilterSettings, RouteFilter};
 pub use token_bucket::{Fill, TokenBucket};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BufferFilter, CompressorRoute, CorsPolicy, Fault, HeaderOperation, LocalRateLimit};
+use super::{BufferFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations};
 use crate::Name;
 use crate::limit::RateLimits;
 use crate::route::Decision;
@@ -19,12 +19,7 @@ pub enum RouteFilter {
     /// `CorsPolicy`.
     Cors(Arc<CorsPolicy>),
     /// `HeaderMutationPerRoute`, beside the filter's own.
-    HeaderMutation {
-        /// `request_mutations`.
-        request: Arc<[HeaderOperation]>,
-        /// `response_mutations`.
-        response: Arc<[HeaderOperation]>,
-    },
+    HeaderMutation(Arc<Mutations>),
     /// `CompressorPerRoute`.
     Compressor(Arc<CompressorRoute>),
     /// `BufferPerRoute.buffer` in place of the filter's own.

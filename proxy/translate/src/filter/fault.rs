@@ -9,7 +9,9 @@ use remora_model::filter::{AbortKind, Fault, Portion, Trigger};
 
 use crate::context::Work;
 use crate::extension::Extension;
-use crate::pb::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay::FaultDelaySecifier};
+use crate::pb::envoy::extensions::filters::common::fault::v3::{
+    FaultDelay, FaultRateLimit, fault_delay::FaultDelaySecifier, fault_rate_limit::LimitType,
+};
 use crate::pb::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault, fault_abort::ErrorType};
 use crate::pb::envoy::r#type::v3::{FractionalPercent, fractional_percent::DenominatorType};
 use crate::{matcher, value};
@@ -27,9 +29,14 @@ pub(super) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
         Some(said) => Some(work.at("abort", |work| abort(work, said))?),
         None => None,
     };
+    let response_limit = match &said.response_rate_limit {
+        Some(said) => Some(work.at("response_rate_limit", |work| response_limit(work, said))?),
+        None => None,
+    };
     Some(Arc::new(Fault {
         delay,
         abort,
+        response_limit,
         upstream_cluster: (!said.upstream_cluster.is_empty()).then(|| said.upstream_cluster.as_str().into()),
         headers: work.each("headers", &said.headers, matcher::header),
         downstream_nodes: said
@@ -51,6 +58,22 @@ fn delay(work: &mut Work<'_, '_>, said: &FaultDelay) -> Option<(Trigger<Duration
         Some(FaultDelaySecifier::HeaderDelay(_)) => Trigger::Header,
         None => {
             work.wrong("expected one of fixed_delay, header_delay; found none");
+            return None;
+        }
+    };
+    Some((trigger, portion(work, said.percentage.as_ref())?))
+}
+
+fn response_limit(work: &mut Work<'_, '_>, said: &FaultRateLimit) -> Option<(Trigger<u64>, Portion)> {
+    let trigger = match &said.limit_type {
+        Some(LimitType::FixedLimit(limit)) if limit.limit_kbps == 0 => {
+            work.wrong_at("fixed_limit.limit_kbps", "expected a number above 0, found 0");
+            return None;
+        }
+        Some(LimitType::FixedLimit(limit)) => Trigger::Fixed(limit.limit_kbps),
+        Some(LimitType::HeaderLimit(_)) => Trigger::Header,
+        None => {
+            work.wrong("expected one of fixed_limit, header_limit; found none");
             return None;
         }
     };

@@ -3,44 +3,95 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use remora_model::filter::{HeaderOperation, MutationFilter, RouteFilter};
+use remora_model::filter::{HeaderOperation, MutationFilter, Mutations, QueryOperation, RouteFilter};
+use remora_model::route::AppendAction;
 
 use crate::context::Work;
 use crate::extension::Extension;
 use crate::pb::envoy::config::common::mutation_rules::v3::{self as rules, header_mutation::Action};
+use crate::pb::envoy::config::core::v3::{KeyValueMutation, key_value_append::KeyValueAppendAction};
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3 as api;
-use crate::{header_mutation, matcher};
+use crate::pb::google::protobuf::value::Kind;
+use crate::{header_mutation, matcher, value};
 
 pub(super) const KIND: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
 pub(super) const PER_ROUTE: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute";
 
-type Operations = Arc<[HeaderOperation]>;
-
 pub(super) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Arc<MutationFilter>> {
     let said: api::HeaderMutation = extension.decode(work)?;
-    let (request, response) = mutations(work, said.mutations.as_ref());
     Some(Arc::new(MutationFilter {
-        request,
-        response,
+        own: mutations(work, said.mutations.as_ref()),
         most_specific_wins: said.most_specific_header_mutations_wins,
     }))
 }
 
 pub(super) fn per_route(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<RouteFilter> {
     let said: api::HeaderMutationPerRoute = extension.decode(work)?;
-    let (request, response) = mutations(work, said.mutations.as_ref());
-    Some(RouteFilter::HeaderMutation { request, response })
+    let mutations = mutations(work, said.mutations.as_ref());
+    Some(RouteFilter::HeaderMutation(mutations))
 }
 
-fn mutations(work: &mut Work<'_, '_>, said: Option<&api::Mutations>) -> (Operations, Operations) {
+fn mutations(work: &mut Work<'_, '_>, said: Option<&api::Mutations>) -> Arc<Mutations> {
+    let none = api::Mutations::default();
+    let said = said.unwrap_or(&none);
     work.at("mutations", |work| {
-        let Some(said) = said else {
-            return (Arc::from([]), Arc::from([]));
-        };
         work.review(said);
-        let request = work.each("request_mutations", &said.request_mutations, operation);
-        let response = work.each("response_mutations", &said.response_mutations, operation);
-        (request.into(), response.into())
+        let query = &said.query_parameter_mutations;
+        Arc::new(Mutations {
+            request: work
+                .each("request_mutations", &said.request_mutations, operation)
+                .into(),
+            query: work.each("query_parameter_mutations", query, parameter).into(),
+            request_trailers: work
+                .each(
+                    "request_trailers_mutations",
+                    &said.request_trailers_mutations,
+                    operation,
+                )
+                .into(),
+            response: work
+                .each("response_mutations", &said.response_mutations, operation)
+                .into(),
+            response_trailers: work
+                .each(
+                    "response_trailers_mutations",
+                    &said.response_trailers_mutations,
+                    operation,
+                )
+                .into(),
+        })
+    })
+}
+
+/// A change of a query parameter.
+fn parameter(work: &mut Work<'_, '_>, said: &KeyValueMutation) -> Option<QueryOperation> {
+    let append = match (&said.append, said.remove.is_empty()) {
+        (None, false) => return Some(QueryOperation::Remove(said.remove.as_str().into())),
+        (Some(append), true) => append,
+        _ => {
+            work.wrong("expected one of append, remove; found both or none");
+            return None;
+        }
+    };
+    work.at("append", |work| {
+        let Some(record) = &append.record else {
+            work.wrong_at("record", "expected a record, found none");
+            return None;
+        };
+        let key = value::required(work, "record.key", &record.key)?;
+        let Some(Kind::StringValue(text)) = record.value.as_ref().and_then(|value| value.kind.as_ref())
+        else {
+            work.wrong_at("record.value", "expected a string value, found another");
+            return None;
+        };
+        let template = header_mutation::text(work, "record.value", text)?;
+        let action = match value::known(work, "action", append.action)? {
+            KeyValueAppendAction::AppendIfExistsOrAdd => AppendAction::AppendIfExistsOrAdd,
+            KeyValueAppendAction::AddIfAbsent => AppendAction::AddIfAbsent,
+            KeyValueAppendAction::OverwriteIfExistsOrAdd => AppendAction::OverwriteIfExistsOrAdd,
+            KeyValueAppendAction::OverwriteIfExists => AppendAction::OverwriteIfExists,
+        };
+        Some(QueryOperation::Set(key.into(), template, action))
     })
 }
 

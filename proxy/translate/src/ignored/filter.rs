@@ -11,7 +11,7 @@ use crate::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRa
 use crate::reviewed::reviewed;
 
 reviewed! { HttpFault as "HTTPFault" {
-    honoured: [delay, abort, upstream_cluster, headers, downstream_nodes, max_active_faults]
+    honoured: [delay, abort, upstream_cluster, headers, downstream_nodes, max_active_faults, response_rate_limit]
     ignored: {
         delay_percent_runtime: "there is no runtime layer; the percentage given here holds",
         abort_percent_runtime: "there is no runtime layer; the percentage given here holds",
@@ -23,17 +23,16 @@ reviewed! { HttpFault as "HTTPFault" {
         disable_downstream_cluster_stats: "observability: there are no metrics by downstream cluster",
         filter_metadata: "read by no filter that is supported",
     }
-    refused: { response_rate_limit: "slowing responses down" }
+    refused: {}
 } }
 
 reviewed! { Mutations as "HeaderMutation.Mutations" {
-    honoured: [request_mutations, response_mutations]
+    honoured: [
+        request_mutations, response_mutations, query_parameter_mutations, response_trailers_mutations,
+        request_trailers_mutations,
+    ]
     ignored: {}
-    refused: {
-        query_parameter_mutations: "mutations of query parameters",
-        response_trailers_mutations: "mutations of trailers",
-        request_trailers_mutations: "mutations of trailers",
-    }
+    refused: {}
 } }
 
 reviewed! { LocalRateLimit as "LocalRateLimit" {

@@ -309,10 +309,12 @@ fn filters_that_cannot_be_left_out_are_refused() {
     }
     assert_eq!(reason(LISTENER, &unknown(", is_optional: true")), "accepted");
     assert_ne!(reason(LISTENER, &unknown(", disabled: true")), "accepted");
-    let fault = "envoy.extensions.filters.http.fault.v3.HTTPFault, response_rate_limit: {fixed_limit: {limit_kbps: 1}}";
+    let fault = "envoy.extensions.filters.http.fault.v3.HTTPFault, response_rate_limit: {fixed_limit: {limit_kbps: 0}}";
     assert_eq!(
         reason(LISTENER, &filter(fault, "")),
-        format!("{at}.typed_config.response_rate_limit: is not supported: slowing responses down")
+        format!(
+            "{at}.typed_config.response_rate_limit.fixed_limit.limit_kbps: expected a number above 0, found 0"
+        )
     );
 }
 
