@@ -83,11 +83,13 @@ fn rows() -> Vec<&'static Row> {
     parts.into_iter().flatten().collect()
 }
 
-/// Counters that are not compared: times, sizes that every compressor has its own of, and one that Envoy counts twice.
-const NOT_COMPARED: [&str; 3] = [
+/// Counters that are not compared: times, sizes that every compressor has its own of, one that Envoy counts twice, and a
+/// gauge that is not kept here.
+const NOT_COMPARED: [&str; 4] = [
     "time",
     "compressed_bytes",
     "told.gzip.response.content_length_too_small",
+    "active_faults",
 ];
 
 /// A proxy with everything that its bootstrap names.
