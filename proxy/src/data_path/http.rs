@@ -81,6 +81,11 @@ impl Drop for CountedConnection {
 }
 
 impl HttpContext {
+    /// The connection, as its worker knows it.
+    pub fn handle(&self) -> &ConnectionHandle {
+        &self.handle
+    }
+
     /// The context of a connection that was matched to a chain with this manager.
     pub fn new(
         worker: Rc<Worker>,

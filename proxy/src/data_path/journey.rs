@@ -23,7 +23,7 @@ use super::local_reply::is_grpc;
 use super::replay::Replay;
 use super::request::{Exchange, facts};
 use super::target::{self, Chosen};
-use super::{mirror, mutation, response_head};
+use super::{connect_end, mirror, mutation, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::Failure;
 use crate::observe::ClusterCells;
@@ -111,6 +111,10 @@ impl<D: Downstream> Exchange<'_, D> {
             Replay::default()
         };
         if let Some(rare) = forward.rare.as_deref() {
+            if let Some(end) = connect_end::of(rare, head) {
+                let to = (cluster, &cells, hash);
+                return Box::pin(self.end_connect(to, end, (chosen, forward), (head, &deadlines))).await;
+            }
             let source = mirror::Source {
                 context: self.context,
                 record: &self.record,

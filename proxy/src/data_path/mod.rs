@@ -9,6 +9,7 @@ mod admission;
 mod attempts;
 mod body;
 mod client_certificate;
+mod connect_end;
 mod connection;
 mod deadlines;
 mod filters;

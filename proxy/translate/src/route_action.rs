@@ -10,8 +10,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use remora_model::endpoint::Labels;
 use remora_model::route::{
-    Action, ClusterChoice, DirectResponse, EndpointChoice, Forward, HashPolicy, HashSource, HostRewrite,
-    PathRewrite, Rare, Redirect, RedirectPath, StreamDuration, WeightedCluster, WeightedClusters,
+    Action, ClusterChoice, ConnectEnd, DirectResponse, EndpointChoice, Forward, HashPolicy, HashSource,
+    HostRewrite, PathRewrite, Rare, Redirect, RedirectPath, StreamDuration, WeightedCluster,
+    WeightedClusters,
 };
 
 use crate::context::Work;
@@ -20,7 +21,7 @@ use crate::pb::envoy::config::route::v3::{
     self as api, redirect_action, route, route_action, weighted_cluster,
 };
 use crate::route::Defaults;
-use crate::{breakers, data_source, filter, matcher, mirror, retry, subsets, value};
+use crate::{breakers, data_source, filter, matcher, mirror, proxy_protocol, retry, subsets, value};
 
 /// Envoy's default route timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -167,7 +168,10 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults
         [] => Arc::clone(&defaults.mirrors),
         own => mirror::policies(work, own),
     };
-    let rare = Rare { mirrors };
+    let rare = Rare {
+        mirrors,
+        connect: connect_end(work, &said.upgrade_configs),
+    };
     let retry = match &said.retry_policy {
         Some(said) => Some(work.at("retry_policy", |work| retry::policy(work, said))?),
         None => defaults.retry.clone(),
@@ -408,11 +412,27 @@ pub(crate) fn hash_policy(work: &mut Work<'_, '_>, said: &route_action::HashPoli
     })
 }
 
+/// Whether CONNECT requests end here: the last upgrade that says so.
+fn connect_end(work: &mut Work<'_, '_>, said: &[route_action::UpgradeConfig]) -> Option<ConnectEnd> {
+    let index = said.iter().rposition(|said| said.connect_config.is_some())?;
+    let said = said.get(index)?.connect_config.as_ref()?;
+    let header = said.proxy_protocol_config.as_ref();
+    let field = format!("upgrade_configs[{index}].connect_config.proxy_protocol_config");
+    Some(ConnectEnd {
+        post: said.allow_post,
+        header: match header {
+            Some(_) => Some(work.at(&field, |work| proxy_protocol::header(work, header))?),
+            None => None,
+        },
+    })
+}
+
 fn upgrade(work: &mut Work<'_, '_>, said: &route_action::UpgradeConfig) -> Option<(Box<str>, bool)> {
-    if said.connect_config.is_some() {
+    if said.connect_config.is_some() && !said.upgrade_type.eq_ignore_ascii_case("connect") {
+        let kind = &said.upgrade_type;
         work.wrong_at(
             "connect_config",
-            "is not supported: CONNECT requests that end here",
+            format!("Non-CONNECT upgrade type {kind} has ConnectConfig"),
         );
     }
     let kind = value::required(work, "upgrade_type", &said.upgrade_type)?;

@@ -47,6 +47,7 @@ use crate::Name;
 use crate::cluster::RequestPriority;
 use crate::endpoint::Labels;
 use crate::filter::FilterSettings;
+use crate::proxy_protocol::UpstreamHeader;
 use crate::retry::RetryPolicy;
 use crate::snapshot::ClusterId;
 
@@ -183,12 +184,23 @@ pub struct Forward {
 pub struct Rare {
     /// `request_mirror_policies` of the route, or else of its virtual host or table.
     pub mirrors: Arc<[Mirror]>,
+    /// `connect_config`: CONNECT requests end here.
+    pub connect: Option<ConnectEnd>,
+}
+
+/// `RouteAction.UpgradeConfig.ConnectConfig`: the body of a request is what the upstream gets, as TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectEnd {
+    /// `allow_post`: POST requests too.
+    pub post: bool,
+    /// `proxy_protocol_config`.
+    pub header: Option<UpstreamHeader>,
 }
 
 impl Rare {
     /// Whether anything is said.
     pub fn is_empty(&self) -> bool {
-        self.mirrors.is_empty()
+        self.mirrors.is_empty() && self.connect.is_none()
     }
 }
 

@@ -7,6 +7,8 @@ mod relay;
 mod watch;
 
 pub use dial::{Caller, Dialled, Tried, dial};
+pub(super) use relay::{Inside, relay};
+pub(super) use watch::{Broken, End, Side, Watch};
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -14,12 +16,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use copy::copy;
-use relay::{Inside, relay};
 use remora_model::cluster::Cluster;
 use remora_model::endpoint::Labels;
 use remora_model::listener::{LogTimes, TcpProxy, Tunneling};
 use remora_model::route::ClusterChoice;
-use watch::{Broken, End, Moved, Side, Watch};
+use watch::Moved;
 
 use super::target;
 use crate::failure::{ConnectFailure, Failure};

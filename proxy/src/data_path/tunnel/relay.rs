@@ -21,7 +21,6 @@ pub(in crate::data_path) enum Inside {
     /// The client speaks TCP, and its bytes travel in an upstream's exchange.
     Upstream,
     /// The client's exchange carries bytes for a server that speaks TCP.
-    #[expect(dead_code, reason = "CONNECT is not ended here yet")]
     Downstream,
 }
 

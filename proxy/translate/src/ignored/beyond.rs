@@ -378,10 +378,6 @@ pub const REFUSED: &[FieldReason] = &[
         "hashes of filter state",
     ),
     (
-        "envoy.config.route.v3.RouteAction.UpgradeConfig.connect_config",
-        "CONNECT that ends here",
-    ),
-    (
         "envoy.config.route.v3.RouteAction.host_rewrite",
         "host rewriting by format string",
     ),
