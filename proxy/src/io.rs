@@ -5,11 +5,12 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A transport endpoint.
@@ -56,6 +57,43 @@ impl Socket {
     /// Takes the transport and what is still to be replayed.
     pub fn into_parts(self) -> (Transport, Bytes) {
         (self.transport, self.replay)
+    }
+
+    /// Ready when a write would not wait.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.transport {
+            Transport::Tcp(tcp) => tcp.poll_write_ready(cx),
+            Transport::Unix(unix) => unix.poll_write_ready(cx),
+            Transport::Memory(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Reads by an operation on the descriptor; where it would wait, the socket counts as not readable from then on.
+    ///
+    /// # Errors
+    /// The operation's; `Unsupported` in memory.
+    pub fn try_read_by<R>(&self, read: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
+        self.try_by(Interest::READABLE, read)
+    }
+
+    /// The same for writing.
+    ///
+    /// # Errors
+    /// As [`Self::try_read_by`].
+    pub fn try_write_by<R>(&self, write: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
+        self.try_by(Interest::WRITABLE, write)
+    }
+
+    fn try_by<R>(
+        &self,
+        interest: Interest,
+        act: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>,
+    ) -> io::Result<R> {
+        match &self.transport {
+            Transport::Tcp(tcp) => tcp.try_io(interest, || act(tcp.as_fd())),
+            Transport::Unix(unix) => unix.try_io(interest, || act(unix.as_fd())),
+            Transport::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Ready when a read would not wait; reads nothing. In-memory transports are always ready.
@@ -181,6 +219,16 @@ impl Io {
             Self::ServerTls(tls) => tls.get_ref().0,
             Self::ClientTls(tls) => tls.get_ref().0,
             Self::Replayed(replayed) => replayed.io.socket(),
+        }
+    }
+
+    /// The socket, where nothing stands between it and whoever reads and writes here.
+    pub fn bare(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) if socket.replay.is_empty() => {
+                (!matches!(socket.transport, Transport::Memory(_))).then_some(socket)
+            }
+            _ => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What becomes of connections that carry no HTTP: who may speak first, where they go, how they end?
 
+mod bulk;
 mod connect;
 mod endpoints;
 mod ends;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::splice::{Bulk, Turn};
 use super::watch::{Broken, End, Moved, Side, Watch};
 use crate::io::Io;
 
@@ -25,6 +26,7 @@ struct Direction {
     moved: u64,
     read_ended: bool,
     ended: bool,
+    bulk: Bulk,
 }
 
 thread_local! {
@@ -51,6 +53,15 @@ impl Direction {
                 ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Fault::writing)?;
                 ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(Fault::writing)?;
                 self.ended = true;
+                continue;
+            }
+            if self.bulk.flows()
+                && let (Some(source), Some(sink)) = (from.bare(), to.bare())
+            {
+                match ready!(self.bulk.poll(source, sink, &mut self.moved, cx))? {
+                    Turn::Moved => self.bulk.rest(),
+                    Turn::Ended => self.read_ended = true,
+                }
                 continue;
             }
             if from.poll_readable(cx).map_err(Fault::reading)?.is_pending()
@@ -81,6 +92,7 @@ impl Direction {
             self.read_ended = true;
             return Ok(true);
         }
+        self.bulk.copied(rest.len());
         while !rest.is_empty() {
             match Pin::new(&mut *to).poll_write(cx, rest) {
                 Poll::Ready(written) => {
@@ -103,20 +115,20 @@ impl Direction {
 
 /// A side of a direction failed.
 #[derive(Debug)]
-struct Fault {
+pub(super) struct Fault {
     reading: bool,
     reset: bool,
 }
 
 impl Fault {
-    fn reading(error: io::Error) -> Self {
+    pub(super) fn reading(error: io::Error) -> Self {
         Self {
             reading: true,
             reset: is_reset(&error),
         }
     }
 
-    fn writing(error: io::Error) -> Self {
+    pub(super) fn writing(error: io::Error) -> Self {
         Self {
             reading: false,
             reset: is_reset(&error),

@@ -4,6 +4,7 @@ mod copy;
 mod dial;
 mod inside_http;
 mod relay;
+mod splice;
 mod watch;
 
 pub use dial::{Caller, Dialled, Tried, dial};
