@@ -21,7 +21,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use remora_model::Name;
 use remora_model::cluster::{ClusterConfig, Discovery};
-use remora_model::endpoint::Assignment;
+use remora_model::endpoint::{Assignment, Locality};
 use remora_model::listener::Listener;
 use remora_model::snapshot::{
     ClusterId, ClusterMark, Edit, Interner, RouteTableId, RouteTableMark, SecretMark, Snapshot,
@@ -139,6 +139,12 @@ impl Catalog {
             edit: Edit::new(&Snapshot::default()),
             effects: Vec::new(),
         }
+    }
+
+    /// Says which cluster we are a member of, and where; before the first resource.
+    pub fn set_local(&mut self, name: &Name, own: Locality) {
+        let id = self.cluster_names.enter(name);
+        self.edit.set_local(id, own);
     }
 
     /// Takes one resource in.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use remora_model::Name;
+use remora_model::endpoint::{Locality, LocalityName};
 use remora_model::listener::ListenAddress;
 use remora_translate::bootstrap::{AdminAddress, Bootstrap};
 use remora_xds_client as xds;
@@ -194,6 +196,16 @@ fn health_signals(shared: &Shared) -> mpsc::UnboundedReceiver<HealthSignal> {
 /// An empty catalog, and the way from the workers to it where endpoints are asked for by use.
 fn catalog(options: &Options, shared: &Shared) -> (Catalog, mpsc::Receiver<Ask>) {
     let mut catalog = Catalog::new();
+    if let Some(name) = &options.bootstrap.local_cluster {
+        let said = &options.bootstrap.node.locality;
+        let part = |name: &Name| LocalityName(Arc::clone(name));
+        let own = Locality {
+            region: part(&said.region),
+            zone: part(&said.zone),
+            sub_zone: part(&said.sub_zone),
+        };
+        catalog.set_local(name, own);
+    }
     let (on_demand, asks) = OnDemand::new();
     if let Some(idle) = options.on_demand_idle {
         let ads = options.bootstrap.ads.as_ref().map(|ads| ads.variant);

@@ -135,8 +135,19 @@ pub fn endpoint_of(
     headers: Option<&HeaderMap>,
 ) -> Result<Arc<Endpoint>, Failure> {
     let policy = &cluster.endpoints.options.policy;
+    let by_zone = cluster
+        .endpoints
+        .priorities
+        .first()
+        .is_some_and(|first| first.zones.is_some());
+    let local = if by_zone {
+        worker.world().local.clone()
+    } else {
+        None
+    };
     let facts = PickFacts {
         now: policy.watches_time().then(Instant::now),
+        local: local.as_deref(),
         ..*facts
     };
     match worker.with_rng(|rng| cluster.pick(&facts, rng).map(|pick| Arc::clone(pick.endpoint))) {

@@ -3,17 +3,20 @@
 //! Holds: of a list the first policy that we have wins, and a list of which we have none is refused; parameters that
 //! only tune (slow start) are counted and left out.
 
+mod localities;
+mod slow_start;
+
 use std::sync::Arc;
 
-use remora_model::balance::{BalancePolicy, RingHashFunction, SlowStart};
+use remora_model::balance::{BalancePolicy, RingHashFunction};
+
+use self::slow_start::{Beginning, slow_start};
 
 use crate::context::Work;
 use crate::extension::Extension;
 use crate::pb::envoy::config::cluster::v3::{
     self as api,
-    cluster::{
-        LbConfig, LbPolicy, common_lb_config::LocalityConfigSpecifier, ring_hash_lb_config::HashFunction,
-    },
+    cluster::{LbConfig, LbPolicy, ring_hash_lb_config::HashFunction},
 };
 use crate::pb::envoy::extensions::load_balancing_policies::{
     self as typed, least_request::v3::least_request::SelectionMethod,
@@ -81,14 +84,7 @@ fn in_subsets(work: &mut Work<'_, '_>, said: &typed::subset::v3::Subset, inner: 
 /// By `lb_policy`.
 fn by_enum(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Policy> {
     let common = said.common_lb_config.as_ref();
-    let locality_weighted = match common.and_then(|common| common.locality_config_specifier.as_ref()) {
-        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            work.ignored("CommonLbConfig.zone_aware_lb_config");
-            false
-        }
-        None => false,
-    };
+    let localities = localities::of_cluster(work, common)?;
     let hashing = common
         .and_then(|common| common.consistent_hashing_lb_config.as_ref())
         .map(|said| Hashing {
@@ -127,62 +123,7 @@ fn by_enum(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Policy> {
             return None;
         }
     };
-    Some(Policy {
-        balance,
-        locality_weighted,
-    })
-}
-
-/// `SlowStartConfig`, of a cluster or of a typed policy.
-struct Beginning<'s> {
-    window: Option<&'s crate::pb::google::protobuf::Duration>,
-    aggression: Option<f64>,
-    percent: Option<f64>,
-}
-
-macro_rules! beginning {
-    ($($said:ty),+) => {$(
-        impl<'s> From<&'s $said> for Beginning<'s> {
-            fn from(said: &'s $said) -> Self {
-                Self {
-                    window: said.slow_start_window.as_ref(),
-                    aggression: said.aggression.as_ref().map(|aggression| aggression.default_value),
-                    percent: said.min_weight_percent.as_ref().map(|percent| percent.value),
-                }
-            }
-        }
-    )+};
-}
-beginning!(api::cluster::SlowStartConfig, typed::common::v3::SlowStartConfig);
-
-/// `inner`, where new endpoints begin with less as far as that was said.
-fn slow_start(
-    work: &mut Work<'_, '_>,
-    said: Option<Beginning<'_>>,
-    inner: BalancePolicy,
-) -> Option<BalancePolicy> {
-    let Some(said) = said else { return Some(inner) };
-    work.at("slow_start_config", |work| {
-        let window = value::limit(work, "slow_start_window", said.window);
-        let percent = said.percent.unwrap_or(10.0);
-        if !(0.0..=100.0).contains(&percent) {
-            work.wrong_at(
-                "min_weight_percent",
-                format!("expected 0 to 100, found {percent}"),
-            );
-            return None;
-        }
-        let Some(window) = window else { return Some(inner) };
-        Some(BalancePolicy::SlowStart(Arc::new(SlowStart {
-            inner,
-            window,
-            aggression: said
-                .aggression
-                .filter(|aggression| *aggression > 0.0)
-                .unwrap_or(1.0),
-            least: percent / 100.0,
-        })))
-    })
+    Some(localities.around(balance))
 }
 
 fn least_request(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<BalancePolicy> {
@@ -429,35 +370,17 @@ fn typed_subset(work: &mut Work<'_, '_>, extension: &Extension<'_>, depth: u8) -
     }
 }
 
-type Locality = Option<typed::common::v3::LocalityLbConfig>;
-
-fn weighted(work: &mut Work<'_, '_>, said: Locality) -> bool {
-    use typed::common::v3::locality_lb_config::LocalityConfigSpecifier as Specifier;
-    match said.and_then(|said| said.locality_config_specifier) {
-        Some(Specifier::LocalityWeightedLbConfig(_)) => true,
-        Some(Specifier::ZoneAwareLbConfig(_)) => {
-            work.ignored("CommonLbConfig.zone_aware_lb_config");
-            false
-        }
-        None => false,
-    }
-}
-
 fn typed_round_robin(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
     let said: typed::round_robin::v3::RoundRobin = extension.decode(work)?;
     let slow = said.slow_start_config.as_ref().map(Beginning::from);
-    Some(Policy {
-        balance: slow_start(work, slow, BalancePolicy::RoundRobin)?,
-        locality_weighted: weighted(work, said.locality_lb_config),
-    })
+    let balance = slow_start(work, slow, BalancePolicy::RoundRobin)?;
+    Some(localities::of_policy(work, said.locality_lb_config)?.around(balance))
 }
 
 fn typed_random(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
     let said: typed::random::v3::Random = extension.decode(work)?;
-    Some(Policy {
-        balance: BalancePolicy::Random,
-        locality_weighted: weighted(work, said.locality_lb_config),
-    })
+    let balance = BalancePolicy::Random;
+    Some(localities::of_policy(work, said.locality_lb_config)?.around(balance))
 }
 
 fn typed_least_request(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
@@ -472,10 +395,7 @@ fn typed_least_request(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Op
     let balance = choices(work, said.choice_count.as_ref(), bias, full_scan)?;
     let slow = said.slow_start_config.as_ref().map(Beginning::from);
     let balance = slow_start(work, slow, balance)?;
-    Some(Policy {
-        balance,
-        locality_weighted: weighted(work, said.locality_lb_config),
-    })
+    Some(localities::of_policy(work, said.locality_lb_config)?.around(balance))
 }
 
 fn typed_hashing(

@@ -8,3 +8,4 @@ mod hashing;
 mod policies;
 mod stage;
 mod subsets;
+mod zones;

@@ -83,11 +83,27 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(proxy: Proxy, routes: &[Value], clusters: &[Value]) -> Result<Self> {
+        Self::start_with(proxy, routes, clusters, &json!({})).await
+    }
+
+    /// The same with further fields of the connection manager (`manager`) and of the bootstrap (all others).
+    pub(crate) async fn start_with(
+        proxy: Proxy,
+        routes: &[Value],
+        clusters: &[Value],
+        further: &Value,
+    ) -> Result<Self> {
         let (admin, port) = (Port::reserve()?, Port::reserve()?);
-        let manager = json!({"route_config": {"name": "r", "virtual_hosts": [
+        let mut manager = json!({"route_config": {"name": "r", "virtual_hosts": [
             {"name": "all", "domains": ["*"], "routes": routes}]}});
+        let mut further = further.clone();
+        merge(&mut manager, &further["manager"].take());
         let listeners = vec![listener("in", port.address(), http_connection_manager(&manager))];
-        let bootstrap = fixed(admin.address(), listeners, clusters.to_vec());
+        let mut bootstrap = fixed(admin.address(), listeners, clusters.to_vec());
+        if let Some(further) = further.as_object_mut() {
+            further.remove("manager");
+        }
+        merge(&mut bootstrap, &further);
         let process = ProxyProcess::start(proxy, &bootstrap.to_string(), admin, &Options::default()).await?;
         Ok(Self { process, port })
     }
@@ -147,9 +163,9 @@ impl Running {
         Ok(answers)
     }
 
-    /// The numbers of a cluster whose names begin with `lb_subsets_`.
-    pub(crate) async fn subset_counts(&self, cluster: &str) -> Result<BTreeMap<String, u64>> {
-        let prefix = format!("cluster.{cluster}.lb_subsets_");
+    /// The numbers of a cluster whose names begin like this.
+    pub(crate) async fn counts(&self, cluster: &str, beginning: &str) -> Result<BTreeMap<String, u64>> {
+        let prefix = format!("cluster.{cluster}.{beginning}");
         let text = self.process.admin_text("/stats").await?;
         let lines = text
             .lines()

@@ -200,8 +200,8 @@ async fn every_subset_and_every_fallback_is_envoys() -> Result<()> {
         for cluster in &clusters {
             let name = cluster["name"].as_str().context("name")?;
             let (mut expected, found) = (
-                envoy.subset_counts(name).await?,
-                tested.subset_counts(name).await?,
+                envoy.counts(name, "lb_subsets_").await?,
+                tested.counts(name, "lb_subsets_").await?,
             );
             for once_per_thread in ["active", "created"] {
                 // Envoy's main thread balances too, and counts its own subsets.

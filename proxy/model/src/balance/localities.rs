@@ -93,9 +93,10 @@ impl Balancer {
                 beyond = bounded(balance_factor, &hashed);
                 Scheme::Maglev(Maglev::new(&hashed, *table_size))
             }
-            BalancePolicy::ClusterProvided | BalancePolicy::Subset(_) | BalancePolicy::SlowStart(_) => {
-                Scheme::Provided
-            }
+            BalancePolicy::ClusterProvided
+            | BalancePolicy::Subset(_)
+            | BalancePolicy::SlowStart(_)
+            | BalancePolicy::ZoneAware(_) => Scheme::Provided,
         };
         Self {
             endpoints,

@@ -17,6 +17,7 @@ mod subset;
 #[cfg(test)]
 mod tests;
 mod weights;
+mod zone_aware;
 
 pub use least_request::LeastRequest;
 pub use localities::{Balancer, Group};
@@ -26,6 +27,7 @@ pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
 pub use slow_start::SlowStart;
 pub use subset::{SelectorFallback, SubsetFallback, SubsetPolicy, SubsetSelector};
+pub use zone_aware::{LocalCluster, ZoneAware, ZoneCounts, ZoneSettings, ZoneSize};
 
 use std::sync::Arc;
 
@@ -75,6 +77,8 @@ pub enum BalancePolicy {
     Subset(Arc<SubsetPolicy>),
     /// New endpoints get less.
     SlowStart(Arc<SlowStart>),
+    /// Requests stay in their zone by other rules than the default ones.
+    ZoneAware(Arc<ZoneAware>),
 }
 
 impl BalancePolicy {
@@ -88,8 +92,26 @@ impl BalancePolicy {
         match self {
             Self::SlowStart(policy) => Some(policy),
             Self::Subset(policy) => policy.inner.slow_start(),
+            Self::ZoneAware(policy) => policy.inner.slow_start(),
             _ => None,
         }
+    }
+
+    /// `zone_aware_lb_config` or its defaults.
+    pub fn zone_settings(&self) -> ZoneSettings {
+        match self {
+            Self::ZoneAware(policy) => policy.settings,
+            Self::Subset(policy) => policy.inner.zone_settings(),
+            _ => ZoneSettings::default(),
+        }
+    }
+
+    /// Whether it may keep requests in their zone.
+    pub(crate) fn knows_zones(&self) -> bool {
+        matches!(
+            self.among(),
+            Self::RoundRobin | Self::LeastRequest { .. } | Self::Random
+        )
     }
 
     /// Whether a choice depends on the time.
@@ -102,6 +124,7 @@ impl BalancePolicy {
         match self {
             Self::Subset(policy) => policy.inner.among(),
             Self::SlowStart(policy) => policy.inner.among(),
+            Self::ZoneAware(policy) => policy.inner.among(),
             own => own,
         }
     }

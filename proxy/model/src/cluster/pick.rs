@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::{Cluster, Discovery};
-use crate::endpoint::{Endpoint, Health, Labels, Priority, PriorityLoads};
+use crate::balance::{Balancer, LocalCluster};
+use crate::endpoint::{Endpoint, Health, Labels, Priority, PriorityLoads, Way};
 
 /// What of a request matters for the choice.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +20,8 @@ pub struct PickFacts<'a> {
     pub labels: Option<&'a Labels>,
     /// The time, where the policy asks for it ([`crate::balance::BalancePolicy::watches_time`]).
     pub now: Option<Instant>,
+    /// The cluster that we are a member of, where the endpoints are grouped by zone.
+    pub local: Option<&'a LocalCluster>,
 }
 
 /// What is chosen from: all endpoints of a cluster or a subset of them.
@@ -78,28 +81,22 @@ impl Cluster {
         } else {
             None
         };
+        let facts = PickFacts { hash, ..*facts };
         let whole = Over {
             priorities: &set.priorities,
             loads: &set.loads,
             sequence: &self.live.sequence,
         };
         let pick = match &set.subsets {
-            None => self.choose(whole, hash, facts.now, rng),
-            Some(subsets) => subsets.pick(whole, facts.labels, &mut |over| {
-                self.choose(over, hash, facts.now, rng)
-            }),
+            None => self.choose(whole, &facts, rng),
+            Some(subsets) => subsets.pick(whole, facts.labels, &mut |over| self.choose(over, &facts, rng)),
         };
         pick.ok_or_else(|| self.unusable())
     }
 
     /// An endpoint of a group.
-    fn choose<'s>(
-        &self,
-        over: Over<'s>,
-        hash: Option<u64>,
-        now: Option<Instant>,
-        rng: &mut fastrand::Rng,
-    ) -> Option<Pick<'s>> {
+    fn choose<'s>(&self, over: Over<'s>, facts: &PickFacts<'_>, rng: &mut fastrand::Rng) -> Option<Pick<'s>> {
+        let hash = facts.hash;
         let (at, class) = if over.priorities.len() == 1 && over.loads.healthy[0] == 100 {
             (0, Health::Healthy)
         } else {
@@ -108,16 +105,25 @@ impl Cluster {
         let priority = &over.priorities[at];
         let panic = over.loads.panic[at];
         let balancer = match class {
-            _ if panic => &priority.over_all,
+            _ if panic => self.in_panic(priority)?,
             Health::Degraded => &priority.over_degraded,
-            _ => &priority.over_healthy,
+            _ => match (&priority.zones, facts.local) {
+                (Some(zones), Some(local)) => {
+                    match zones.way(local, self.endpoints.options.panic_threshold, rng) {
+                        Way::Anywhere => &priority.over_healthy,
+                        Way::Nowhere => return None,
+                        Way::Zone(balancer) => balancer,
+                    }
+                }
+                _ => &*priority.over_healthy,
+            },
         };
         let sequence = if balancer.uses_sequence() {
             over.sequence.fetch_add(1, Ordering::Relaxed)
         } else {
             0
         };
-        let special = match (hash, now) {
+        let special = match (hash, facts.now) {
             (Some(hash), _) => balancer.pick_bounded(hash, self.live.requests() + 1),
             (None, Some(now)) => balancer.pick_warming(sequence, now, rng),
             (None, None) => None,
@@ -128,6 +134,12 @@ impl Cluster {
             priority: at as u32,
             panic,
         })
+    }
+
+    /// All endpoints, unless the cluster would rather fail.
+    fn in_panic<'s>(&self, priority: &'s Priority) -> Option<&'s Balancer> {
+        let settings = self.endpoints.options.policy.zone_settings();
+        (!settings.fail_on_panic).then_some(&*priority.over_all)
     }
 
     fn unusable(&self) -> Unpickable {

@@ -7,9 +7,10 @@ use std::sync::{Arc, OnceLock};
 
 use super::{
     Assignment, Endpoint, EndpointAddress, EndpointSet, EndpointSpec, Health, Locality, Priority, Subsets,
+    Zones,
 };
 use crate::Name;
-use crate::balance::{BalancePolicy, Balancer, Group};
+use crate::balance::{BalancePolicy, Balancer, Group, ZoneCounts};
 
 type Hashing = rapidhash::fast::RandomState;
 
@@ -25,6 +26,23 @@ pub struct BuildOptions {
     pub locality_weighted: bool,
     /// Percent; 0 never.
     pub panic_threshold: u8,
+}
+
+/// What stands around an endpoint set while it is built.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around<'a> {
+    /// The set that the cluster had, whose counts go on.
+    pub earlier: Option<&'a EndpointSet>,
+    /// Where choices by zone are counted; `None`: we are in no cluster, and there are none.
+    pub zones: Option<&'a Arc<ZoneCounts>>,
+}
+
+/// What shapes the balancers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape<'a> {
+    pub(super) options: &'a BuildOptions,
+    pub(super) overprovisioning: u32,
+    pub(super) zones: Option<&'a Arc<ZoneCounts>>,
 }
 
 /// Why an assignment is refused.
@@ -48,7 +66,6 @@ pub(super) type Built<'a> = (Place<'a>, Vec<Arc<Endpoint>>);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     /// Where.
-    #[expect(dead_code, reason = "zone-aware routing follows")]
     pub locality: &'a Locality,
     /// `load_balancing_weight`.
     pub weight: Option<u32>,
@@ -130,39 +147,17 @@ impl EndpointSet {
         options: &BuildOptions,
         before: impl Fn(&EndpointAddress) -> Option<&'b Arc<Endpoint>>,
     ) -> Self {
-        Self::build_after(assignment, options, before, None)
+        Self::build_in(assignment, options, before, Around::default())
     }
 
-    /// The same where the cluster had the set `earlier`, whose counts go on.
-    pub fn build_after<'b>(
+    /// The same with what stands around it.
+    pub fn build_in<'b>(
         assignment: Arc<Assignment>,
         options: &BuildOptions,
         before: impl Fn(&EndpointAddress) -> Option<&'b Arc<Endpoint>>,
-        earlier: Option<&Self>,
+        around: Around<'_>,
     ) -> Self {
-        let last = assignment.localities.iter().map(|l| l.priority.min(LOWEST)).max();
-        let count = last.map_or(0, |last| last as usize + 1);
-        let mut localities: Vec<Vec<Built<'_>>> = vec![Vec::new(); count];
-        let all = assignment.localities.iter().map(|l| l.endpoints.len()).sum();
-        let mut seen: HashSet<&EndpointAddress, Hashing> =
-            HashSet::with_capacity_and_hasher(all, Hashing::default());
-        for locality in &assignment.localities {
-            let endpoints = locality
-                .endpoints
-                .iter()
-                .filter(|spec| seen.insert(&spec.address))
-                .map(|spec| match before(&spec.address) {
-                    Some(same) if same.spec == *spec => Arc::clone(same),
-                    Some(other) => Arc::new(Endpoint::renewed(other, Arc::clone(spec))),
-                    None => Arc::new(Endpoint::new(Arc::clone(spec))),
-                })
-                .collect();
-            let place = Place {
-                locality: &locality.locality,
-                weight: locality.weight,
-            };
-            localities[locality.priority.min(LOWEST) as usize].push((place, endpoints));
-        }
+        let localities = by_priority(&assignment, before);
         let overprovisioning = assignment.overprovisioning;
         let (subsets, whole) = match &options.policy {
             BalancePolicy::Subset(policy) => {
@@ -171,13 +166,23 @@ impl EndpointSet {
                     locality_weighted: options.locality_weighted && policy.locality_weights,
                     ..*options
                 };
-                let earlier = earlier.and_then(|set| set.subsets.as_deref());
-                let subsets = Subsets::build(policy, &localities, &whole, overprovisioning, earlier);
+                let earlier = around.earlier.and_then(|set| set.subsets.as_deref());
+                let shape = Shape {
+                    options: &whole,
+                    overprovisioning,
+                    zones: around.zones,
+                };
+                let subsets = Subsets::build(policy, &localities, shape, earlier);
                 (Some(Box::new(subsets)), Some(whole))
             }
             _ => (None, None),
         };
-        let (priorities, loads) = spread(&localities, whole.as_ref().unwrap_or(options), overprovisioning);
+        let shape = Shape {
+            options: whole.as_ref().unwrap_or(options),
+            overprovisioning,
+            zones: around.zones,
+        };
+        let (priorities, loads) = spread(&localities, shape);
         let endpoints = match priorities.as_slice() {
             [only] => Arc::clone(only.over_all.endpoints()),
             _ => localities
@@ -199,16 +204,54 @@ impl EndpointSet {
     }
 }
 
+/// The localities of each priority, with the endpoints that stood at their addresses before.
+fn by_priority<'a, 'b>(
+    assignment: &'a Assignment,
+    before: impl Fn(&EndpointAddress) -> Option<&'b Arc<Endpoint>>,
+) -> Vec<Vec<Built<'a>>> {
+    let last = assignment.localities.iter().map(|l| l.priority.min(LOWEST)).max();
+    let count = last.map_or(0, |last| last as usize + 1);
+    let mut localities: Vec<Vec<Built<'_>>> = vec![Vec::new(); count];
+    let all = assignment.localities.iter().map(|l| l.endpoints.len()).sum();
+    let mut seen: HashSet<&EndpointAddress, Hashing> =
+        HashSet::with_capacity_and_hasher(all, Hashing::default());
+    for locality in &assignment.localities {
+        let endpoints = locality
+            .endpoints
+            .iter()
+            .filter(|spec| seen.insert(&spec.address))
+            .map(|spec| match before(&spec.address) {
+                Some(same) if same.spec == *spec => Arc::clone(same),
+                Some(other) => Arc::new(Endpoint::renewed(other, Arc::clone(spec))),
+                None => Arc::new(Endpoint::new(Arc::clone(spec))),
+            })
+            .collect();
+        let place = Place {
+            locality: &locality.locality,
+            weight: locality.weight,
+        };
+        localities[locality.priority.min(LOWEST) as usize].push((place, endpoints));
+    }
+    localities
+}
+
 /// Priorities and their shares of the load.
-pub(super) fn spread(
-    priorities: &[Vec<Built<'_>>],
-    options: &BuildOptions,
-    overprovisioning: u32,
-) -> (Vec<Priority>, Arc<PriorityLoads>) {
-    let priorities: Vec<Priority> = priorities
+pub(super) fn spread(localities: &[Vec<Built<'_>>], shape: Shape<'_>) -> (Vec<Priority>, Arc<PriorityLoads>) {
+    let Shape {
+        options,
+        overprovisioning,
+        zones,
+    } = shape;
+    let mut priorities: Vec<Priority> = localities
         .iter()
         .map(|of| priority(of, options, overprovisioning))
         .collect();
+    let by_zone = !options.locality_weighted && options.policy.knows_zones();
+    if let (Some(first), [of, ..], Some(counts)) =
+        (priorities.first_mut(), localities, zones.filter(|_| by_zone))
+    {
+        first.zones = Zones::build(of, options, counts);
+    }
     let loads = PriorityLoads::new(&priorities, overprovisioning, options.panic_threshold).shared();
     (priorities, loads)
 }
@@ -264,6 +307,7 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
         over_healthy,
         over_degraded: over_class(Some(Health::Degraded)),
         over_all,
+        zones: None,
     }
 }
 

@@ -10,10 +10,13 @@ mod subsets;
 mod tests;
 #[cfg(test)]
 pub(crate) mod tests_support;
+mod zones;
 
-pub use build::{BuildError, BuildOptions, PriorityLoads};
+pub use build::{Around, BuildError, BuildOptions, PriorityLoads};
 pub use labels::{LabelValue, Labels};
 pub use subsets::{SubsetCounts, Subsets};
+pub(crate) use zones::Way;
+pub use zones::Zones;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -281,4 +284,6 @@ pub struct Priority {
     pub over_degraded: Arc<Balancer>,
     /// Over all, for panic; the same as over the healthy ones where that makes no difference.
     pub over_all: Arc<Balancer>,
+    /// By zone, where requests may stay in theirs.
+    pub zones: Option<Box<Zones>>,
 }

@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::build::{Built, spread};
-use super::{BuildOptions, Endpoint, LabelValue, Labels, Priority, PriorityLoads};
+use super::build::{Built, Shape, spread};
+use super::{Endpoint, LabelValue, Labels, Priority, PriorityLoads};
 use crate::Name;
 use crate::balance::{SelectorFallback, SubsetFallback, SubsetPolicy, SubsetSelector};
 use crate::cluster::{Over, Pick};
@@ -60,8 +60,7 @@ impl Subsets {
     pub(super) fn build(
         policy: &Arc<SubsetPolicy>,
         priorities: &[Vec<Built<'_>>],
-        options: &BuildOptions,
-        overprovisioning: u32,
+        shape: Shape<'_>,
         before: Option<&Self>,
     ) -> Self {
         let mut found = Found::default();
@@ -73,11 +72,7 @@ impl Subsets {
         }
         let earlier = |labels: &Labels| before.and_then(|before| before.by_labels.get(labels));
         let many = |members: &HashSet<*const Endpoint>, earlier: Option<&Subset>| {
-            let (priorities, loads) = spread(
-                &restricted(policy, priorities, members),
-                options,
-                overprovisioning,
-            );
+            let (priorities, loads) = spread(&restricted(policy, priorities, members), shape);
             let sequence = match earlier {
                 Some(Subset::Many { sequence, .. }) => Arc::clone(sequence),
                 _ => Arc::default(),

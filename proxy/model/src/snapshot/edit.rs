@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{ClusterId, RouteTableId, SecretId, Snapshot, carry_over};
+use crate::balance::LocalCluster;
 use crate::cluster::{Cluster, ClusterConfig, ClusterLive};
-use crate::endpoint::{Assignment, EndpointSet, Subsets};
+use crate::endpoint::{Around, Assignment, EndpointSet, Locality, Subsets};
 use crate::identity::Secret;
 use crate::listener::Listener;
 use crate::route::RouteTable;
@@ -43,6 +44,11 @@ impl Edit {
     /// Whether anything differs from the base so far.
     pub fn changed(&self) -> bool {
         self.changed
+    }
+
+    /// Says which cluster we are a member of, and where; before the first resource.
+    pub fn set_local(&mut self, id: ClusterId, own: Locality) {
+        self.next.local = Some(Arc::new(LocalCluster::new(id, own)));
     }
 
     /// The world as it would be now.
@@ -176,7 +182,14 @@ impl Edit {
     }
 
     /// The same, where new endpoints are there since `now`, as far as that matters (slow start).
-    pub fn finish_at(self, now: Option<Instant>) -> Snapshot {
+    pub fn finish_at(mut self, now: Option<Instant>) -> Snapshot {
+        if let Some(local) = &self.next.local
+            && self.touched.contains(&local.id)
+        {
+            let cluster = self.next.clusters.at(local.id);
+            let next = local.with(cluster.map(|cluster| cluster.endpoints.as_ref()));
+            self.next.local = Some(Arc::new(next));
+        }
         for id in self.touched {
             let after = self
                 .next
@@ -212,11 +225,16 @@ impl Edit {
         let worlds = [&*self.base, &self.next];
         let [base, next] = worlds.map(|world| Some(world.clusters.at(id)?.endpoints.as_ref()));
         let known = carry_over::by_address(base, next);
-        Arc::new(EndpointSet::build_after(
+        let counts = self.next.local.as_ref().map(|local| local.counts(id));
+        let around = Around {
+            earlier: next.or(base),
+            zones: counts.as_ref(),
+        };
+        Arc::new(EndpointSet::build_in(
             assignment,
             &config.build_options(),
             |address| known.get(address).copied(),
-            next.or(base),
+            around,
         ))
     }
 

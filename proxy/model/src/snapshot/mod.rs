@@ -18,6 +18,7 @@ pub use table::{Id, IdTable};
 
 use std::sync::Arc;
 
+use crate::balance::LocalCluster;
 use crate::cluster::Cluster;
 use crate::identity::Secret;
 use crate::listener::ListenerTable;
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub route_tables: IdTable<RouteTableMark, Arc<RouteTable>>,
     /// Secrets that arrived by SDS or stand in the bootstrap.
     pub secrets: IdTable<SecretMark, Arc<Secret>>,
+    /// The cluster that we are a member of, if that was said.
+    pub local: Option<Arc<LocalCluster>>,
 }
 
 impl Snapshot {

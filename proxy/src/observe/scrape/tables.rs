@@ -292,6 +292,7 @@ pub(super) fn clusters(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
         row.members(|health| health == Health::Degraded)
     });
     balancing::columns(&mut table);
+    balancing::zone_columns(&mut table);
     breakers(&mut table);
     codes(&mut table);
     table.boxed()

@@ -240,10 +240,6 @@ pub const UNREAD: &[FieldReason] = &[
         "observability: tracing is not supported yet",
     ),
     (
-        "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.zone_aware_lb_config",
-        "tuning: no zone is preferred, every endpoint of a priority is used",
-    ),
-    (
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.session_ticket_keys_sds_secret_config",
         "tuning: tickets have keys of this process, so others do not resume",
     ),
@@ -457,6 +453,5 @@ pub const COUNTED: &[&str] = &[
     "envoy.config.accesslog.v3.AccessLogFilter.runtime_filter",
     "envoy.config.listener.v3.Filter.name",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.tracing",
-    "envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.zone_aware_lb_config",
     "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext.session_ticket_keys_sds_secret_config",
 ];

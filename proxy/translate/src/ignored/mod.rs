@@ -36,10 +36,6 @@ pub const PARTLY: &[FieldReason] = &[
         "observability: a log to a sink that is not supported is not written",
     ),
     (
-        "CommonLbConfig.zone_aware_lb_config",
-        "tuning: no zone is preferred, every endpoint of a priority is used",
-    ),
-    (
         "DownstreamTlsContext.session_ticket_keys",
         "tuning: tickets have keys of this process, so others do not resume",
     ),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use remora_model::balance::ZoneCounts;
 use remora_model::endpoint::Subsets;
 
 use super::{ClusterRow, ColumnKind, TableOf};
@@ -38,6 +39,25 @@ pub(super) fn columns(table: &mut TableOf<ClusterRow>) {
     for (name, kind, read) in all {
         table.column(name, kind, move |row| {
             Some(read(row.cluster.as_ref()?.endpoints.subsets.as_deref()?))
+        });
+    }
+}
+
+/// `lb_zone_*`, for clusters whose requests may stay in their zone.
+pub(super) fn zone_columns(table: &mut TableOf<ClusterRow>) {
+    type Read = fn(&ZoneCounts) -> &AtomicU64;
+    let all: [(&'static str, Read); 6] = [
+        ("lb_zone_cluster_too_small", |counts| &counts.too_small),
+        ("lb_zone_routing_all_directly", |counts| &counts.all_directly),
+        ("lb_zone_routing_sampled", |counts| &counts.sampled),
+        ("lb_zone_routing_cross_zone", |counts| &counts.cross_zone),
+        ("lb_zone_no_capacity_left", |counts| &counts.no_capacity),
+        ("lb_local_cluster_not_ok", |counts| &counts.local_not_ok),
+    ];
+    for (name, read) in all {
+        table.column(name, ColumnKind::Counter, move |row| {
+            let first = row.cluster.as_ref()?.endpoints.priorities.first()?;
+            Some(counted(read(&first.zones.as_ref()?.counts)))
         });
     }
 }
