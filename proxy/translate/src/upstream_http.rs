@@ -15,8 +15,10 @@ use crate::pb::envoy::extensions::upstreams::http::v3::{
     HttpProtocolOptions,
     http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
 };
+use crate::pb::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
 use crate::value;
 
+const TCP: &str = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions";
 const TYPED: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// What was said, from either place.
@@ -39,6 +41,10 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, said: &Cluster) -> Option<Upstr
         work.at(&format!("typed_extension_protocol_options[{name:?}]"), |work| {
             if extension.kind == TYPED {
                 typed = Some(extension.decode::<HttpProtocolOptions>(work));
+            } else if extension.kind == TCP {
+                if let Some(said) = extension.decode::<TcpProtocolOptions>(work) {
+                    work.review(&said);
+                }
             } else {
                 work.wrong(unknown(name, &extension.kind));
             }

@@ -6,6 +6,7 @@ use crate::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection, UpstreamC
 use crate::pb::envoy::config::core::v3::BindConfig;
 use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use crate::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use crate::pb::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
 use crate::reviewed::reviewed;
 
 reviewed! { Cluster as "Cluster" {
@@ -98,6 +99,12 @@ reviewed! { BindConfig as "BindConfig" {
         validate_network_namespaces: "network namespaces of addresses are refused",
     }
     refused: { local_address_selector: "it decides the source address" }
+} }
+
+reviewed! { TcpProtocolOptions as "upstreams.TcpProtocolOptions" {
+    honoured: []
+    ignored: { idle_timeout: "a connection that carries no client's is never kept" }
+    refused: {}
 } }
 
 reviewed! { HttpProtocolOptions as "upstreams.HttpProtocolOptions" {

@@ -154,6 +154,7 @@ pub fn lists() -> Vec<Lists> {
         of::<crate::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector>(),
         of::<tcp::tcp_proxy::weighted_cluster::ClusterWeight>(),
         of::<tcp::tcp_proxy::TunnelingConfig>(),
+        of::<crate::pb::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions>(),
         of::<crate::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol>(),
         of::<crate::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport>(),
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
