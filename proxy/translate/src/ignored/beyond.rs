@@ -44,6 +44,18 @@ pub const IN_PART: &[&str] = &[
 /// Fields that nothing reads, by full name.
 pub const UNREAD: &[FieldReason] = &[
     (
+        "envoy.config.core.v3.KeyValueAppend.entry",
+        "deprecated: only record is read, and must be there",
+    ),
+    (
+        "envoy.config.core.v3.KeyValue.key",
+        "part of the deprecated KeyValueAppend.entry",
+    ),
+    (
+        "envoy.config.core.v3.KeyValue.value",
+        "part of the deprecated KeyValueAppend.entry",
+    ),
+    (
         "envoy.config.core.v3.RuntimeFeatureFlag.runtime_key",
         "there is no runtime layer; the value given here holds",
     ),
