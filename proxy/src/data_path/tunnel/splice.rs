@@ -173,3 +173,73 @@ impl Bulk {
 }
 
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::io::{Io, Transport};
+
+    #[test]
+    fn four_large_reads_in_a_row_make_a_flow() {
+        let mut bulk = Bulk::default();
+        for bytes in [LARGE, LARGE, LARGE, LARGE - 1, LARGE, LARGE, LARGE] {
+            bulk.copied(bytes);
+            assert!(!bulk.flows());
+        }
+        bulk.copied(LARGE);
+        assert!(bulk.flows());
+        let mut refused = Bulk {
+            refused: true,
+            ..Bulk::default()
+        };
+        (0..100).for_each(|_| refused.copied(LARGE));
+        assert!(!refused.flows(), "what the system refused is not asked again");
+    }
+
+    #[tokio::test]
+    async fn small_messages_end_a_flow_and_the_pipe_goes_back_empty() {
+        let ((mut client, source), (sink, mut server)) =
+            (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        let [source, sink] = [source, sink].map(|end| Socket::new(Transport::Unix(end)));
+        let mut bulk = Bulk::default();
+        (0..4).for_each(|_| bulk.copied(LARGE));
+        let mut moved = 0;
+        let mut small = 0u64;
+        while bulk.flows() {
+            client.write_all(b"small").await.unwrap();
+            small += 5;
+            poll_fn(|cx| {
+                while moved < small && bulk.flows() {
+                    match ready!(bulk.poll(&source, &sink, &mut moved, cx)) {
+                        Ok(Turn::Moved) => bulk.rest(),
+                        _ => panic!("neither end failed"),
+                    }
+                }
+                Poll::Ready(())
+            })
+            .await;
+            assert!(small <= 100, "it never ends");
+        }
+        assert!(bulk.pipe.is_none() && moved == small);
+        let mut heard = vec![0; usize::try_from(small).unwrap()];
+        server.read_exact(&mut heard).await.unwrap();
+        assert!(heard.starts_with(b"smallsmall"));
+    }
+
+    #[tokio::test]
+    async fn only_bare_sockets_are_spliced() {
+        let (end, _other) = UnixStream::pair().unwrap();
+        let io = Io::Plain(Socket::new(Transport::Unix(end)));
+        assert!(io.bare().is_some());
+        let replayed = io.replay(Bytes::from_static(b"first"));
+        assert!(replayed.bare().is_none(), "its first bytes are ours to give");
+        let memory = Io::Plain(Socket::new(Transport::Memory(tokio::io::duplex(1).0)));
+        assert!(memory.bare().is_none());
+    }
+}
