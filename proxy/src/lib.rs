@@ -23,6 +23,7 @@ pub mod io;
 pub mod observe;
 pub mod preview;
 pub mod redirect;
+mod response_cache;
 pub mod sniff;
 pub mod tls;
 pub mod upstream;

@@ -150,6 +150,10 @@ pub(crate) const MODULES: &[Module] = &[
         may_name: &[],
     },
     Module {
+        name: "response_cache",
+        may_name: &[],
+    },
+    Module {
         name: "redirect",
         may_name: &[],
     },
@@ -236,6 +240,7 @@ pub(crate) const MODULES: &[Module] = &[
             edge("accept", "a worker starts its accept loops"),
             edge("upstream", "a worker owns its pools and sweeps them"),
             edge("observe", "a worker owns its counters"),
+            edge("response_cache", "all workers share the answers that are kept"),
         ],
     },
     Module {

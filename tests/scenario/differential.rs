@@ -6,6 +6,8 @@
 
 #[path = "differential/bodies.rs"]
 mod bodies;
+#[path = "differential/cache.rs"]
+mod cache;
 #[path = "differential/compression.rs"]
 mod compression;
 #[path = "differential/config.rs"]
@@ -350,5 +352,43 @@ async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
             proxy.name()
         );
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_answers_as_rfc_9111_has_it() -> Result<()> {
+    let stage = Stage::start(Proxy::Remora).await?;
+    let rows: Vec<&Row> = cache::ROWS.iter().map(|(row, _)| row).collect();
+    let seen = stage.observe(&rows).await?;
+    for ((row, asks), seen) in cache::ROWS.iter().zip(&seen) {
+        ensure!(seen["client"]["status"] == row.status, "'{}': {seen}", row.name);
+        let asked = seen["upstream"].as_array().map_or(0, Vec::len);
+        ensure!(asked == *asks, "'{}' asks {asked} times: {seen}", row.name);
+    }
+    let of = |name: &str| {
+        rows.iter()
+            .position(|row| row.name == name)
+            .map(|at| &seen[at]["client"])
+    };
+    let has = |name: &str, field: [&str; 2]| {
+        let fields = of(name).and_then(|client| client["headers"].as_array());
+        fields.is_some_and(|fields| fields.contains(&serde_json::json!(field)))
+    };
+    ensure!(has("cache answers", ["age", "AGE"]), "{:?}", of("cache answers"));
+    ensure!(
+        has("cache of a part", ["content-range", "bytes 2-4/10"]),
+        "{:?}",
+        of("cache of a part")
+    );
+    ensure!(has("cache of what is not there", ["content-range", "bytes */10"]));
+    ensure!(
+        has("cache that was asked", ["x-new", "1"]),
+        "{:?}",
+        of("cache that was asked")
+    );
+    ensure!(of("cache of a part").is_some_and(|client| client["body"] == "xxx"));
+    ensure!(of("cache after the change").is_some_and(|client| client["body"] == "xxxxx"));
+    let reported = |name: &str| of(name).is_some_and(|client| client["body"] == "the upstream's report");
+    ensure!(reported("cache answers") && reported("cache that was asked") && reported("h2 cache answers"));
     Ok(())
 }

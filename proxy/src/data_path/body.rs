@@ -10,6 +10,7 @@ mod buffer;
 pub mod codec;
 pub mod grpc;
 pub mod grpc_web;
+pub mod keep;
 pub mod pace;
 pub mod trailers;
 

@@ -4,6 +4,7 @@
 //! chain without filters costs one look at an empty list.
 
 mod buffer;
+mod cache;
 mod compression;
 mod grpc;
 mod health_check;
@@ -56,6 +57,10 @@ pub enum OnResponse {
     GrpcWeb(GrpcWeb),
     /// Tells when another try may pass it.
     TellWhen(Arc<TokenBucket>),
+    /// Keeps it, or gives what is kept in its place.
+    Keep(Box<cache::Keeping>),
+    /// Forgets what is kept.
+    Forget(Box<cache::Forget>),
     /// Compresses it, if the client wants that.
     Compress(Box<compression::Offered>),
     /// Decompresses it.
@@ -124,6 +129,8 @@ pub fn respond(
             OnResponse::Compress(offered) => {
                 compression::compress(offered, filters, head, body.is_some(), stages);
             }
+            OnResponse::Keep(keeping) => keeping.respond(head, body.is_some(), stages),
+            OnResponse::Forget(forget) => forget.respond(head, body.is_some()),
             OnResponse::Decompress(undoing) => compression::undo(undoing, head, stages),
             OnResponse::GrpcWeb(web) => grpc::to_browser(*web, head, body.as_deref_mut(), stages),
             OnResponse::TellWhen(bucket) => rate_limit::tell_when(bucket, headers),
@@ -174,6 +181,13 @@ impl<D: Downstream> Exchange<'_, D> {
                 HttpFilter::LocalRateLimit(own) => {
                     self.limit(own, &filter.name, decision.as_ref(), head)?;
                     false
+                }
+                HttpFilter::Cache(own) => {
+                    let cache = match &said {
+                        Some(RouteFilter::Cache(cache)) => cache,
+                        _ => own,
+                    };
+                    self.answer_kept(cache, head)?
                 }
                 HttpFilter::HealthCheck(check) => self.check_health(check, head)?,
                 of_body @ (HttpFilter::Buffer(_)

@@ -251,6 +251,12 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     pub(super) fn answer(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
         self.record.status = Some(reply.status.as_u16());
         reply.complete(head.version == http::Version::HTTP_2);
+        self.answer_as_is(reply, head)
+    }
+
+    /// Sends a reply whose head is complete.
+    pub(super) fn answer_as_is(&mut self, reply: Reply, head: &RequestHead) -> Result<(), Cut> {
+        self.record.status = Some(reply.status.as_u16());
         let mut reply = reply
             .filtered(&self.on_response, &self.record, &head.headers)
             .map_err(Failure::UpstreamCut)?;

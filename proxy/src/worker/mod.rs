@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 
 use crate::accept::{self, BoundSocket};
 use crate::observe::{Observe, WorkerCounters};
+use crate::response_cache::ResponseCache;
 use crate::upstream::{OriginalDestinations, Pools, sweep_idle};
 
 /// How long connections that are closed at the end may take for it.
@@ -57,6 +58,8 @@ pub struct Shared {
     pub on_demand: OnceLock<OnDemand>,
     /// Where failing endpoints are told of.
     pub health: OnceLock<HealthSignals>,
+    /// Answers that are kept.
+    pub responses: ResponseCache,
     /// `node.cluster`.
     pub node_cluster: OnceLock<HeaderValue>,
     /// The operator fails the health checks of this server (`/healthcheck/fail`).
@@ -75,6 +78,7 @@ impl Shared {
             observe,
             on_demand: OnceLock::new(),
             health: OnceLock::new(),
+            responses: ResponseCache::default(),
             node_cluster: OnceLock::new(),
             unhealthy: AtomicBool::new(false),
         }

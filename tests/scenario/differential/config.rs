@@ -147,6 +147,7 @@ fn routes() -> Value {
     hosts.extend(super::bodies::hosts());
     hosts.extend(super::timeouts::hosts());
     hosts.extend(super::compression::hosts());
+    hosts.extend(super::cache::hosts());
     hosts.push(host("all", &["*"], vec![to("a", "/", json!({}))]));
     json!({
         "name": "table", "virtual_hosts": hosts, "validate_clusters": false,

@@ -260,6 +260,8 @@ fn normal_value(name: &str, value: &str) -> String {
         {
             "AT MOST 2000".to_owned()
         }
+        // How long the rows took.
+        "age" if value.parse().is_ok_and(|age: u32| age <= 60) => "AGE".to_owned(),
         "x-envoy-upstream-service-time" => "MILLISECONDS".to_owned(),
         // It counts down from row to row.
         "x-ratelimit-reset"

@@ -6,6 +6,7 @@
 
 mod buckets;
 mod buffer;
+mod cache;
 mod compression;
 mod connection_limits;
 mod cors;
@@ -20,6 +21,7 @@ mod token_bucket;
 
 pub use buckets::{Buckets, DuplicateDescriptor, LimitVerdict};
 pub use buffer::BufferFilter;
+pub use cache::{CacheFilter, Part, RequestControl, ResponseControl, Stored, Use, part};
 pub use compression::{
     Accepted, Coding, Compression, Compressor, CompressorRoute, ContentTypes, Decompressor, Direction,
     Expansion, Library, Offer,
@@ -88,6 +90,8 @@ pub enum HttpFilter {
     Compressor(Arc<Compressor>),
     /// `envoy.filters.http.decompressor`.
     Decompressor(Arc<Decompressor>),
+    /// `envoy.filters.http.cache`.
+    Cache(Arc<CacheFilter>),
     /// A filter that is not supported, by the type of its configuration: disabled in its chain, so that only a route
     /// that enables it is answered with an error.
     Unsupported(Name),

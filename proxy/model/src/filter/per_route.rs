@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BufferFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations};
+use super::{BufferFilter, CacheFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations};
 use crate::Name;
 use crate::limit::RateLimits;
 use crate::route::Decision;
@@ -20,6 +20,8 @@ pub enum RouteFilter {
     Cors(Arc<CorsPolicy>),
     /// `HeaderMutationPerRoute`, beside the filter's own.
     HeaderMutation(Arc<Mutations>),
+    /// `CacheConfig` in place of the filter's own.
+    Cache(Arc<CacheFilter>),
     /// `CompressorPerRoute`.
     Compressor(Arc<CompressorRoute>),
     /// `BufferPerRoute.buffer` in place of the filter's own.

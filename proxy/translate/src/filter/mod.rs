@@ -5,6 +5,7 @@
 //! configuration's message, never by the filter's name.
 
 mod buffer;
+mod cache;
 mod compression;
 mod connection_limits;
 pub(crate) mod cors;
@@ -149,6 +150,11 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
         compression::DECOMPRESSOR => {
             runs(compression::decompressor(work, extension).map(HttpFilter::Decompressor))
         }
+        cache::KIND => match cache::translate(work, extension) {
+            Some(Some(cache)) => Outcome::Runs(HttpFilter::Cache(cache)),
+            Some(None) => Outcome::Nothing,
+            None => Outcome::Refused,
+        },
         health_check::KIND => runs(health_check::translate(work, extension).map(HttpFilter::HealthCheck)),
         grpc::STATS => runs(grpc::stats(work, extension).map(HttpFilter::GrpcStats)),
         grpc::WEB => Outcome::Runs(HttpFilter::GrpcWeb),
@@ -255,6 +261,10 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         header_mutation::PER_ROUTE => header_mutation::per_route(work, &extension),
         local_rate_limit::KIND => local_rate_limit::per_route(work, &extension),
         compression::PER_ROUTE => compression::per_route(work, &extension),
+        cache::KIND => {
+            let said = cache::translate(work, &extension)?;
+            Some(said.map_or(RouteFilter::Disabled, RouteFilter::Cache))
+        }
         buffer::PER_ROUTE => buffer::per_route(work, &extension),
         kind if left_out(work, kind) => None,
         _ if optional => {

@@ -1,6 +1,7 @@
 //! Verdicts on the configurations of HTTP filters.
 
 use crate::pb::envoy::extensions::compression::{brotli, gzip, zstd};
+use crate::pb::envoy::extensions::filters::http::cache::v3::CacheConfig;
 use crate::pb::envoy::extensions::filters::http::compressor::v3::Compressor;
 use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use crate::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
@@ -124,6 +125,15 @@ reviewed! { ConnectionRateLimit as "network.LocalRateLimit" {
 
 reviewed! { ConnectionLimit as "ConnectionLimit" {
     honoured: [stat_prefix, max_connections, delay, runtime_enabled]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { CacheConfig as "CacheConfig" {
+    honoured: [
+        typed_config, disabled, allowed_vary_headers, key_creator_params, max_body_bytes,
+        ignore_request_cache_control_header,
+    ]
     ignored: {}
     refused: {}
 } }

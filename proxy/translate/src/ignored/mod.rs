@@ -159,6 +159,7 @@ pub fn lists() -> Vec<Lists> {
         of::<crate::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport>(),
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
         of::<filters::fault::v3::HttpFault>(),
+        of::<filters::cache::v3::CacheConfig>(),
         of::<filters::compressor::v3::Compressor>(),
         of::<compression::gzip::compressor::v3::Gzip>(),
         of::<compression::brotli::compressor::v3::Brotli>(),
