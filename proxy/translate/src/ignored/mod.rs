@@ -140,7 +140,7 @@ fn of<M: Reviewed>() -> Lists {
 
 /// The verdicts on every message that has a list of its own.
 pub fn lists() -> Vec<Lists> {
-    vec![
+    let mut all = vec![
         of::<listeners::Listener>(),
         of::<listeners::FilterChain>(),
         of::<listeners::FilterChainMatch>(),
@@ -158,18 +158,6 @@ pub fn lists() -> Vec<Lists> {
         of::<crate::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol>(),
         of::<crate::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport>(),
         of::<crate::pb::envoy::extensions::filters::http::router::v3::Router>(),
-        of::<filters::fault::v3::HttpFault>(),
-        of::<filters::cache::v3::CacheConfig>(),
-        of::<filters::compressor::v3::Compressor>(),
-        of::<compression::gzip::compressor::v3::Gzip>(),
-        of::<compression::brotli::compressor::v3::Brotli>(),
-        of::<compression::zstd::compressor::v3::Zstd>(),
-        of::<compression::gzip::decompressor::v3::Gzip>(),
-        of::<compression::brotli::decompressor::v3::Brotli>(),
-        of::<compression::zstd::decompressor::v3::Zstd>(),
-        of::<filters::grpc_stats::v3::FilterConfig>(),
-        of::<filters::header_mutation::v3::Mutations>(),
-        of::<filters::local_ratelimit::v3::LocalRateLimit>(),
         of::<routes::RouteConfiguration>(),
         of::<routes::VirtualHost>(),
         of::<routes::Route>(),
@@ -200,6 +188,26 @@ pub fn lists() -> Vec<Lists> {
         of::<tls_api::TlsParameters>(),
         of::<tls_api::TlsCertificate>(),
         of::<tls_api::CertificateValidationContext>(),
+    ];
+    all.extend(filter_lists());
+    all
+}
+
+/// Those on the configurations of HTTP filters and of what they use.
+fn filter_lists() -> Vec<Lists> {
+    vec![
+        of::<filters::fault::v3::HttpFault>(),
+        of::<filters::cache::v3::CacheConfig>(),
+        of::<filters::compressor::v3::Compressor>(),
+        of::<compression::gzip::compressor::v3::Gzip>(),
+        of::<compression::brotli::compressor::v3::Brotli>(),
+        of::<compression::zstd::compressor::v3::Zstd>(),
+        of::<compression::gzip::decompressor::v3::Gzip>(),
+        of::<compression::brotli::decompressor::v3::Brotli>(),
+        of::<compression::zstd::decompressor::v3::Zstd>(),
+        of::<filters::grpc_stats::v3::FilterConfig>(),
+        of::<filters::header_mutation::v3::Mutations>(),
+        of::<filters::local_ratelimit::v3::LocalRateLimit>(),
     ]
 }
 
