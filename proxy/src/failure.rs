@@ -29,6 +29,8 @@ pub enum Failure {
     EndpointsNotReceived(Duration),
     /// A limit of the cluster is reached.
     Overflow(Limit),
+    /// The cluster's circuit breaker is open.
+    CircuitOpen,
     /// No connection to the endpoint could be made.
     Connect(ConnectFailure),
     /// The upstream ended the exchange before its head.
@@ -196,12 +198,11 @@ impl Failure {
                 "no_healthy_upstream{endpoints_not_received}",
                 "no healthy upstream",
             ),
-            Self::Overflow(_) => Said::new(
-                S::SERVICE_UNAVAILABLE,
-                "UO",
-                "upstream_reset_before_response_started{overflow}",
-                format!("{RESET_BODY}overflow"),
-            ),
+            Self::Overflow(_) => {
+                let details = "upstream_reset_before_response_started{overflow}";
+                over_limit(details, format!("{RESET_BODY}overflow"))
+            }
+            Self::CircuitOpen => over_limit("circuit_breaker_open", "circuit breaker open"),
             Self::Connect(failure) => failure.said(),
             Self::UpstreamReset(error) => before_head(error),
             Self::UpstreamCut(error) => after_head(error),
@@ -243,6 +244,7 @@ impl Failure {
             Self::Overflow(Limit::Pending) => {
                 "circuit breaker: max_connections and max_pending_requests".into()
             }
+            Self::CircuitOpen => "the cluster failed too often, and its circuit breaker is open".into(),
             Self::Overflow(Limit::Connections) => "circuit breaker: max_connections".into(),
             Self::Overflow(Limit::Requests) => "circuit breaker: max_requests".into(),
             Self::Connect(failure) => format!("no connection to the endpoint: {}", failure.reason()),
@@ -429,6 +431,11 @@ impl Timer {
         let TimeLimit { limit, from } = self.limit();
         format!("{what} within {limit:?} ({})", from.name())
     }
+}
+
+/// The cluster takes no more.
+fn over_limit(details: &'static str, body: impl Into<Cow<'static, str>>) -> Said {
+    Said::new(StatusCode::SERVICE_UNAVAILABLE, "UO", details, body)
 }
 
 /// The upstream failed before its head.

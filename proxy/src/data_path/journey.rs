@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, Method};
 use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::endpoint::Endpoint;
-use remora_model::health::Outcome;
+use remora_model::health::{Outcome, Permit};
 use remora_model::retry::Ended;
 use remora_model::route::{Forward, Origin, TimeLimit};
 
@@ -50,6 +50,8 @@ struct Journey<'a> {
     replay: Replay,
     /// A new connection, not a reused one.
     fresh: bool,
+    /// What the cluster's circuit breaker wants to hear of this attempt.
+    permit: Option<Permit>,
 }
 
 /// What follows an attempt.
@@ -138,6 +140,7 @@ impl<D: Downstream> Exchange<'_, D> {
             attempts,
             replay,
             fresh: false,
+            permit: None,
         };
         self.travel(journey, head).await
     }
@@ -196,9 +199,15 @@ impl<D: Downstream> Exchange<'_, D> {
         if idle.is_some() {
             journey.deadlines.progress = Some(now);
         }
+        if journey.cluster.config.health.is_some() {
+            journey.permit = health::admitted(&self.context.worker, journey.cluster)?;
+        }
         let (lease, in_flight) = match self.lease(journey, head).await {
             Ok(lease) => lease,
-            Err(failure) => return self.after(journey, failure.into()),
+            Err(failure) => {
+                health::broke(&self.context.worker, &mut journey.permit, &failure);
+                return self.after(journey, failure.into());
+            }
         };
         let reused = lease.record().reused;
         journey.attempts.tries(&lease.record().endpoint);
@@ -225,7 +234,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let on_response = self.on_response.as_slice();
         let (keep, worker) = (self.context.keeps_headers(manager), &self.context.worker);
         let (attempts, cluster) = (&mut journey.attempts, journey.cluster);
-        let watched = upstream.watched(cluster);
+        let (watched, permit) = (upstream.watched(cluster), &mut journey.permit);
         let (mut again, flag) = (None, Cell::new(None));
         let transfer = Transfer {
             downstream: &mut *self.downstream,
@@ -248,7 +257,8 @@ impl<D: Downstream> Exchange<'_, D> {
                 head.upgrade.is_some(),
                 |response: &ResponseHead, kept: bool| {
                     if let Some(endpoint) = &watched {
-                        health::answered(worker, cluster, endpoint, response, || is_grpc(&head.headers));
+                        let grpc = || is_grpc(&head.headers);
+                        health::answered(worker, cluster, endpoint, response, grpc, permit);
                     }
                     let ended = Ended::Answered(response.status, &response.headers);
                     let wait = worker.with_rng(|rng| attempts.again(&ended, kept, cluster, cells, rng));
@@ -299,6 +309,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 if !unprocessed {
                     let worker = &self.context.worker;
                     health::failed(worker, journey.cluster, upstream.endpoint(), &cut.failure);
+                    health::broke(worker, &mut journey.permit, &cut.failure);
                 }
                 upstream.fail(&cut.failure, &self.record);
                 // The next attempt does not take a connection that may have died too.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use remora_model::cluster::{Cluster, Discovery};
 use remora_model::endpoint::Endpoint;
-use remora_model::health::{Flag, Outcome, grpc_as_http};
+use remora_model::health::{BreakerEnd, Flag, Outcome, Permit, grpc_as_http};
 
 use crate::exchange::ResponseHead;
 use crate::failure::{ConnectFailure, Failure, Timer};
@@ -26,6 +26,22 @@ pub fn report(worker: &Worker, cluster: &Cluster, endpoint: &Arc<Endpoint>, outc
     }
 }
 
+/// Asks the cluster's circuit breaker whether a request may pass.
+///
+/// # Errors
+/// [`Failure::CircuitOpen`].
+pub fn admitted(worker: &Worker, cluster: &Cluster) -> Result<Option<Permit>, Failure> {
+    Permit::ask(cluster, worker.shared.started.elapsed()).map_err(|_| Failure::CircuitOpen)
+}
+
+/// What the breaker admitted ended with this failure.
+pub fn broke(worker: &Worker, permit: &mut Option<Permit>, failure: &Failure) {
+    if let Some(permit) = permit.take() {
+        let end = outcome_of(failure).map_or(BreakerEnd::Unknown, |_| BreakerEnd::Failed);
+        permit.end(end, worker.shared.started.elapsed());
+    }
+}
+
 /// A response began. A gRPC request may have failed by a status of its own in the head.
 pub fn answered(
     worker: &Worker,
@@ -33,21 +49,36 @@ pub fn answered(
     endpoint: &Arc<Endpoint>,
     response: &ResponseHead,
     is_grpc: impl FnOnce() -> bool,
+    permit: &mut Option<Permit>,
 ) {
     let grpc = response.headers.get("grpc-status").filter(|_| is_grpc());
     let grpc = grpc.and_then(|status| status.to_str().ok()?.parse().ok());
     let status = grpc.map_or(response.status.as_u16(), grpc_as_http);
     report(worker, cluster, endpoint, Outcome::Answered(status));
+    if let Some(permit) = permit.take() {
+        let end = if (500..600).contains(&status) {
+            BreakerEnd::Failed
+        } else {
+            BreakerEnd::Passed
+        };
+        permit.end(end, worker.shared.started.elapsed());
+    }
 }
 
 /// An attempt failed.
 pub fn failed(worker: &Worker, cluster: &Cluster, endpoint: &Arc<Endpoint>, failure: &Failure) {
-    let outcome = match failure {
+    if let Some(outcome) = outcome_of(failure) {
+        report(worker, cluster, endpoint, outcome);
+    }
+}
+
+/// What a failure shows, if the endpoint is to blame.
+fn outcome_of(failure: &Failure) -> Option<Outcome> {
+    Some(match failure {
         Failure::Connect(_) | Failure::UpstreamReset(_) | Failure::UpstreamCut(_) => Outcome::Reset,
         Failure::Timeout(Timer::Response(_) | Timer::PerTry(_) | Timer::PerTryIdle(_)) => Outcome::TimedOut,
-        _ => return,
-    };
-    report(worker, cluster, endpoint, outcome);
+        _ => return None,
+    })
 }
 
 /// A connection could not be made. Who refuses is left out for a while.

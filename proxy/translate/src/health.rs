@@ -2,21 +2,39 @@
 //!
 //! Holds: defaults are Envoy's; a cluster that says nothing has none.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use remora_model::health::{Enforcing, HealthSettings, OutlierDetection, RateRule};
+use remora_model::health::{BreakerSettings, Enforcing, HealthSettings, MOST, OutlierDetection, RateRule};
 
 use crate::context::Work;
 use crate::pb::envoy::config::cluster::v3 as api;
+use crate::pb::google::protobuf::{Struct, Value, value::Kind};
 use crate::value;
 
-/// `outlier_detection`.
+/// Where a cluster's metadata speaks of its circuit breaker.
+const BREAKER: &str = "remora.circuit_breaker";
+
+/// How long a breaker stays open unless it says otherwise.
+const OPEN_FOR: Duration = Duration::from_secs(30);
+
+/// `outlier_detection`, and the extension in `metadata`.
 pub(crate) fn settings(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Box<HealthSettings>> {
     let outlier = said
         .outlier_detection
         .as_ref()
         .map(|said| work.at("outlier_detection", |work| outlier(work, said)));
-    HealthSettings { outlier }.said()
+    let breaker = said.metadata.as_ref().and_then(|metadata| {
+        let known = usize::from(metadata.filter_metadata.contains_key(BREAKER));
+        if metadata.filter_metadata.len() > known || !metadata.typed_filter_metadata.is_empty() {
+            work.ignored("Cluster.metadata");
+        }
+        let said = metadata.filter_metadata.get(BREAKER)?;
+        work.at(&format!("metadata.filter_metadata[{BREAKER}]"), |work| {
+            breaker(work, said)
+        })
+    });
+    HealthSettings { outlier, breaker }.said()
 }
 
 fn outlier(work: &mut Work<'_, '_>, said: &api::OutlierDetection) -> OutlierDetection {
@@ -127,4 +145,68 @@ fn percent(
     default: u32,
 ) -> u32 {
     value::number_or(work, field, said.as_ref(), default, 0..=100)
+}
+
+/// `failures` (required) and `probes` are numbers, `window` and `open_for` durations like `"30s"`; nothing else may stand
+/// there.
+fn breaker(work: &mut Work<'_, '_>, said: &Struct) -> Option<BreakerSettings> {
+    let mut fields: BTreeMap<&str, &Value> = said
+        .fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value))
+        .collect();
+    let failures = fields
+        .remove("failures")
+        .map(|value| count(work, "failures", value));
+    let probes = fields.remove("probes").map(|value| count(work, "probes", value));
+    let window = fields.remove("window").map(|value| time(work, "window", value));
+    let open_for = fields
+        .remove("open_for")
+        .map(|value| time(work, "open_for", value));
+    for unknown in fields.keys() {
+        work.wrong_at(unknown, "is not one of failures, window, open_for, probes");
+    }
+    let Some(failures) = failures else {
+        work.wrong_at("failures", "expected a number, found none");
+        return None;
+    };
+    Some(BreakerSettings {
+        failures: failures?,
+        window: match window {
+            Some(window) => Some(window?),
+            None => None,
+        },
+        open_for: open_for.map_or(Some(OPEN_FOR), |said| said)?,
+        probes: probes.map_or(Some(1), |said| said)?,
+    })
+}
+
+fn count(work: &mut Work<'_, '_>, field: &str, said: &Value) -> Option<u32> {
+    match said.kind {
+        Some(Kind::NumberValue(number))
+            if number.fract() == 0.0 && (1.0..=f64::from(MOST)).contains(&number) =>
+        {
+            Some(number as u32)
+        }
+        _ => {
+            work.wrong_at(field, format!("expected a whole number from 1 to {MOST}"));
+            None
+        }
+    }
+}
+
+fn time(work: &mut Work<'_, '_>, field: &str, said: &Value) -> Option<Duration> {
+    let text = match &said.kind {
+        Some(Kind::StringValue(text)) => text.as_str(),
+        _ => "",
+    };
+    let seconds = text
+        .strip_suffix('s')
+        .and_then(|seconds| seconds.parse::<f64>().ok());
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = time.filter(|time| *time >= Duration::from_millis(1));
+    if time.is_none() {
+        work.wrong_at(field, "expected a duration above 0, like \"30s\"");
+    }
+    time
 }

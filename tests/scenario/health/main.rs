@@ -3,5 +3,6 @@
 //! Where Envoy has the feature it goes through the same test, so the expectations are its own.
 
 mod breakers;
+mod circuit;
 mod outliers;
 mod stage;

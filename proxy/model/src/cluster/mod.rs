@@ -15,14 +15,14 @@ pub use pick::{Pick, PickFacts, Unpickable};
 pub use transport::{TransportMatch, TransportSocket, TransportSockets};
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::Name;
 use crate::balance::BalancePolicy;
 use crate::endpoint::{BuildOptions, EndpointSet};
-use crate::health::HealthSettings;
+use crate::health::{Breaker, HealthSettings};
 use crate::listener::{Http1Options, Http2Options};
 use crate::snapshot::ClusterId;
 
@@ -216,4 +216,12 @@ pub struct ClusterLive {
     pub occupied: [Occupied; 2],
     /// Sequence of the round-robin schedulers, one for all workers.
     pub sequence: AtomicU32,
+    breaker: OnceLock<Box<Breaker>>,
+}
+
+impl ClusterLive {
+    /// Its circuit breaker, made at the first call.
+    pub fn breaker(&self) -> &Breaker {
+        self.breaker.get_or_init(Box::default)
+    }
 }

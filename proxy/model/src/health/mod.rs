@@ -6,6 +6,7 @@
 //! priorities see one health. Time is a [`Duration`] since the start of the process, always an argument.
 //! Does not decide how requests are spread ([`crate::balance`]) or tried again ([`crate::retry`]).
 
+mod breaker;
 mod flags;
 mod monitor;
 mod outlier;
@@ -13,6 +14,9 @@ mod quarantine;
 #[cfg(test)]
 mod tests;
 
+pub use breaker::{
+    Breaker, BreakerEnd, BreakerOpen, BreakerSettings, BreakerState, MOST, Permit, breaker_of,
+};
 pub use flags::{Flag, Flags};
 pub use monitor::{Monitor, Outcome, Trip, grpc_as_http};
 pub use outlier::{Change, Enforcing, OutlierDetection, RateRule, Verdict, bring_back, ejected};
@@ -26,6 +30,8 @@ use std::time::{Duration, Instant};
 pub struct HealthSettings {
     /// `outlier_detection`.
     pub outlier: Option<OutlierDetection>,
+    /// `remora.circuit_breaker` of the cluster's metadata.
+    pub breaker: Option<BreakerSettings>,
 }
 
 impl HealthSettings {

@@ -6,7 +6,7 @@ mod limits;
 mod proxy_header;
 
 use health::breakers;
-pub(super) use health::outliers;
+pub(super) use health::{breaker_states, outliers};
 pub(super) use limits::{connection_limits, connection_rates, limits};
 pub(super) use proxy_header::{proxy_header_errors, proxy_headers};
 

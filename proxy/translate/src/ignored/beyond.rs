@@ -32,6 +32,7 @@ pub const EXTENSIONS: &[&str] = &[
 /// Fields that are ignored in part, for some of their values; the others are honoured.
 pub const IN_PART: &[&str] = &[
     "envoy.config.route.v3.RateLimit.hits_addend",
+    "envoy.config.cluster.v3.Cluster.metadata",
     "envoy.config.route.v3.RetryPolicy.retry_host_predicate",
     "envoy.config.route.v3.RetryPolicy.retry_on",
     "envoy.config.accesslog.v3.AccessLog.filter",

@@ -17,6 +17,7 @@ reviewed! { Cluster as "Cluster" {
         typed_extension_protocol_options, dns_refresh_rate, dns_jitter, respect_dns_ttl, dns_lookup_family,
         upstream_bind_config, lb_subset_config, common_lb_config, transport_socket, protocol_selection,
         upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config, outlier_detection,
+        metadata,
     ]
     ignored: {
         stats_matcher: "observability: which metrics are kept",
@@ -29,7 +30,6 @@ reviewed! { Cluster as "Cluster" {
         typed_dns_resolver_config: "the system's resolver is asked",
         wait_for_warm_on_init: "tuning of the start",
         cleanup_interval: "tuning: unused original destinations are forgotten with their connections",
-        metadata: "read by no filter that is supported",
         close_connections_on_host_health_failure: "tuning: a failed endpoint gets no new requests",
         ignore_health_on_host_removal: "a removed endpoint always goes at once",
         lrs_server: "observability: load reports are not sent",

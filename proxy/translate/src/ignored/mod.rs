@@ -35,6 +35,7 @@ pub const PARTLY: &[FieldReason] = &[
         "AccessLog.typed_config",
         "observability: a log to a sink that is not supported is not written",
     ),
+    ("Cluster.metadata", "read under remora.circuit_breaker only"),
     (
         "DownstreamTlsContext.session_ticket_keys",
         "tuning: tickets have keys of this process, so others do not resume",

@@ -1,10 +1,10 @@
 //! What is left out, and which limits are reached.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use remora_model::cluster::{Cluster, Occupied, RequestPriority, Thresholds};
-use remora_model::health::ejected;
+use remora_model::health::{Breaker, BreakerState, breaker_of, ejected};
 use remora_model::snapshot::Snapshot;
 
 use super::{ClusterRow, ColumnKind, Number, Table, TableOf, Workers, group, taken};
@@ -95,4 +95,46 @@ pub(super) fn breakers(table: &mut TableOf<ClusterRow>) {
             });
         }
     }
+}
+
+/// `cluster.<name>.remora_circuit_breaker.*`, of clusters that have one; `state`: 0 closed, 1 open, 2 half open.
+pub(in crate::observe::scrape) fn breaker_states(snapshot: &Snapshot) -> Box<dyn Table> {
+    type Count = fn(&Breaker) -> &AtomicU64;
+    let rows = snapshot.clusters.iter();
+    let rows = rows.filter(|(_, cluster)| breaker_of(&cluster.config).is_some());
+    let mut table = TableOf {
+        prefix: "cluster.",
+        family: "envoy_cluster_",
+        labels: |name| vec![("envoy_cluster_name", name)],
+        rows: rows
+            .map(|(_, cluster)| (cluster.config.stat_name.to_string(), Arc::clone(cluster)))
+            .collect(),
+        columns: Vec::new(),
+        reads: Vec::new(),
+        used: |_: &Arc<Cluster>| true,
+        sparse: false,
+    };
+    let counts: [(&'static str, Count); 4] = [
+        ("remora_circuit_breaker.opened", |breaker| &breaker.opened),
+        ("remora_circuit_breaker.half_opened", |breaker| {
+            &breaker.half_opened
+        }),
+        ("remora_circuit_breaker.closed", |breaker| &breaker.closed),
+        ("remora_circuit_breaker.rejected", |breaker| &breaker.rejected),
+    ];
+    for (name, count) in counts {
+        table.column(name, ColumnKind::Counter, move |cluster| {
+            Some(Number::Counter(
+                count(cluster.live.breaker()).load(Ordering::Relaxed),
+            ))
+        });
+    }
+    table.column("remora_circuit_breaker.state", ColumnKind::Gauge, |cluster| {
+        Some(Number::Gauge(match cluster.live.breaker().state() {
+            BreakerState::Closed { .. } => 0,
+            BreakerState::Open { .. } => 1,
+            BreakerState::HalfOpen { .. } => 2,
+        }))
+    });
+    table.boxed()
 }
