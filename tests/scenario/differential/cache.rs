@@ -1,7 +1,7 @@
 //! Rows about answers that are kept. Each address is asked for by rows that follow each other.
 //!
-//! They are sent to the proxy under test alone, because Envoy 1.40 ends (its cache filter is marked as work in progress)
-//! when it gets them; so each says whether the application is asked.
+//! They are sent to the proxy under test alone: Envoy 1.40 (its cache filter is marked as work in progress) keeps nothing
+//! that came without `date`, and ends when it takes an answer with `vary`. So each row says whether the application is asked.
 
 use harness::bootstrap::type_url;
 use serde_json::{Value, json};
