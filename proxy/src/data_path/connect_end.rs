@@ -106,7 +106,7 @@ impl<D: Downstream> Exchange<'_, D> {
             }
             Ok(connected)
         };
-        let outcome = within(self.downstream, deadlines, self.timer, connecting).await?;
+        let outcome = within(self.downstream, deadlines, self.timer, std::pin::pin!(connecting)).await?;
         self.record.upstream = Some(UpstreamRecord {
             local: outcome.as_ref().ok().and_then(|connected| connected.local),
             tls: outcome.as_ref().ok().and_then(|connected| connected.tls.clone()),

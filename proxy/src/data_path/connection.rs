@@ -193,7 +193,7 @@ async fn run_chain(
                 serve_http1(context, io).await;
             }
         }
-        Terminal::Tcp(proxy) => tunnel::serve(worker, record, handle, proxy, io, early).await,
+        Terminal::Tcp(proxy) => Box::pin(tunnel::serve(worker, record, handle, proxy, io, early)).await,
         // Closed by `recognise`, before any handshake.
         Terminal::Close => {}
     }
@@ -254,7 +254,7 @@ async fn secure(
     let world = worker.world();
     let derived = ServerContext::of(context, &world)?;
     drop(world);
-    let Secured { io, session } = derived.accept(socket, chain.handshake_timeout).await?;
+    let Secured { io, session } = Box::pin(derived.accept(socket, chain.handshake_timeout)).await?;
     cells.tls.count_handshake(&session);
     Ok((io, Some(session)))
 }

@@ -11,6 +11,7 @@ mod health_check;
 mod mutation_filter;
 mod slow;
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -269,7 +270,7 @@ impl<D: Downstream> Exchange<'_, D> {
             self.record.flags.push("DI");
             cells.fault.delays_injected.one();
             let wait = tokio::time::sleep(delay);
-            within(self.downstream, &Deadlines::default(), self.timer, wait).await?;
+            within(self.downstream, &Deadlines::default(), self.timer, pin!(wait)).await?;
         }
         let Some(abort) = plan.abort else {
             return Ok(());

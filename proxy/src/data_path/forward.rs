@@ -5,6 +5,7 @@
 //! before it has read the request is listened to even if writing to it fails.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -415,9 +416,8 @@ pub async fn within<D: Downstream, T>(
     downstream: &mut D,
     deadlines: &Deadlines,
     timer: &mut LazyTimer,
-    work: impl Future<Output = T>,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failure> {
-    let mut work = std::pin::pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(Ok(done));

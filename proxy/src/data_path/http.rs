@@ -267,9 +267,9 @@ pub async fn serve_http1(context: Rc<HttpContext>, io: Io) {
                     context.cells.http.downstream_cx_drain_close.one();
                     connection.set_close();
                 }
-                Exchange::new(&context, &manager, &mut connection, &mut timer)
-                    .serve(head)
-                    .await;
+                let exchange = Exchange::new(&context, &manager, &mut connection, &mut timer);
+                // On its own, so that a connection that waits does not hold the room that a request needs.
+                Box::pin(exchange.serve(head)).await;
                 if !finish_http1(&manager, &mut connection).await {
                     break;
                 }
@@ -470,7 +470,7 @@ enum Event<S> {
 async fn serve_stream(context: Rc<HttpContext>, head: RequestHead, mut stream: http2::ServerStream) {
     let manager = context.newest_manager();
     let mut timer = LazyTimer::default();
-    Exchange::new(&context, &manager, &mut stream, &mut timer)
-        .serve(head)
-        .await;
+    let exchange = Exchange::new(&context, &manager, &mut stream, &mut timer);
+    // A task is copied several times between its start and its end.
+    Box::pin(exchange.serve(head)).await;
 }

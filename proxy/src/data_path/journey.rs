@@ -4,6 +4,7 @@
 //! Holds: once the client has seen the head of a response, there is no other attempt.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,7 +101,7 @@ impl<D: Downstream> Exchange<'_, D> {
         mutation::request(head, forward, chosen, told, &self.record);
         let first_use = if cluster.endpoints.endpoints.is_empty() {
             let asked = target::with_endpoints(&self.context.worker, cluster);
-            within(self.downstream, &deadlines, self.timer, asked).await??
+            within(self.downstream, &deadlines, self.timer, pin!(asked)).await??
         } else {
             None
         };
@@ -179,7 +180,7 @@ impl<D: Downstream> Exchange<'_, D> {
                         self.downstream,
                         &journey.deadlines,
                         self.timer,
-                        tokio::time::sleep(wait),
+                        pin!(tokio::time::sleep(wait)),
                     )
                     .await?;
                 }
@@ -378,7 +379,7 @@ impl<D: Downstream> Exchange<'_, D> {
             fresh: journey.fresh,
         };
         let acquire = worker.pools.acquire(worker, wanted);
-        let outcome = within(self.downstream, &journey.deadlines, self.timer, acquire).await;
+        let outcome = within(self.downstream, &journey.deadlines, self.timer, pin!(acquire)).await;
         let outcome = outcome.and_then(|lease| lease);
         if cluster.config.health.is_some() {
             match &outcome {
