@@ -9,6 +9,7 @@ mod compression;
 mod grpc;
 mod health_check;
 mod mutation_filter;
+mod session;
 mod slow;
 
 use std::pin::pin;
@@ -25,6 +26,7 @@ use remora_model::filter::{
 use remora_model::route::{Action, Decision};
 
 pub use grpc::GrpcCall;
+pub use session::session;
 
 use super::body::Stages;
 use super::deadlines::Deadlines;
@@ -64,6 +66,8 @@ pub enum OnResponse {
     Forget(Box<cache::Forget>),
     /// Compresses it, if the client wants that.
     Compress(Box<compression::Offered>),
+    /// Tells of its session's endpoint.
+    Session(Rc<session::Session>),
     /// Decompresses it.
     Decompress(Box<compression::Undoing>),
 }
@@ -124,6 +128,7 @@ pub fn respond(
             }
             OnResponse::Slow(slow) => slow.respond(head, body.is_some(), stages),
             OnResponse::Mutate(operations) => apply_operations(operations, headers, &printer),
+            OnResponse::Session(session) => session::tell(session, headers, record),
             OnResponse::Tell(bucket) => rate_limit::tell(bucket, headers),
             OnResponse::Remember(check) => health_check::remember(check, head),
             OnResponse::GrpcCall(call) => grpc::called(call, head, stages),
@@ -189,6 +194,10 @@ impl<D: Downstream> Exchange<'_, D> {
                         _ => own,
                     };
                     self.answer_kept(cache, head)?
+                }
+                HttpFilter::StatefulSession(own) => {
+                    self.join_session(own, said.as_ref(), head);
+                    false
                 }
                 HttpFilter::HealthCheck(check) => self.check_health(check, head)?,
                 of_body @ (HttpFilter::Buffer(_)

@@ -405,6 +405,10 @@ impl<D: Downstream> Exchange<'_, D> {
         };
         let choose =
             || target::endpoint_of(worker, journey.cluster, &facts, destination, Some(&head.headers));
+        let session = filters::session(&self.on_response).filter(|_| self.record.attempts == 1);
+        if let Some(endpoint) = session.and_then(|session| session.chosen(journey.cluster).transpose()) {
+            return endpoint;
+        }
         let mut endpoint = choose()?;
         for _ in 0..journey.attempts.other_choices() {
             if !journey.attempts.was_tried(&endpoint) {

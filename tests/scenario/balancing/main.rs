@@ -6,6 +6,7 @@
 mod bounded;
 mod hashing;
 mod policies;
+mod sessions;
 mod stage;
 mod subsets;
 mod zones;

@@ -49,6 +49,11 @@ impl Applications {
         select_all(waits).await.0
     }
 
+    /// Where application `number` listens.
+    pub(crate) fn address(&self, number: usize) -> SocketAddr {
+        self.0[number].address()
+    }
+
     /// An `LbEndpoint` for application `number`, with further fields.
     pub(crate) fn endpoint(&self, number: usize, fields: &Value) -> Value {
         let mut endpoint = json!({"endpoint": {

@@ -11,7 +11,7 @@ mod transport;
 
 pub use breakers::{Occupied, RequestPriority, Thresholds, leave_place, take_place};
 pub(crate) use pick::Over;
-pub use pick::{Pick, PickFacts, Unpickable};
+pub use pick::{NotThere, Pick, PickFacts, Unpickable};
 pub use transport::{TransportMatch, TransportSocket, TransportSockets};
 
 use std::net::{IpAddr, SocketAddr};

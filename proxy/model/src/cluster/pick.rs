@@ -3,13 +3,14 @@
 //! First a priority by its share of the load (Envoy's overprovisioning and panic rules, computed when the endpoint set
 //! was built), then an endpoint by the policy over that priority's healthy, degraded or, in panic, all endpoints.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::{Cluster, Discovery};
 use crate::balance::{Balancer, LocalCluster};
-use crate::endpoint::{Endpoint, Health, Labels, Priority, PriorityLoads, Way};
+use crate::endpoint::{Endpoint, EndpointAddress, Health, Labels, Priority, PriorityLoads, Way};
 
 /// What of a request matters for the choice.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,6 +64,10 @@ pub enum Unpickable {
     OriginalDestination,
 }
 
+/// A cluster has no endpoint with the address that was wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotThere;
+
 impl Cluster {
     /// Chooses an endpoint.
     ///
@@ -92,6 +97,23 @@ impl Cluster {
             Some(subsets) => subsets.pick(whole, facts.labels, &mut |over| self.choose(over, &facts, rng)),
         };
         pick.ok_or_else(|| self.unusable())
+    }
+
+    /// The endpoint with this address (as it is printed) that a session may go on with: `Err` where there is none,
+    /// `Ok(None)` where it is there and neither healthy nor degraded.
+    ///
+    /// # Errors
+    /// There is no such endpoint.
+    pub fn wanted(&self, address: &str) -> Result<Option<&Arc<Endpoint>>, NotThere> {
+        let mut all = self.endpoints.endpoints.iter();
+        let found = match address.parse::<SocketAddr>() {
+            Ok(address) => all.find(|endpoint| endpoint.spec.address == EndpointAddress::Socket(address)),
+            Err(_) => all.find(
+                |endpoint| matches!(&endpoint.spec.address, EndpointAddress::Pipe(path) if **path == *address),
+            ),
+        };
+        let found = found.ok_or(NotThere)?;
+        Ok(Some(found).filter(|endpoint| endpoint.health() != Health::Unhealthy))
     }
 
     /// An endpoint of a group.

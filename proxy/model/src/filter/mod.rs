@@ -17,6 +17,7 @@ mod health_check;
 mod local_rate_limit;
 mod pace;
 mod per_route;
+mod stateful_session;
 mod token_bucket;
 
 pub use buckets::{Buckets, DuplicateDescriptor, LimitVerdict};
@@ -37,6 +38,7 @@ pub use health_check::{HealthAnswer, HealthCache, HealthCheck, HealthReason, Rem
 pub use local_rate_limit::LocalRateLimit;
 pub use pace::Pace;
 pub use per_route::{FilterSettings, RouteFilter};
+pub use stateful_session::{SessionCookie, SessionState, StatefulSession};
 pub use token_bucket::{Fill, TokenBucket};
 
 use std::sync::Arc;
@@ -92,6 +94,8 @@ pub enum HttpFilter {
     Decompressor(Arc<Decompressor>),
     /// `envoy.filters.http.cache`.
     Cache(Arc<CacheFilter>),
+    /// `envoy.filters.http.stateful_session`.
+    StatefulSession(Arc<StatefulSession>),
     /// A filter that is not supported, by the type of its configuration: disabled in its chain, so that only a route
     /// that enables it is answered with an error.
     Unsupported(Name),

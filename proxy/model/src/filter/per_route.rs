@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{BufferFilter, CacheFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations};
+use super::{
+    BufferFilter, CacheFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations, StatefulSession,
+};
 use crate::Name;
 use crate::limit::RateLimits;
 use crate::route::Decision;
@@ -26,6 +28,8 @@ pub enum RouteFilter {
     Compressor(Arc<CompressorRoute>),
     /// `BufferPerRoute.buffer` in place of the filter's own.
     Buffer(BufferFilter),
+    /// `StatefulSessionPerRoute.stateful_session` in place of the filter's own.
+    StatefulSession(Arc<StatefulSession>),
     /// `LocalRateLimit` in place of the filter's own.
     LocalRateLimit(Arc<LocalRateLimit>),
 }

@@ -145,7 +145,7 @@ fn header_hash(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
 }
 
 /// The value of the first cookie of this name that is not empty, without its quotes.
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     let pairs = headers
         .get_all(http::header::COOKIE)
         .iter()

@@ -23,6 +23,7 @@ mod time_limits;
 
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
+pub(crate) use hash_policy::cookie;
 pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request_hash, source_hash};
 pub use headers::{
     AppendAction, HeaderMutationPair, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render,

@@ -18,6 +18,7 @@ pub(crate) mod listener;
 pub(crate) mod local_rate_limit;
 pub(crate) mod network;
 mod router;
+mod stateful_session;
 
 use std::collections::HashMap;
 
@@ -156,6 +157,9 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
             None => Outcome::Refused,
         },
         health_check::KIND => runs(health_check::translate(work, extension).map(HttpFilter::HealthCheck)),
+        stateful_session::KIND => {
+            runs(stateful_session::translate(work, extension).map(HttpFilter::StatefulSession))
+        }
         grpc::STATS => runs(grpc::stats(work, extension).map(HttpFilter::GrpcStats)),
         grpc::WEB => Outcome::Runs(HttpFilter::GrpcWeb),
         istio::PEER_METADATA => Outcome::Runs(HttpFilter::StripPeerMetadata),
@@ -260,6 +264,7 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         cors::POLICY => cors::policy(work, &extension).map(RouteFilter::Cors),
         header_mutation::PER_ROUTE => header_mutation::per_route(work, &extension),
         local_rate_limit::KIND => local_rate_limit::per_route(work, &extension),
+        stateful_session::PER_ROUTE => stateful_session::per_route(work, &extension),
         compression::PER_ROUTE => compression::per_route(work, &extension),
         cache::KIND => {
             let said = cache::translate(work, &extension)?;

@@ -52,7 +52,7 @@ reviewed! { CommonLbConfig as "CommonLbConfig" {
         update_merge_window: "tuning: every change is one publication",
         ignore_new_hosts_until_first_hc: "active health checks are not supported yet",
         close_connections_on_host_set_change: "tuning: connections of removed endpoints close",
-        override_host_status: "no filter that overrides the host is supported",
+        override_host_status: "a session goes on with its endpoint while that is healthy or degraded",
     }
     refused: {}
 } }

@@ -7,6 +7,7 @@ use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use crate::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3::Mutations;
 use crate::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use crate::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use crate::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit;
 use crate::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit as ConnectionRateLimit;
 use crate::reviewed::reviewed;
@@ -135,5 +136,11 @@ reviewed! { CacheConfig as "CacheConfig" {
         ignore_request_cache_control_header,
     ]
     ignored: {}
+    refused: {}
+} }
+
+reviewed! { StatefulSession as "StatefulSession" {
+    honoured: [session_state, strict, status_on_strict_destination_not_found]
+    ignored: { stat_prefix: "observability: which metrics are kept" }
     refused: {}
 } }

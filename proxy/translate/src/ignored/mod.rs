@@ -209,6 +209,7 @@ fn filter_lists() -> Vec<Lists> {
         of::<filters::grpc_stats::v3::FilterConfig>(),
         of::<filters::header_mutation::v3::Mutations>(),
         of::<filters::local_ratelimit::v3::LocalRateLimit>(),
+        of::<filters::stateful_session::v3::StatefulSession>(),
     ]
 }
 
