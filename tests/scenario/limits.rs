@@ -6,6 +6,8 @@
 
 #[path = "limits/connections.rs"]
 mod connections;
+#[path = "limits/quotas.rs"]
+mod quotas;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

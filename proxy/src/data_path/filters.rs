@@ -9,6 +9,7 @@ mod compression;
 mod grpc;
 mod health_check;
 mod mutation_filter;
+mod quota;
 mod session;
 mod slow;
 
@@ -20,8 +21,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use remora_model::cluster::ClusterConfig;
 use remora_model::filter::{
-    AbortKind, ChainedFilter, CorsPolicy, CorsVerdict, Fault, FaultPlan, GrpcWeb, HeaderOperation,
-    HealthCheck, HttpFilter, Preflight, RouteFilter, TokenBucket, apply_operations, settled,
+    AbortKind, ChainedFilter, CorsPolicy, CorsVerdict, CountedConnection, Fault, FaultPlan, GrpcWeb,
+    HeaderOperation, HealthCheck, HttpFilter, Preflight, RouteFilter, TokenBucket, apply_operations, settled,
 };
 use remora_model::route::{Action, Decision};
 
@@ -64,6 +65,11 @@ pub enum OnResponse {
     Keep(Box<cache::Keeping>),
     /// Forgets what is kept.
     Forget(Box<cache::Forget>),
+    /// Counts the request until it ends; the response is left alone.
+    Hold {
+        /// Its place.
+        _place: CountedConnection,
+    },
     /// Compresses it, if the client wants that.
     Compress(Box<compression::Offered>),
     /// Tells of its session's endpoint.
@@ -140,6 +146,7 @@ pub fn respond(
             OnResponse::Decompress(undoing) => compression::undo(undoing, head, stages),
             OnResponse::GrpcWeb(web) => grpc::to_browser(*web, head, body.as_deref_mut(), stages),
             OnResponse::TellWhen(bucket) => rate_limit::tell_when(bucket, headers),
+            OnResponse::Hold { .. } => {}
         }
     }
 }
@@ -184,6 +191,7 @@ impl<D: Downstream> Exchange<'_, D> {
                     self.mutate(own, &filter.name, decision.as_ref(), head);
                     false
                 }
+                HttpFilter::Quota(own) => self.allow(own, &filter.name, decision.as_ref(), head).await?,
                 HttpFilter::LocalRateLimit(own) => {
                     self.limit(own, &filter.name, decision.as_ref(), head)?;
                     false

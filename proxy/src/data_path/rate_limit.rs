@@ -132,7 +132,7 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 
     /// The descriptors that rules give the request.
-    fn described<'r>(
+    pub(super) fn described<'r>(
         &self,
         rules: impl Iterator<Item = &'r Rule>,
         decision: Option<&Decision<'_>>,

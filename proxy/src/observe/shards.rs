@@ -272,6 +272,7 @@ impl Names {
 fn limit_of(filter: &ChainedFilter) -> Option<Name> {
     match &filter.filter {
         HttpFilter::LocalRateLimit(limit) => Some(Arc::clone(&limit.stat_prefix)),
+        HttpFilter::Quota(quota) => Some(Arc::clone(&quota.settings.stat_prefix)),
         _ => None,
     }
 }

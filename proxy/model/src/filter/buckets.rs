@@ -5,12 +5,12 @@
 //! value stands for any value: each value that comes has a bucket of its own, and beyond a number of them the one that
 //! was not asked for longest goes. That memory is behind a lock, which only such descriptors meet.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Fill, TokenBucket};
-use crate::limit::{Descriptor, Entry, TellClients};
+use crate::limit::{Descriptor, Entry, Recent, TellClients};
 
 /// What is taken from.
 #[derive(Debug)]
@@ -39,17 +39,8 @@ struct Open {
     pattern: Box<[Entry]>,
     fill: Fill,
     shadow: bool,
-    /// How many values have buckets at a time.
-    capacity: usize,
-    made: Mutex<Made>,
-}
-
-/// Buckets by their values, and in which order they were asked for.
-#[derive(Debug, Default)]
-struct Made {
-    buckets: HashMap<Box<[Entry]>, (Arc<TokenBucket>, u64)>,
-    by_use: BTreeMap<u64, Box<[Entry]>>,
-    uses: u64,
+    /// The buckets of the values that came last.
+    made: Recent<TokenBucket>,
 }
 
 /// What the buckets say of a request.
@@ -105,8 +96,7 @@ impl Buckets {
                 pattern: entries,
                 fill,
                 shadow,
-                capacity: capacity.max(1),
-                made: Mutex::default(),
+                made: Recent::new(capacity),
             });
         } else {
             let bucket = Arc::new(TokenBucket::new(fill));
@@ -135,7 +125,7 @@ impl Buckets {
         });
         let open = self.open.iter().map(|open| Open {
             pattern: open.pattern.clone(),
-            made: Mutex::default(),
+            made: Recent::new(open.made.capacity()),
             ..*open
         });
         Self {
@@ -217,26 +207,7 @@ impl Open {
     }
 
     fn bucket(&self, entries: &[Entry]) -> Arc<TokenBucket> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.uses += 1;
-        let now = made.uses;
-        let Made { buckets, by_use, .. } = &mut *made;
-        if let Some((bucket, used)) = buckets.get_mut(entries) {
-            if let Some(entries) = by_use.remove(used) {
-                by_use.insert(now, entries);
-            }
-            *used = now;
-            return Arc::clone(bucket);
-        }
-        if buckets.len() >= self.capacity
-            && let Some((_, oldest)) = by_use.pop_first()
-        {
-            buckets.remove(&oldest);
-        }
-        let bucket = Arc::new(TokenBucket::new(self.fill));
-        buckets.insert(entries.into(), (Arc::clone(&bucket), now));
-        by_use.insert(now, entries.into());
-        bucket
+        self.made.of(entries, || TokenBucket::new(self.fill))
     }
 }
 

@@ -44,18 +44,23 @@ pub struct ConnectionLimit {
 impl ConnectionLimit {
     /// Counts one more connection until the guard is dropped; `None` where there is no room.
     pub fn begin(&self) -> Option<CountedConnection> {
-        let counted = self
-            .active
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |active| {
-                (active < self.max).then_some(active + 1)
-            });
-        counted.ok().map(|_| CountedConnection(Arc::clone(&self.active)))
+        CountedConnection::within(&self.active, self.max)
     }
 }
 
-/// A connection that counts.
+/// A connection, or a request, that counts.
 #[derive(Debug)]
 pub struct CountedConnection(Arc<AtomicU64>);
+
+impl CountedConnection {
+    /// Counts one more, where `active` is below `max`.
+    pub fn within(active: &Arc<AtomicU64>, max: u64) -> Option<Self> {
+        let counted = active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |active| {
+            (active < max).then_some(active + 1)
+        });
+        counted.ok().map(|_| Self(Arc::clone(active)))
+    }
+}
 
 impl Drop for CountedConnection {
     fn drop(&mut self) {

@@ -17,6 +17,7 @@ mod health_check;
 mod local_rate_limit;
 mod pace;
 mod per_route;
+mod quota;
 mod stateful_session;
 mod token_bucket;
 
@@ -38,6 +39,7 @@ pub use health_check::{HealthAnswer, HealthCache, HealthCheck, HealthReason, Rem
 pub use local_rate_limit::LocalRateLimit;
 pub use pace::Pace;
 pub use per_route::{FilterSettings, RouteFilter};
+pub use quota::{ByDescriptor, Quota, QuotaSettings, QuotaVerdict};
 pub use stateful_session::{SessionCookie, SessionState, StatefulSession};
 pub use token_bucket::{Fill, TokenBucket};
 
@@ -80,6 +82,8 @@ pub enum HttpFilter {
     HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.local_ratelimit`.
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// `remora.filters.http.Quota`.
+    Quota(Arc<Quota>),
     /// `envoy.filters.http.buffer`.
     Buffer(BufferFilter),
     /// `envoy.filters.http.health_check`.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    BufferFilter, CacheFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations, StatefulSession,
+    BufferFilter, CacheFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations, Quota,
+    StatefulSession,
 };
 use crate::Name;
 use crate::limit::RateLimits;
@@ -32,6 +33,8 @@ pub enum RouteFilter {
     StatefulSession(Arc<StatefulSession>),
     /// `LocalRateLimit` in place of the filter's own.
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// `remora.filters.http.Quota` in place of the filter's own.
+    Quota(Arc<Quota>),
 }
 
 /// What one level says about filters, by their names in the chain, and what it says of rate limits. Most levels say

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use remora_model::filter::{
     Buckets, ChainedFilter, ConnectionLimit, ConnectionRateLimit, Fill, FilterSettings, HttpFilter,
-    LocalRateLimit, NetworkFilter, RouteFilter,
+    LocalRateLimit, NetworkFilter, Quota, RouteFilter,
 };
 use remora_model::limit::Entry;
 use remora_model::listener::{Listener, Routes, Terminal};
@@ -42,6 +42,8 @@ pub(crate) type LimitsBefore = Vec<Known>;
 pub(crate) enum Known {
     /// Of requests.
     Requests(Arc<LocalRateLimit>),
+    /// Of ours.
+    Quota(Arc<Quota>),
     /// Of new connections.
     Rate(Arc<ConnectionRateLimit>),
     /// Of connections at a time.
@@ -263,6 +265,7 @@ fn of_network_filter(filter: &NetworkFilter) -> Known {
 fn of_filter(filter: &ChainedFilter) -> Option<Known> {
     match &filter.filter {
         HttpFilter::LocalRateLimit(limit) => Some(Known::Requests(Arc::clone(limit))),
+        HttpFilter::Quota(quota) => Some(Known::Quota(Arc::clone(quota))),
         _ => None,
     }
 }
@@ -270,6 +273,7 @@ fn of_filter(filter: &ChainedFilter) -> Option<Known> {
 fn of_settings(settings: &FilterSettings) -> impl Iterator<Item = Known> {
     settings.iter().filter_map(|said| match said {
         RouteFilter::LocalRateLimit(limit) => Some(Known::Requests(Arc::clone(limit))),
+        RouteFilter::Quota(quota) => Some(Known::Quota(Arc::clone(quota))),
         _ => None,
     })
 }
