@@ -62,6 +62,15 @@ impl From<Failure> for Cut {
     }
 }
 
+/// What of the request could be sent once more when its response came.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// Everything that was taken of it.
+    pub possible: bool,
+    /// It was received whole.
+    pub whole: bool,
+}
+
 /// How a transfer came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
@@ -116,7 +125,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
         mut self,
         body: BodyLength,
         upgrade: bool,
-        mut declines: impl FnMut(&ResponseHead, bool) -> bool,
+        mut declines: impl FnMut(&ResponseHead, Kept) -> bool,
         mut prepare: impl Prepare,
     ) -> Result<Done, Cut> {
         let request = match (upgrade, body) {
@@ -148,7 +157,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
     fn poll(
         &mut self,
         state: &mut State,
-        declines: &mut impl FnMut(&ResponseHead, bool) -> bool,
+        declines: &mut impl FnMut(&ResponseHead, Kept) -> bool,
         prepare: &mut impl Prepare,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Done, Failure>> {
@@ -271,7 +280,7 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
     fn poll_response(
         &mut self,
         state: &mut State,
-        declines: &mut impl FnMut(&ResponseHead, bool) -> bool,
+        declines: &mut impl FnMut(&ResponseHead, Kept) -> bool,
         prepare: &mut impl Prepare,
         cx: &mut Context<'_>,
     ) -> Result<Done, Failure> {
@@ -286,7 +295,11 @@ impl<D: Downstream, U: Upstream> Transfer<'_, D, U> {
                         .map_err(Failure::ClientGone)?;
                 }
                 Poll::Ready(Ok(ResponseEvent::Head(mut head))) => {
-                    if declines(&head, self.replay.possible()) {
+                    let kept = Kept {
+                        possible: self.replay.possible(),
+                        whole: state.request == Request::Ended,
+                    };
+                    if declines(&head, kept) {
                         return Ok(Done::Declined);
                     }
                     state.moved = true;

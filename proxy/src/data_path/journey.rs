@@ -19,11 +19,12 @@ use remora_model::route::{Forward, Origin, TimeLimit};
 use super::attempts::{Attempts, reset_of};
 use super::deadlines::{Deadlines, starting};
 use super::filters::{self, Responding};
-use super::forward::{Cut, Done, Transfer, within};
-use super::local_reply::is_grpc;
+use super::forward::{Cut, Done, Kept, Transfer, within};
+use super::redirects::Asked;
 use super::replay::Replay;
 use super::request::{Exchange, facts};
 use super::target::{self, Chosen};
+use super::verdict::{Verdict, Wanted};
 use super::{connect_end, mirror, mutation, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::Failure;
@@ -61,6 +62,8 @@ enum Next {
     Done,
     /// Another attempt, after a wait.
     Again(Duration),
+    /// The request goes to another place.
+    Redirected,
     /// Another attempt at once: nothing of this one was processed.
     Unprocessed(Cut),
 }
@@ -108,25 +111,18 @@ impl<D: Downstream> Exchange<'_, D> {
         let cluster = first_use.as_ref().unwrap_or(cluster);
         let cells = self.context.worker.counters.cluster(&cluster.config);
         let http2 = head.version == http::Version::HTTP_2;
-        let mut replay = if attempts.may_retry() && head.body != BodyLength::None && head.upgrade.is_none() {
-            Replay::keeping(forward.buffer_limit.unwrap_or(KEPT_BODY))
-        } else {
+        let replay = if head.body == BodyLength::None && forward.rare.is_none() {
             Replay::default()
+        } else {
+            self.kept_body(forward, head, &attempts, limits.response)
         };
-        if let Some(rare) = forward.rare.as_deref() {
-            if let Some(end) = connect_end::of(rare, head) {
-                let to = (cluster, &cells, hash);
-                return Box::pin(self.end_connect(to, end, (chosen, forward), (head, &deadlines))).await;
-            }
-            let source = mirror::Source {
-                context: self.context,
-                record: &self.record,
-                head,
-                manager: self.manager,
-                timeout: limits.response,
-                buffer: forward.buffer_limit.unwrap_or(KEPT_BODY),
-            };
-            replay.copy_to(mirror::start(&rare.mirrors, &source));
+        if let Some(end) = forward
+            .rare
+            .as_deref()
+            .and_then(|rare| connect_end::of(rare, head))
+        {
+            let to = (cluster, &cells, hash);
+            return Box::pin(self.end_connect(to, end, (chosen, forward), (head, &deadlines))).await;
         }
         let journey = Journey {
             cluster,
@@ -146,6 +142,43 @@ impl<D: Downstream> Exchange<'_, D> {
         self.travel(journey, head).await
     }
 
+    /// What of the request's body is kept for another attempt or place, and copied.
+    fn kept_body(
+        &mut self,
+        forward: &Forward,
+        head: &RequestHead,
+        attempts: &Attempts,
+        timeout: Option<TimeLimit>,
+    ) -> Replay {
+        let rare = forward.rare.as_deref();
+        let follows = rare.is_some_and(|rare| rare.internal_redirect.is_some());
+        let kept = self
+            .redirects
+            .as_mut()
+            .and_then(|redirects| redirects.replay.take());
+        let buffer = forward.buffer_limit.unwrap_or(KEPT_BODY);
+        let mut replay = if let Some(kept) = kept.filter(|_| head.body != BodyLength::None) {
+            kept
+        } else if (attempts.may_retry() || follows) && head.body != BodyLength::None && head.upgrade.is_none()
+        {
+            Replay::keeping(buffer)
+        } else {
+            Replay::default()
+        };
+        if let Some(rare) = rare.filter(|rare| !rare.mirrors.is_empty()) {
+            let source = mirror::Source {
+                context: self.context,
+                record: &self.record,
+                head,
+                manager: self.manager,
+                timeout,
+                buffer,
+            };
+            replay.copy_to(mirror::start(&rare.mirrors, &source));
+        }
+        replay
+    }
+
     /// Attempt after attempt.
     async fn travel(&mut self, mut journey: Journey<'_>, head: &mut RequestHead) -> Result<(), Cut> {
         let mut races = 0;
@@ -163,6 +196,13 @@ impl<D: Downstream> Exchange<'_, D> {
                 Next::Done => {
                     if retried {
                         journey.cells.traffic.upstream_rq_retry_success.one();
+                    }
+                    return Ok(());
+                }
+                Next::Redirected => {
+                    journey.replay.rewind();
+                    if let Some(redirects) = &mut self.redirects {
+                        redirects.replay = Some(journey.replay).filter(|_| head.body != BodyLength::None);
                     }
                     return Ok(());
                 }
@@ -232,11 +272,22 @@ impl<D: Downstream> Exchange<'_, D> {
     ) -> Result<Next, Cut> {
         let (manager, request_id) = (self.manager, self.request_id.as_ref());
         let (chosen, cookie, cells) = (journey.chosen, &journey.cookie, journey.cells);
-        let on_response = self.on_response.as_slice();
         let (keep, worker) = (self.context.keeps_headers(manager), &self.context.worker);
-        let (attempts, cluster) = (&mut journey.attempts, journey.cluster);
-        let (watched, permit) = (upstream.watched(cluster), &mut journey.permit);
-        let (mut again, flag) = (None, Cell::new(None));
+        let cluster = journey.cluster;
+        let (flag, attempt_limit) = (Cell::new(None), journey.attempts.limits().0);
+        let mut verdict = Verdict {
+            worker,
+            cluster,
+            cells,
+            watched: upstream.watched(cluster),
+            permit: &mut journey.permit,
+            head,
+            redirect: Asked::of(journey.forward, chosen, self.redirects.as_deref(), &self.record),
+            attempts: &mut journey.attempts,
+            wanted: Wanted::default(),
+            flag: &flag,
+            http: &self.context.cells,
+        };
         let transfer = Transfer {
             downstream: &mut *self.downstream,
             upstream: &mut upstream,
@@ -246,7 +297,7 @@ impl<D: Downstream> Exchange<'_, D> {
             record: &mut self.record,
             replay: &mut journey.replay,
             response_limit: journey.response_limit,
-            attempt_limit: attempts.limits().0,
+            attempt_limit,
             keep_trailers: keep,
             trailers: target::trailers(manager, cluster, head.version, journey.protocol),
             up: self.request_stages.as_deref_mut(),
@@ -256,17 +307,7 @@ impl<D: Downstream> Exchange<'_, D> {
             .run(
                 head.body,
                 head.upgrade.is_some(),
-                |response: &ResponseHead, kept: bool| {
-                    if let Some(endpoint) = &watched {
-                        let grpc = || is_grpc(&head.headers);
-                        health::answered(worker, cluster, endpoint, response, grpc, permit);
-                    }
-                    let ended = Ended::Answered(response.status, &response.headers);
-                    let wait = worker.with_rng(|rng| attempts.again(&ended, kept, cluster, cells, rng));
-                    again = wait.map(|wait| (wait, response.status.as_u16()));
-                    flag.set(attempts.flag());
-                    again.is_some()
-                },
+                |response: &ResponseHead, kept: Kept| verdict.declines(response, kept),
                 |response, record, stages| {
                     record.flags.extend(flag.get());
                     response_head::from_upstream(response, record, head.upgrade.as_deref());
@@ -274,7 +315,7 @@ impl<D: Downstream> Exchange<'_, D> {
                     mutation::attempts_made(&mut response.headers, chosen, record.attempts);
                     mutation::set_cookie(&mut response.headers, cookie);
                     let responding = Responding::of(response, stages);
-                    filters::respond(on_response, responding, record, Some(&head.headers));
+                    filters::respond(&self.on_response, responding, record, Some(&head.headers));
                     response_head::finish(&mut response.headers, manager, request_id);
                     if keep {
                         record.response_headers = Some(response.headers.clone());
@@ -282,7 +323,8 @@ impl<D: Downstream> Exchange<'_, D> {
                 },
             )
             .await;
-        self.settle(journey, upstream, outcome, again, (reused, &head.method))
+        let wanted = verdict.wanted;
+        self.settle(journey, upstream, outcome, wanted, (reused, &head.method))
     }
 
     /// What becomes of an attempt's connection, and what follows.
@@ -291,7 +333,7 @@ impl<D: Downstream> Exchange<'_, D> {
         journey: &mut Journey<'_>,
         upstream: UpstreamExchange,
         outcome: Result<Done, Cut>,
-        again: Option<(Duration, u16)>,
+        wanted: Wanted,
         (reused, method): (bool, &Method),
     ) -> Result<Next, Cut> {
         match outcome {
@@ -301,7 +343,12 @@ impl<D: Downstream> Exchange<'_, D> {
                 Ok(Next::Done)
             }
             Ok(Done::Declined) => {
-                let (wait, status) = again.unwrap_or_default();
+                if let Some((followed, status)) = wanted.followed {
+                    self.goes_on(followed);
+                    upstream.discard(status);
+                    return Ok(Next::Redirected);
+                }
+                let (wait, status) = wanted.again.unwrap_or_default();
                 upstream.discard(status);
                 Ok(Next::Again(wait))
             }

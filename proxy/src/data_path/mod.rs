@@ -23,11 +23,13 @@ mod mirror;
 mod mutation;
 mod proxy_header;
 mod rate_limit;
+mod redirects;
 mod replay;
 mod request;
 mod request_head;
 mod response_head;
 mod target;
 mod tunnel;
+mod verdict;
 
 pub use connection::{Accepted, serve_connection};

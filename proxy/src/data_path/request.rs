@@ -19,6 +19,7 @@ use super::filters::OnResponse;
 use super::forward::Cut;
 use super::http::HttpContext;
 use super::local_reply::{Reply, is_grpc};
+use super::redirects::Redirects;
 use super::request_head::Prepared;
 use super::target::{self, Chosen};
 use super::{mutation, request_head, response_head};
@@ -41,6 +42,8 @@ pub struct Exchange<'a, D> {
     pub(super) on_response: Vec<OnResponse>,
     /// What they do to the request's body.
     pub(super) request_stages: Option<Box<Stages>>,
+    /// The redirects that it follows, if it does.
+    pub(super) redirects: Option<Box<Redirects>>,
 }
 
 /// What the route table says of a request.
@@ -84,6 +87,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             chosen: None,
             on_response: Vec::new(),
             request_stages: None,
+            redirects: None,
         }
     }
 
@@ -91,7 +95,11 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     pub async fn serve(mut self, mut head: RequestHead) {
         let _active = self.context.request_begins(&head);
         let grpc = is_grpc(&head.headers);
-        if let Err(cut) = self.steps(&mut head).await {
+        let mut outcome = self.steps(&mut head).await;
+        while let Some(next) = self.next_redirect() {
+            outcome = self.follow(next, &mut head).await;
+        }
+        if let Err(cut) = outcome {
             self.fail(&cut, &head, grpc).await;
         }
         self.flush().await;
@@ -148,7 +156,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     }
 
     /// What the route does: a redirect, an answer, or a cluster of the world.
-    async fn act(
+    pub(super) async fn act(
         &mut self,
         chosen: &Rc<Chosen>,
         world: Rc<World>,

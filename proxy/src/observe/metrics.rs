@@ -145,6 +145,16 @@ group! {
         rq_redirect: Counter,
         /// Requests that reached the router.
         rq_total: Counter,
+        /// Redirects passed on: the location is missing or not absolute.
+        passthrough_internal_redirect_bad_location: Counter,
+        /// Redirects passed on: another scheme.
+        passthrough_internal_redirect_unsafe_scheme: Counter,
+        /// Redirects passed on: enough were followed.
+        passthrough_internal_redirect_too_many_redirects: Counter,
+        /// Redirects passed on: no route takes the target.
+        passthrough_internal_redirect_no_route: Counter,
+        /// Redirects passed on: a predicate says no.
+        passthrough_internal_redirect_predicate: Counter,
         /// Copies of requests begun (`request_mirror_policies`).
         rq_mirrored: Counter,
         /// Of these: without an answer of their own.
@@ -431,6 +441,10 @@ group! {
         retry_or_shadow_abandoned: Counter,
         /// Endpoints left out for a while because they refused a connection.
         upstream_host_quarantined: Counter,
+        /// Redirects followed in the client's place.
+        upstream_internal_redirect_succeeded_total: Counter,
+        /// Redirects that the policy speaks of and that were passed on.
+        upstream_internal_redirect_failed_total: Counter,
         /// Tried again.
         upstream_rq_retry: Counter,
         /// Tried again with success.

@@ -35,6 +35,7 @@ mod health;
 mod http_manager;
 mod http_options;
 pub mod ignored;
+mod internal_redirect;
 mod listener;
 mod matcher;
 mod mirror;

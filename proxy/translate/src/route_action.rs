@@ -21,7 +21,9 @@ use crate::pb::envoy::config::route::v3::{
     self as api, redirect_action, route, route_action, weighted_cluster,
 };
 use crate::route::Defaults;
-use crate::{breakers, data_source, filter, matcher, mirror, proxy_protocol, retry, subsets, value};
+use crate::{
+    breakers, data_source, filter, internal_redirect, matcher, mirror, proxy_protocol, retry, subsets, value,
+};
 
 /// Envoy's default route timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -171,6 +173,7 @@ fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults
     let rare = Rare {
         mirrors,
         connect: connect_end(work, &said.upgrade_configs),
+        internal_redirect: internal_redirect::policy(work, said),
     };
     let retry = match &said.retry_policy {
         Some(said) => Some(work.at("retry_policy", |work| retry::policy(work, said))?),

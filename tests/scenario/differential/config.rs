@@ -141,13 +141,7 @@ fn routes() -> Value {
         host("weights", &["weights.test"], weight_routes()),
         headers_host(),
     ];
-    hosts.extend(super::filters::hosts());
-    hosts.extend(super::retries::hosts());
-    hosts.extend(super::mirrors::hosts());
-    hosts.extend(super::bodies::hosts());
-    hosts.extend(super::timeouts::hosts());
-    hosts.extend(super::compression::hosts());
-    hosts.extend(super::cache::hosts());
+    hosts.extend(hosts_of_parts());
     hosts.push(host("all", &["*"], vec![to("a", "/", json!({}))]));
     json!({
         "name": "table", "virtual_hosts": hosts, "validate_clusters": false,
@@ -160,6 +154,22 @@ fn routes() -> Value {
             {"header": {"key": "x-cluster", "value": "%UPSTREAM_CLUSTER%"}}],
         "response_headers_to_remove": ["x-remove-config"], "request_headers_to_remove": ["x-unwanted-config"],
     })
+}
+
+/// What the parts of the table bring for their own rows.
+fn hosts_of_parts() -> Vec<Value> {
+    let parts = [
+        super::filters::hosts(),
+        super::retries::hosts(),
+        super::mirrors::hosts(),
+        super::redirects::hosts(),
+        super::generated::hosts(),
+        super::bodies::hosts(),
+        super::timeouts::hosts(),
+        super::compression::hosts(),
+        super::cache::hosts(),
+    ];
+    parts.concat()
 }
 
 fn match_routes() -> Vec<Value> {

@@ -56,6 +56,9 @@ pub(crate) struct Http2 {
     pub(crate) trailers: &'static [(&'static str, &'static str)],
 }
 
+/// A status that stands in no table: what Envoy gives is what is wanted.
+pub(crate) const ANY: u16 = u16::MAX;
+
 /// An HTTP/1 row on the main listener.
 pub(crate) const fn text(name: &'static str, text: &'static str, status: u16) -> Row {
     on(Listener::Main, name, text, status)

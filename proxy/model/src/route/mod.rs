@@ -10,6 +10,7 @@ mod decide;
 mod domains;
 mod hash_policy;
 mod headers;
+mod internal_redirect;
 mod list;
 mod mirror;
 mod normalize;
@@ -28,6 +29,7 @@ pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request
 pub use headers::{
     AppendAction, HeaderMutationPair, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render,
 };
+pub use internal_redirect::{InternalRedirect, NotFollowed, RedirectPredicate, RedirectTarget, Trail};
 pub use list::RouteList;
 pub use mirror::{Mirror, MirrorHost};
 pub use normalize::{merge_slashes, normalize_path, unescape_slashes};
@@ -185,6 +187,8 @@ pub struct Forward {
 pub struct Rare {
     /// `request_mirror_policies` of the route, or else of its virtual host or table.
     pub mirrors: Arc<[Mirror]>,
+    /// `internal_redirect_policy`, or `internal_redirect_action` in its terms.
+    pub internal_redirect: Option<InternalRedirect>,
     /// `connect_config`: CONNECT requests end here.
     pub connect: Option<ConnectEnd>,
 }
@@ -201,7 +205,7 @@ pub struct ConnectEnd {
 impl Rare {
     /// Whether anything is said.
     pub fn is_empty(&self) -> bool {
-        self.mirrors.is_empty() && self.connect.is_none()
+        self.mirrors.is_empty() && self.internal_redirect.is_none() && self.connect.is_none()
     }
 }
 

@@ -75,16 +75,13 @@ reviewed! { RouteAction as "RouteAction" {
     honoured: [
         cluster_not_found_response_code, prefix_rewrite, regex_rewrite, append_x_forwarded_host, timeout, idle_timeout,
         hash_policy, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, max_stream_duration, cluster_specifier,
-        host_rewrite_specifier, cors, retry_policy, request_mirror_policies, metadata_match, rate_limits,
-        include_vh_rate_limits, priority,
+        host_rewrite_specifier, cors, retry_policy, request_mirror_policies, internal_redirect_policy,
+        internal_redirect_action, max_internal_redirects, metadata_match, rate_limits, include_vh_rate_limits, priority,
     ]
     ignored: {
         flush_timeout: "tuning: idle_timeout bounds the flush too",
         early_data_policy: "TLS early data is never sent",
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
-        internal_redirect_policy: "a redirect is passed on, and the client follows it itself",
-        internal_redirect_action: "a redirect is passed on, and the client follows it itself",
-        max_internal_redirects: "a redirect is passed on, and the client follows it itself",
         hedge_policy: "hedged requests are not supported yet; one request is sent",
     }
     refused: {
