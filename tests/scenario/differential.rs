@@ -327,6 +327,19 @@ async fn the_same_requests_are_treated_as_envoy_treats_them() -> Result<()> {
     if let Err(missing) = peers::envoy() {
         return peers::skip("differential", &missing);
     }
+    let Err(first) = once().await else {
+        return Ok(());
+    };
+    // Rows of short time limits fail on either side where the machine stands still for a moment.
+    writeln!(
+        std::io::stderr(),
+        "once more, from the start, because of: {first:#}"
+    )?;
+    once().await
+}
+
+/// All rows, beside Envoy.
+async fn once() -> Result<()> {
     let rows = rows();
     let stage = Stage::start(Proxy::Envoy).await?;
     let of_envoy = async { Ok((stage.observe(&rows).await?, stage.counted().await?)) };

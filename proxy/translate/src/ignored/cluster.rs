@@ -74,9 +74,10 @@ reviewed! { OutlierDetection as "OutlierDetection" {
         enforcing_local_origin_success_rate, failure_percentage_threshold, enforcing_failure_percentage,
         enforcing_failure_percentage_local_origin, failure_percentage_minimum_hosts,
         failure_percentage_request_volume, max_ejection_time, max_ejection_time_jitter,
-        successful_active_health_check_uneject_host, always_eject_one_host,
+        always_eject_one_host,
     ]
     ignored: {
+        successful_active_health_check_uneject_host: "there are no active health checks yet",
         monitors: "no monitor of another kind is supported; those of the message itself hold",
         detect_degraded_hosts: "an endpoint is degraded where the control plane says so",
     }
