@@ -21,7 +21,7 @@ resources:
   name: quiet
   type: EDS
   eds_cluster_config: {eds_config: {ads: {}}}
-  outlier_detection: {consecutive_5xx: 7}
+  preconnect_policy: {per_upstream_preconnect_ratio: 1.5}
 ";
 
 const ROUTES: &str = "resources:
@@ -82,12 +82,15 @@ fn every_ignored_field_says_its_value_and_why() -> Result<()> {
     files.put("cds.yaml", CLUSTERS)?;
     let answer = files.run(&["check", "cds.yaml", "--output", "json"])?.json()?;
     let ignored = &listed(&answer, "ignored")?[0];
-    ensure!(ignored["field"] == "Cluster.outlier_detection", "{ignored}");
+    ensure!(ignored["field"] == "Cluster.preconnect_policy", "{ignored}");
     ensure!(
-        ignored["path"] == "outlier_detection" && ignored["line"] == 16,
+        ignored["path"] == "preconnect_policy" && ignored["line"] == 16,
         "{ignored}"
     );
-    ensure!(ignored["value"] == json!({"consecutive_5xx": 7}), "{ignored}");
+    ensure!(
+        ignored["value"] == json!({"per_upstream_preconnect_ratio": 1.5}),
+        "{ignored}"
+    );
     ensure!(
         ignored["reason"].as_str().is_some_and(|reason| reason.len() > 10),
         "{ignored}"

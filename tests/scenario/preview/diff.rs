@@ -56,7 +56,7 @@ fn the_same_world_is_the_same_however_it_is_written() -> Result<()> {
     let mut after = world();
     // Envoy's default, said aloud; and a field without effect.
     after["clusters"][0]["connect_timeout"] = json!("5s");
-    after["clusters"][1]["outlier_detection"] = json!({"consecutive_5xx": 3});
+    after["clusters"][1]["preconnect_policy"] = json!({"per_upstream_preconnect_ratio": 1.5});
     let (code, text) = step(&before, &after)?;
     ensure!(
         code == 0 && text == "no difference in what is honoured\n",
