@@ -9,8 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::Cost;
 
-/// What a case may take of what is recorded.
-const BOUND: f64 = 1.02;
+/// What a case may take of what is recorded. The relay's two directions meet their events in another order each time.
+fn bound(case: &str) -> f64 {
+    if case == "tcp" { 1.15 } else { 1.02 }
+}
 
 /// Further allocations that are noise: a timer wheel, a table that grows.
 const SLACK: f64 = 0.1;
@@ -45,8 +47,9 @@ impl Recorded {
         let worse: Vec<String> = costs
             .iter()
             .filter_map(|(case, now)| Some((case, now, self.cost(case)?)))
-            .filter(|(_, now, before)| {
-                now.instructions > before.instructions * BOUND || now.allocations > before.allocations + SLACK
+            .filter(|(case, now, before)| {
+                now.instructions > before.instructions * bound(case)
+                    || now.allocations > before.allocations + SLACK
             })
             .map(|(case, now, before)| format!("{case}: {now:?}, recorded {before:?}"))
             .collect();
