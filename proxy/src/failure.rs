@@ -68,6 +68,30 @@ pub struct Denial {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+impl Denial {
+    /// One without flag and headers, whose gRPC status follows from the status.
+    pub fn new(
+        status: StatusCode,
+        details: impl Into<Cow<'static, str>>,
+        body: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            grpc: None,
+            flag: "-",
+            details: details.into(),
+            body: body.into(),
+            headers: Vec::new(),
+        }
+    }
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(Box::new(denial))
+    }
+}
+
 /// Which limit of a cluster was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {

@@ -9,6 +9,7 @@
 //! [`snapshot`] is one version of the whole world. Why it is built this way: [`decisions`].
 
 pub mod balance;
+pub mod chance;
 pub mod cluster;
 #[doc = include_str!("../DECISIONS.md")]
 pub mod decisions {}

@@ -4,7 +4,7 @@
 //! remembers nothing and pays nothing.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 use remora_model::cluster::{Cluster, RequestPriority};
@@ -14,6 +14,7 @@ use remora_model::route::{Forward, Origin, RequestFacts, TimeLimit};
 
 use crate::failure::{Failure, Limit, Timer};
 use crate::observe::ClusterCells;
+use crate::observe::time_text::unix_seconds;
 
 /// What a request may say of its retries, where it is trusted to.
 const RETRY_ON: HeaderName = HeaderName::from_static("x-envoy-retry-on");
@@ -183,7 +184,7 @@ impl Attempts {
         self.made += 1;
         traffic.upstream_rq_retry.one();
         let asked = match (ended, &policy.rate_limited) {
-            (Ended::Answered(_, fields), Some(limited)) => limited.wait(fields, now(), rng),
+            (Ended::Answered(_, fields), Some(limited)) => limited.wait(fields, unix_seconds(), rng),
             _ => None,
         };
         if asked.is_some() {
@@ -193,12 +194,6 @@ impl Attempts {
         }
         Some(asked.unwrap_or_else(|| policy.back_off.wait(self.made, rng)))
     }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// The policy that a request asks for by its headers, on top of its route's.

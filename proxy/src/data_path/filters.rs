@@ -298,15 +298,12 @@ impl<D: Downstream> Exchange<'_, D> {
             // A client of plain HTTP reads a 200, as from Envoy.
             AbortKind::Grpc(status) => (StatusCode::OK, Some(status)),
         };
-        Err(Failure::Denied(Box::new(Denial {
-            status,
+        let denial = Denial {
             grpc,
             flag: "FI",
-            details: "fault_filter_abort".into(),
-            body: "fault filter abort".into(),
-            headers: Vec::new(),
-        }))
-        .into())
+            ..Denial::new(status, "fault_filter_abort", "fault filter abort")
+        };
+        Err(Failure::from(denial).into())
     }
 
     /// The cluster that the route would go to.
@@ -325,9 +322,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let Some(origin) = head.headers.get(header::ORIGIN) else {
             return Ok(false);
         };
-        let levels: Vec<Arc<CorsPolicy>> = decision
-            .into_iter()
-            .flat_map(|decision| decision.filter_settings(name))
+        let levels: Vec<Arc<CorsPolicy>> = said(decision, name)
             .filter_map(|said| match said {
                 RouteFilter::Cors(policy) => Some(Arc::clone(policy)),
                 _ => None,
@@ -374,14 +369,14 @@ impl<D: Downstream> Exchange<'_, D> {
     }
 }
 
+/// What the levels of the route say of the filter `name`, the most specific first; nothing without a route.
+pub(super) fn said<'t>(decision: Option<&Decision<'t>>, name: &str) -> impl Iterator<Item = &'t RouteFilter> {
+    let levels = decision.map(|decision| decision.filter_settings(name));
+    levels.into_iter().flatten()
+}
+
 /// A route enables a filter that we do not have: what it would have decided is not known, so nothing passes.
 fn unsupported(name: &str, kind: &str) -> Failure {
-    Failure::Denied(Box::new(Denial {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        grpc: None,
-        flag: "-",
-        details: format!("unsupported_filter{{{name}|{kind}}}").into(),
-        body: "".into(),
-        headers: Vec::new(),
-    }))
+    let details = format!("unsupported_filter{{{name}|{kind}}}");
+    Denial::new(StatusCode::INTERNAL_SERVER_ERROR, details, "").into()
 }

@@ -56,10 +56,7 @@ impl<D: Downstream> Exchange<'_, D> {
         decision: Option<&Decision<'_>>,
         head: &mut RequestHead,
     ) -> Result<(), Cut> {
-        let mut said = decision
-            .into_iter()
-            .flat_map(|decision| decision.filter_settings(name));
-        let said = said.find_map(|said| match said {
+        let said = super::filters::said(decision, name).find_map(|said| match said {
             RouteFilter::LocalRateLimit(limit) => Some(limit),
             _ => None,
         });
@@ -188,13 +185,12 @@ impl<D: Downstream> Exchange<'_, D> {
         for (name, value) in &headers {
             named.push((name.clone(), value.clone()));
         }
-        Failure::Denied(Box::new(Denial {
-            status: limit.status,
+        let denial = Denial {
             grpc: limit.resource_exhausted.then_some(RESOURCE_EXHAUSTED),
             flag: "RL",
-            details: LOCAL_RATE_LIMITED.into(),
-            body: LOCAL_RATE_LIMITED.into(),
             headers: named,
-        }))
+            ..Denial::new(limit.status, LOCAL_RATE_LIMITED, LOCAL_RATE_LIMITED)
+        };
+        denial.into()
     }
 }

@@ -2,7 +2,6 @@
 //! headers, the route's mutations, the connection manager's `server` and `date`.
 
 use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -11,6 +10,7 @@ use remora_model::listener::{HttpManager, ServerHeader};
 use super::request_head::{X_REQUEST_ID, strip_hop_by_hop};
 use crate::exchange::ResponseHead;
 use crate::observe::ExchangeRecord;
+use crate::observe::time_text::unix_seconds;
 
 const UPSTREAM_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 
@@ -64,9 +64,7 @@ thread_local! {
 
 /// The current time as `IMF-fixdate` (RFC 9110 section 5.6.7), formatted once a second per worker.
 fn date() -> HeaderValue {
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let seconds = unix_seconds();
     DATE.with_borrow_mut(|(at, value)| {
         if *at != seconds
             && let Ok(fresh) = HeaderValue::try_from(fixdate(seconds))

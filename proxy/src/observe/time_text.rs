@@ -8,6 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use remora_model::log::TimePiece;
 
+/// Whole seconds from 1970 to now; 0 before.
+pub fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
 const DAYS: [&str; 7] = [
     "Sunday",
     "Monday",

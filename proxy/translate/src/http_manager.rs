@@ -27,7 +27,7 @@ use crate::{filter, fingerprint, route, value};
 /// Field number of `HttpConnectionManager.route_config`.
 const ROUTE_CONFIG: u32 = 4;
 /// Envoy's default idle timeout of an HTTP connection.
-pub(crate) const CONNECTION_IDLE: Duration = Duration::from_secs(3600);
+const CONNECTION_IDLE: Duration = Duration::from_secs(3600);
 const STREAM_IDLE: Duration = Duration::from_secs(300);
 const DRAIN: Duration = Duration::from_secs(5);
 const DELAYED_CLOSE: Duration = Duration::from_secs(1);
@@ -288,20 +288,15 @@ fn upgrades(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Vec<(
     upgrades
 }
 
-fn timeouts(
+/// `idle_timeout`, `max_connection_duration` and `max_stream_duration` of `common_http_protocol_options`.
+pub(crate) fn common_timeouts(
     work: &mut Work<'_, '_>,
-    said: &api::HttpConnectionManager,
     common: &core::HttpProtocolOptions,
-) -> HttpTimeouts {
-    let within = "common_http_protocol_options";
-    let (connection_idle, connection_duration, stream_duration) = work.at(within, |work| {
+) -> (Option<Duration>, Option<Duration>, Option<Duration>) {
+    work.at("common_http_protocol_options", |work| {
+        let idle = common.idle_timeout.as_ref();
         (
-            value::limit_or(
-                work,
-                "idle_timeout",
-                common.idle_timeout.as_ref(),
-                CONNECTION_IDLE,
-            ),
+            value::limit_or(work, "idle_timeout", idle, CONNECTION_IDLE),
             value::limit(
                 work,
                 "max_connection_duration",
@@ -309,7 +304,15 @@ fn timeouts(
             ),
             value::limit(work, "max_stream_duration", common.max_stream_duration.as_ref()),
         )
-    });
+    })
+}
+
+fn timeouts(
+    work: &mut Work<'_, '_>,
+    said: &api::HttpConnectionManager,
+    common: &core::HttpProtocolOptions,
+) -> HttpTimeouts {
+    let (connection_idle, connection_duration, stream_duration) = common_timeouts(work, common);
     HttpTimeouts {
         connection_idle,
         connection_duration,

@@ -5,7 +5,7 @@ use remora_model::cluster::{UpstreamHttp, UpstreamProtocol};
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::filter;
-use crate::http_manager::CONNECTION_IDLE;
+use crate::http_manager::common_timeouts;
 use crate::http_options::{http1, http2};
 use crate::pb::envoy::config::cluster::v3::{Cluster, cluster::ClusterProtocolSelection};
 use crate::pb::envoy::config::core::v3::{
@@ -141,24 +141,8 @@ fn of_deprecated(work: &mut Work<'_, '_>, said: &Cluster) -> Option<UpstreamHttp
 
 fn built(work: &mut Work<'_, '_>, said: &Said<'_>) -> UpstreamHttp {
     let common = said.common.cloned().unwrap_or_default();
-    let (idle_timeout, connection_duration, stream_duration) =
-        work.at("common_http_protocol_options", |work| {
-            work.review(&common);
-            (
-                value::limit_or(
-                    work,
-                    "idle_timeout",
-                    common.idle_timeout.as_ref(),
-                    CONNECTION_IDLE,
-                ),
-                value::limit(
-                    work,
-                    "max_connection_duration",
-                    common.max_connection_duration.as_ref(),
-                ),
-                value::limit(work, "max_stream_duration", common.max_stream_duration.as_ref()),
-            )
-        });
+    work.at("common_http_protocol_options", |work| work.review(&common));
+    let (idle_timeout, connection_duration, stream_duration) = common_timeouts(work, &common);
     let upstream = said.upstream.cloned().unwrap_or_default();
     if !upstream.override_auto_sni_header.is_empty() {
         let field = "upstream_http_protocol_options.override_auto_sni_header";

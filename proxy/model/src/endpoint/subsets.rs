@@ -118,21 +118,17 @@ impl Subsets {
         let has = |subsets: Option<&Self>, labels: &Labels| {
             subsets.is_some_and(|subsets| subsets.by_labels.contains_key(labels))
         };
+        let only_in = |one: &Self, other: Option<&Self>| {
+            let only = one.by_labels.keys().filter(|labels| !has(other, labels));
+            only.count() as u64
+        };
         if let Some(after) = after {
-            let new = after
-                .by_labels
-                .keys()
-                .filter(|labels| !has(before, labels))
-                .count();
-            after.counts.created.fetch_add(new as u64, Ordering::Relaxed);
+            let new = only_in(after, before);
+            after.counts.created.fetch_add(new, Ordering::Relaxed);
         }
         if let Some(before) = before {
-            let gone = before
-                .by_labels
-                .keys()
-                .filter(|labels| !has(after, labels))
-                .count();
-            before.counts.removed.fetch_add(gone as u64, Ordering::Relaxed);
+            let gone = only_in(before, after);
+            before.counts.removed.fetch_add(gone, Ordering::Relaxed);
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
 
+use crate::chance;
 use crate::matching::StringMatcher;
 
 /// `CorsPolicy` at one level. Values are what the response headers get; `None` is not said.
@@ -76,7 +77,7 @@ impl CorsPolicy {
         if origin.is_empty() {
             return CorsVerdict::Pass;
         }
-        let mut drawn = |share: u32| share > 0 && rng.u32(..1_000_000) < share;
+        let mut drawn = |share: u32| chance::falls(share, rng);
         let enabled = drawn(first.enabled_per_million.unwrap_or(1_000_000));
         let shadow = !enabled && drawn(first.shadow_per_million.unwrap_or(0));
         if !enabled && !shadow {

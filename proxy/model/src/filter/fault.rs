@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use crate::Name;
+use crate::chance;
 use crate::route::{HeaderMatch, RequestFacts};
 
 /// A share of requests.
@@ -24,7 +25,7 @@ pub struct Portion {
 impl Portion {
     /// Draws.
     pub fn hits(self, rng: &mut fastrand::Rng) -> bool {
-        self.per_million > 0 && rng.u32(..1_000_000) < self.per_million
+        chance::falls(self.per_million, rng)
     }
 
     /// At most what a header says, in the portion's own unit.

@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use super::Buckets;
 use crate::Name;
+use crate::chance;
 use crate::limit::{Rule, VirtualHostLimits};
 use crate::route::HeaderMutations;
 
@@ -50,15 +51,11 @@ pub struct LocalRateLimit {
 impl LocalRateLimit {
     /// Draws whether the filter looks at a request.
     pub fn is_enabled(&self, rng: &mut fastrand::Rng) -> bool {
-        draw(self.enabled_per_million, rng)
+        chance::falls(self.enabled_per_million, rng)
     }
 
     /// Draws whether its refusal holds.
     pub fn is_enforced(&self, rng: &mut fastrand::Rng) -> bool {
-        draw(self.enforced_per_million, rng)
+        chance::falls(self.enforced_per_million, rng)
     }
-}
-
-fn draw(per_million: u32, rng: &mut fastrand::Rng) -> bool {
-    per_million > 0 && rng.u32(..1_000_000) < per_million
 }

@@ -4,6 +4,7 @@ use http::HeaderValue;
 use http::uri::Authority;
 
 use super::ClusterChoice;
+use crate::chance;
 use crate::filter::HeaderOperation;
 
 /// One `RequestMirrorPolicy`.
@@ -35,7 +36,7 @@ impl Mirror {
     /// Whether this request is copied.
     pub fn wants(&self, rng: &mut fastrand::Rng) -> bool {
         self.fraction_per_million
-            .is_none_or(|fraction| rng.u32(..1_000_000) < fraction)
+            .is_none_or(|fraction| chance::falls(fraction, rng))
     }
 }
 

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{PathMatch, RequestFacts};
+use crate::chance;
 use crate::matching::StringMatcher;
 
 /// One `RouteMatch`.
@@ -85,7 +86,7 @@ impl RouteMatch {
         self.path.matches(path, facts.method)
             && self
                 .fraction_per_million
-                .is_none_or(|fraction| rng.u32(..1_000_000) < fraction)
+                .is_none_or(|fraction| chance::falls(fraction, rng))
             && (!self.grpc || is_grpc(facts.headers))
             && self.headers.iter().all(|header| header.matches(facts))
             && (self.query.is_empty() || self.query.iter().all(|query| query.matches(facts.query())))

@@ -78,12 +78,6 @@ fn client_failed(error: StreamError) -> Failure {
 }
 
 fn too_large() -> Failure {
-    Failure::Denied(Box::new(Denial {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        grpc: None,
-        flag: "-",
-        details: "request_payload_too_large".into(),
-        body: "Payload Too Large".into(),
-        headers: Vec::new(),
-    }))
+    let status = StatusCode::PAYLOAD_TOO_LARGE;
+    Denial::new(status, "request_payload_too_large", "Payload Too Large").into()
 }

@@ -1,7 +1,6 @@
 //! Answers requests from what is kept, and keeps answers (`envoy.filters.http.cache`).
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, AGE, CONTENT_LENGTH, CONTENT_RANGE, RANGE};
@@ -16,6 +15,7 @@ use crate::data_path::local_reply::Reply;
 use crate::data_path::request::{Exchange, facts};
 use crate::exchange::{BodyLength, Downstream, Frame, RequestHead, ResponseHead};
 use crate::failure::{Denial, Failure};
+use crate::observe::time_text::unix_seconds;
 use crate::worker::Shared;
 
 /// A response that may be kept, or may say that what is kept still holds.
@@ -79,7 +79,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let asked = filter.asked(&head.headers);
         let found = shared.responses.find(&key, &head.headers);
         if let Some(stored) = &found
-            && let Use::Answer(age) = stored.answers(&asked, now())
+            && let Use::Answer(age) = stored.answers(&asked, unix_seconds())
         {
             self.record.details = "response_from_cache_filter".into();
             self.record.flags.push("RFCF");
@@ -126,7 +126,7 @@ impl Keeping {
             .as_ref()
             .filter(|_| head.status == StatusCode::NOT_MODIFIED)
         {
-            let fresh = stored.refreshed(&head.headers, now());
+            let fresh = stored.refreshed(&head.headers, unix_seconds());
             let (status, headers, body) = parts(&fresh, self.request.get(RANGE));
             (head.status, head.headers) = (status, headers);
             if self.method != Method::HEAD && !body.is_empty() {
@@ -141,9 +141,13 @@ impl Keeping {
         if self.method != Method::GET {
             return;
         }
-        let kept = self
-            .filter
-            .keeps(&self.asked, &self.request, head.status, &head.headers, now());
+        let kept = self.filter.keeps(
+            &self.asked,
+            &self.request,
+            head.status,
+            &head.headers,
+            unix_seconds(),
+        );
         let Some(stored) = kept else { return };
         if head.body == BodyLength::None {
             self.shared.responses.keep(&self.key, stored);
@@ -199,19 +203,5 @@ fn parts(stored: &Stored, range: Option<&HeaderValue>) -> (StatusCode, HeaderMap
 
 /// `only-if-cached`, and nothing is (RFC 9111 section 5.2.1.7).
 fn nothing_kept() -> Failure {
-    Failure::Denied(Box::new(Denial {
-        status: StatusCode::GATEWAY_TIMEOUT,
-        grpc: None,
-        flag: "-",
-        details: "cache_only_if_cached".into(),
-        body: "".into(),
-        headers: Vec::new(),
-    }))
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    Denial::new(StatusCode::GATEWAY_TIMEOUT, "cache_only_if_cached", "").into()
 }

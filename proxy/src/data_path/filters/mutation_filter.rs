@@ -24,13 +24,10 @@ impl<D: Downstream> Exchange<'_, D> {
         decision: Option<&Decision<'_>>,
         head: &mut RequestHead,
     ) {
-        let said = decision
-            .into_iter()
-            .flat_map(|decision| decision.filter_settings(name))
-            .filter_map(|said| match said {
-                RouteFilter::HeaderMutation(mutations) => Some(mutations),
-                _ => None,
-            });
+        let said = super::said(decision, name).filter_map(|said| match said {
+            RouteFilter::HeaderMutation(mutations) => Some(mutations),
+            _ => None,
+        });
         let mut levels: Vec<_> = said.collect();
         if own.most_specific_wins {
             levels.reverse();

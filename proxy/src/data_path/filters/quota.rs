@@ -13,7 +13,7 @@ use crate::data_path::deadlines::Deadlines;
 use crate::data_path::forward::{Cut, within};
 use crate::data_path::request::Exchange;
 use crate::exchange::{Downstream, RequestHead};
-use crate::failure::{Denial, Failure};
+use crate::failure::{Denial, Failure, LOCAL_RATE_LIMITED};
 
 impl<D: Downstream> Exchange<'_, D> {
     /// The allowance of the most specific level that names one, else the filter's own; it never answers by itself.
@@ -27,10 +27,7 @@ impl<D: Downstream> Exchange<'_, D> {
         decision: Option<&Decision<'_>>,
         head: &RequestHead,
     ) -> Result<bool, Cut> {
-        let mut said = decision
-            .into_iter()
-            .flat_map(|decision| decision.filter_settings(name));
-        let said = said.find_map(|said| match said {
+        let said = super::said(decision, name).find_map(|said| match said {
             RouteFilter::Quota(quota) => Some(quota),
             _ => None,
         });
@@ -72,12 +69,10 @@ impl<D: Downstream> Exchange<'_, D> {
 
 fn refusal(status: http::StatusCode, again: Duration) -> Failure {
     let seconds = again.as_millis().div_ceil(1000).max(1) as u64;
-    Failure::Denied(Box::new(Denial {
-        status,
-        grpc: None,
+    let denial = Denial {
         flag: "RL",
-        details: "local_rate_limited".into(),
-        body: "local_rate_limited".into(),
         headers: vec![(header::RETRY_AFTER, HeaderValue::from(seconds))],
-    }))
+        ..Denial::new(status, LOCAL_RATE_LIMITED, LOCAL_RATE_LIMITED)
+    };
+    denial.into()
 }

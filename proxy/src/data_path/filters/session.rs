@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +15,7 @@ use crate::data_path::request::Exchange;
 use crate::exchange::{Downstream, RequestHead};
 use crate::failure::{Denial, Failure};
 use crate::observe::ExchangeRecord;
+use crate::observe::time_text::unix_seconds;
 
 /// The session of a request.
 #[derive(Debug)]
@@ -42,14 +42,14 @@ impl Session {
             Err(NotThere) if self.settings.not_found == StatusCode::SERVICE_UNAVAILABLE => {
                 Err(Failure::NoHealthyUpstream)
             }
-            Err(NotThere) => Err(Failure::Denied(Box::new(Denial {
-                status: self.settings.not_found,
-                grpc: None,
-                flag: "UH",
-                details: "no_healthy_upstream".into(),
-                body: "no healthy upstream".into(),
-                headers: Vec::new(),
-            }))),
+            Err(NotThere) => {
+                let status = self.settings.not_found;
+                let denial = Denial {
+                    flag: "UH",
+                    ..Denial::new(status, "no_healthy_upstream", "no healthy upstream")
+                };
+                Err(denial.into())
+            }
         }
     }
 }
@@ -77,7 +77,7 @@ impl<D: Downstream> Exchange<'_, D> {
             .said(&head.headers)
             .and_then(|said| STANDARD.decode(said).ok());
         let session = Session {
-            endpoint: said.and_then(|said| state.endpoint(&said, now())),
+            endpoint: said.and_then(|said| state.endpoint(&said, unix_seconds())),
             settings: Arc::clone(settings),
         };
         self.on_response.push(OnResponse::Session(Rc::new(session)));
@@ -101,7 +101,7 @@ pub(super) fn tell(session: &Session, headers: &mut HeaderMap, record: &Exchange
     if session.endpoint.as_deref() == Some(&*address) {
         return;
     }
-    let told = STANDARD.encode(state.told(&address, now()));
+    let told = STANDARD.encode(state.told(&address, unix_seconds()));
     let (name, value) = state.header(&told);
     let Ok(value) = HeaderValue::try_from(value) else {
         return;
@@ -123,10 +123,4 @@ fn text(address: &EndpointAddress) -> String {
         EndpointAddress::Pipe(path) => path.to_string(),
         EndpointAddress::Host(name, port) => format!("{name}:{port}"),
     }
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
