@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -148,6 +148,29 @@ impl Traffic {
             Ok(_) => Ok(()),
             Err(_) => bail!("not within {within:?}: {:?}", self.summary()),
         }
+    }
+
+    /// Waits until requests that begin from now on are answered by `upstream`.
+    ///
+    /// # Errors
+    /// When they are not within `within`.
+    pub async fn moves_to(&self, within: Duration, upstream: &str) -> Result<()> {
+        let count = |tally: &Tally| tally.by_upstream.get(upstream).copied().unwrap_or(0);
+        let before = count(&self.tally());
+        self.wait(within, |tally| count(tally) > before + 10)
+            .await
+            .with_context(|| format!("moving to {upstream}"))
+    }
+
+    /// Lets the requests under way finish.
+    ///
+    /// # Errors
+    /// When one of them failed.
+    pub async fn stop_unharmed(self) -> Result<()> {
+        let tally = self.stop().await;
+        let some = &tally.failures[..tally.failures.len().min(5)];
+        ensure!(some.is_empty(), "{} answered, but {some:?}", tally.answered);
+        Ok(())
     }
 
     /// Lets the requests under way finish and returns the counts.

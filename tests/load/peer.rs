@@ -147,29 +147,29 @@ impl Peer {
                 let wrapper = core.map_or_else(Vec::new, |core| {
                     vec!["taskset".to_owned(), "-c".to_owned(), core.to_string()]
                 });
-                self.start_under(scenario, backend, certificates, wrapper).await
+                let proxy = if self == Self::Envoy {
+                    Proxy::Envoy
+                } else {
+                    Proxy::Remora
+                };
+                start_under(wrapper, proxy, scenario, backend, certificates).await
             }
             Self::Haproxy => haproxy(scenario, backend, certificates, core).await,
             Self::Nginx => nginx(backend, core).await,
         }
     }
+}
 
-    /// Starts Remora or Envoy before `backend`, its command line behind `wrapper`.
-    pub(crate) async fn start_under(
-        self,
-        scenario: Scenario,
-        backend: SocketAddr,
-        certificates: &Certificates,
-        wrapper: Vec<String>,
-    ) -> Result<Running> {
-        let proxy = if self == Self::Envoy {
-            Proxy::Envoy
-        } else {
-            Proxy::Remora
-        };
-        let (configs, ports) = xds_configs(scenario, backend, certificates)?;
-        start_proxies(proxy, configs, ports, wrapper).await
-    }
+/// Starts a proxy of Envoy's configuration before `backend`, its command line behind `wrapper`.
+pub(crate) async fn start_under(
+    wrapper: Vec<String>,
+    proxy: Proxy,
+    scenario: Scenario,
+    backend: SocketAddr,
+    certificates: &Certificates,
+) -> Result<Running> {
+    let (configs, ports) = xds_configs(scenario, backend, certificates)?;
+    start_proxies(proxy, configs, ports, wrapper).await
 }
 
 /// What one proxy is configured with.

@@ -23,9 +23,9 @@ use harness::process::{Options, Port, Proxy, ProxyProcess};
 use serde_json::{Value, json};
 
 use self::callgrind::Callgrind;
+use crate::Scenario;
 use crate::mesh::{Scene, Size};
 use crate::peer::{self, Certificates};
-use crate::{Scenario, peer::Peer};
 
 /// Requests before the counted ones: pools fill, buffers grow.
 const WARM_UP: usize = 100;
@@ -199,9 +199,8 @@ async fn count(case: Case, requests: usize, callgrind: &Callgrind) -> Result<Cos
         .await;
     }
     let certificates = Certificates::new()?;
-    let running = Peer::Remora
-        .start_under(scenario, backend, &certificates, callgrind.wrapper())
-        .await?;
+    let wrapper = callgrind.wrapper();
+    let running = peer::start_under(wrapper, Proxy::Remora, scenario, backend, &certificates).await?;
     serve(case, running.address, &running.pids, callgrind, requests).await
 }
 

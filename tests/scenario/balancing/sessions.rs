@@ -1,6 +1,8 @@
 //! Sessions that stay with their endpoint, by cookie and by header: what is told, what is read, compared with Envoy.
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use harness::bootstrap::{merge, type_url};
 use harness::client::RawResponse;
 use harness::peers;
@@ -74,11 +76,11 @@ fn requests(applications: &Applications) -> Vec<(String, Option<String>)> {
     let mut values = vec![None];
     for address in &addresses {
         let mut message = message(address);
-        values.push(Some(base64(address.as_bytes())));
-        values.push(Some(base64(&message)));
+        values.push(Some(STANDARD.encode(address.as_bytes())));
+        values.push(Some(STANDARD.encode(&message)));
         // Over since 1970.
         message.extend([0x10, 0x05]);
-        values.push(Some(base64(&message)));
+        values.push(Some(STANDARD.encode(&message)));
     }
     values.extend(["!!", "", "AAAA"].map(|nonsense| Some(nonsense.to_owned())));
     let paths = [
@@ -109,19 +111,6 @@ fn requests(applications: &Applications) -> Vec<(String, Option<String>)> {
     requests.collect()
 }
 
-/// RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let chunk = |chunk: &[u8]| {
-        let word =
-            chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        let sextet = |n: usize| char::from(ALPHABET[(word >> (18 - 6 * n)) as usize & 63]);
-        let digits: String = (0..=chunk.len()).map(sextet).collect();
-        format!("{digits:=<4}")
-    };
-    bytes.chunks(3).map(chunk).collect()
-}
-
 /// `address` as a cookie without expiry holds it.
 fn message(address: &str) -> Vec<u8> {
     let mut message = vec![0x0a, address.len() as u8];
@@ -147,8 +136,8 @@ fn seen(
     });
     let names_it = |encoded: &str| {
         let message = message(&address);
-        let begins = base64(&message[..message.len() / 3 * 3]);
-        encoded == base64(address.as_bytes()) || encoded.starts_with(&begins)
+        let begins = STANDARD.encode(&message[..message.len() / 3 * 3]);
+        encoded == STANDARD.encode(address.as_bytes()) || encoded.starts_with(&begins)
     };
     let mut told = String::new();
     if let Some(line) = answer.head.header("set-cookie") {

@@ -197,17 +197,6 @@ fn nobody_failed(what: &str, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Waits until requests of `traffic` that begin from now on are answered by `upstream`.
-async fn moves_to(traffic: &Traffic, upstream: &str) -> Result<()> {
-    let before = traffic.tally().by_upstream.get(upstream).copied().unwrap_or(0);
-    traffic
-        .wait(WITHIN, |tally| {
-            tally.by_upstream.get(upstream).copied().unwrap_or(0) > before + 10
-        })
-        .await
-        .with_context(|| format!("moving to {upstream}"))
-}
-
 /// One whole life of a cluster and of the second listener.
 async fn round(
     scene: &Scene,
@@ -228,7 +217,7 @@ async fn round(
     go.turn_into(&scene.resources(world)).await?;
     scene.wait_guest(Some(0)).await.context("added")?;
     let guest = scene.guest_traffic()?;
-    moves_to(&guest, "early").await?;
+    guest.moves_to(WITHIN, "early").await?;
 
     // The cluster, its endpoints, both route configurations, the listener and its certificate.
     world.clusters.insert(fresh.clone(), (late, 1));
@@ -240,7 +229,7 @@ async fn round(
     });
     go.turn_into(&scene.resources(world)).await?;
     for traffic in main.iter().chain([&guest]) {
-        moves_to(traffic, "late").await?;
+        traffic.moves_to(WITHIN, "late").await?;
     }
     scene.wait_guest(Some(1)).await.context("changed")?;
     nobody_failed("the second listener", &guest.stop().await)?;
@@ -251,7 +240,7 @@ async fn round(
     go.turn_into(&scene.resources(world)).await?;
     scene.wait_guest(None).await.context("removed")?;
     for traffic in main {
-        moves_to(traffic, "early").await?;
+        traffic.moves_to(WITHIN, "early").await?;
     }
     wait_forgotten(process, &["guest", &before]).await
 }

@@ -10,7 +10,6 @@ use harness::client::{Http2Client, PATIENCE, RawClient};
 use harness::control_plane::{CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource};
 use harness::process::Port;
 use harness::scripted::{Delta, Variant};
-use harness::traffic::{Plan, Protocol, Tally, Traffic};
 use harness::upstream::Upstream;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -30,24 +29,6 @@ in_both_variants! {
     w5_what_is_left_out_is_gone_where_all_is_said_and_only_there => goes_where_all_is_said;
     w7_a_listener_goes_live_without_routes_that_do_not_come_in_time => goes_live_without_routes;
     w10_a_removed_listener_drains_its_connections => drains_a_removed_listener;
-}
-
-fn traffic<V: Variant>(scene: &Scene<V>) -> Traffic {
-    Traffic::start(&Plan::new(scene.port.address(), Protocol::Http1))
-}
-
-/// Waits until requests that begin from now on are answered by `upstream`.
-async fn moves_to(traffic: &Traffic, upstream: &str) -> Result<()> {
-    let count = |tally: &Tally| tally.by_upstream.get(upstream).copied().unwrap_or(0);
-    let before = count(&traffic.tally());
-    traffic.wait(PATIENCE, |tally| count(tally) > before + 10).await
-}
-
-async fn nobody_failed(traffic: Traffic) -> Result<()> {
-    let tally = traffic.stop().await;
-    let some = &tally.failures[..tally.failures.len().min(5)];
-    ensure!(some.is_empty(), "{} answered, but {some:?}", tally.answered);
-    Ok(())
 }
 
 /// A cluster whose endpoints stand under a name of their own.
@@ -96,8 +77,8 @@ async fn routes_come_first<V: Variant>(mut scene: Scene<V>) -> Result<()> {
 async fn the_old_cluster_serves<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     let (blue, green) = (Upstream::start("blue").await?, Upstream::start("green").await?);
     let nonces = scene.serve(&[&blue]).await?;
-    let traffic = traffic(&scene);
-    moves_to(&traffic, "blue").await?;
+    let traffic = scene.traffic();
+    traffic.moves_to(PATIENCE, "blue").await?;
     scene
         .ads
         .serve(CLUSTER, "2", &[renamed("blue", "other")], &[])
@@ -107,10 +88,10 @@ async fn the_old_cluster_serves<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     scene.ads.expect_exactly(&change).await?;
     let warming = "envoy_cluster_manager_warming_clusters";
     scene.process.wait_metric(warming, "", 1.0, PATIENCE).await?;
-    moves_to(&traffic, "blue").await?;
+    traffic.moves_to(PATIENCE, "blue").await?;
     let both = [endpoints(&blue), endpoints_of("other", &green)];
     let nonce = scene.ads.send(ENDPOINT, "2", &both)?;
-    moves_to(&traffic, "green").await?;
+    traffic.moves_to(PATIENCE, "green").await?;
     let warm = |count| count == 0.0;
     scene.process.wait_metric_for(warming, "", PATIENCE, warm).await?;
     // The answer, and that the old name is given up: in one message or in two.
@@ -120,15 +101,15 @@ async fn the_old_cluster_serves<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     }
     let given_up = V::change(ENDPOINT, ("2", &nonce), &["other"], (&[], &["blue"]));
     ensure!(request == given_up, "{request:#?}");
-    nobody_failed(traffic).await
+    traffic.stop_unharmed().await
 }
 
 /// W3: Envoy waits for an assignment that a delta server has no reason to send.
 async fn takes_the_assignment_that_it_has<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     let blue = Upstream::start("blue").await?;
     scene.serve(&[&blue]).await?;
-    let traffic = traffic(&scene);
-    moves_to(&traffic, "blue").await?;
+    let traffic = scene.traffic();
+    traffic.moves_to(PATIENCE, "blue").await?;
     let changed = json!({"name": "blue", "type": "EDS", "connect_timeout": "7s",
         "eds_cluster_config": {"eds_config": ads()}, "circuit_breakers": {"thresholds": [{"max_connections": 77}]}});
     scene
@@ -146,7 +127,7 @@ async fn takes_the_assignment_that_it_has<V: Variant>(mut scene: Scene<V>) -> Re
         .metric("envoy_cluster_manager_warming_clusters", "")
         .await?;
     ensure!(warming == Some(0.0), "{warming:?} clusters warm");
-    moves_to(&traffic, "blue").await?;
+    traffic.moves_to(PATIENCE, "blue").await?;
     // What is said after this was said after anything about endpoints.
     scene
         .ads
@@ -154,7 +135,7 @@ async fn takes_the_assignment_that_it_has<V: Variant>(mut scene: Scene<V>) -> Re
         .await?;
     let asked = scene.ads.unasked(ENDPOINT)?;
     ensure!(asked.is_empty(), "what is known is asked for: {asked:#?}");
-    nobody_failed(traffic).await
+    traffic.stop_unharmed().await
 }
 
 fn listener_with_routes(port: &Port, routes: &str, timeout: &str) -> Value {
@@ -172,8 +153,8 @@ fn listener_with_routes(port: &Port, routes: &str, timeout: &str) -> Value {
 async fn the_old_listener_serves<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     let (blue, green) = (Upstream::start("blue").await?, Upstream::start("green").await?);
     let nonces = scene.serve(&[&blue, &green]).await?;
-    let traffic = traffic(&scene);
-    moves_to(&traffic, "blue").await?;
+    let traffic = scene.traffic();
+    traffic.moves_to(PATIENCE, "blue").await?;
     let changed = resource(LISTENER, &listener_with_routes(&scene.port, "fresh", "0s"));
     scene.ads.serve(LISTENER, "2", &[changed], &[]).await?;
     let names = ["fresh", "routes"];
@@ -181,12 +162,12 @@ async fn the_old_listener_serves<V: Variant>(mut scene: Scene<V>) -> Result<()> 
     scene.ads.expect_exactly(&change).await?;
     let warming = "envoy_listener_manager_total_listeners_warming";
     scene.process.wait_metric(warming, "", 1.0, PATIENCE).await?;
-    moves_to(&traffic, "blue").await?;
+    traffic.moves_to(PATIENCE, "blue").await?;
     scene
         .ads
         .send(ROUTE, "2", &[routes("fresh", "green"), routes("routes", "blue")])?;
-    moves_to(&traffic, "green").await?;
-    nobody_failed(traffic).await
+    traffic.moves_to(PATIENCE, "green").await?;
+    traffic.stop_unharmed().await
 }
 
 /// W4, connections: two chains, told apart by the address that was dialled.
@@ -386,8 +367,8 @@ async fn w6_removed_endpoints_and_routes_stay_while_they_are_referred_to() -> Re
     let mut scene = Scene::<Delta>::start().await?;
     let blue = Upstream::start("blue").await?;
     scene.serve(&[&blue]).await?;
-    let traffic = traffic(&scene);
-    moves_to(&traffic, "blue").await?;
+    let traffic = scene.traffic();
+    traffic.moves_to(PATIENCE, "blue").await?;
     for (type_url, removed) in [
         (ENDPOINT, ["blue", "nobody"]),
         (ROUTE, ["routes", "nobody"]),
@@ -398,7 +379,7 @@ async fn w6_removed_endpoints_and_routes_stay_while_they_are_referred_to() -> Re
             .ads
             .expect_exactly(&Delta::ack(type_url, "2", &nonce, &[]))
             .await?;
-        moves_to(&traffic, "blue").await?;
+        traffic.moves_to(PATIENCE, "blue").await?;
     }
     // Also for a new version of the cluster.
     scene
@@ -414,8 +395,8 @@ async fn w6_removed_endpoints_and_routes_stay_while_they_are_referred_to() -> Re
             &[],
         )
         .await?;
-    moves_to(&traffic, "blue").await?;
-    nobody_failed(traffic).await
+    traffic.moves_to(PATIENCE, "blue").await?;
+    traffic.stop_unharmed().await
 }
 
 /// W7: in delta the server can say that something does not exist; nobody waits for it then.

@@ -2,9 +2,8 @@
 
 use anyhow::{Result, ensure};
 use harness::client::PATIENCE;
-use harness::control_plane::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
+use harness::control_plane::{CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource};
 use harness::scripted::Variant;
-use harness::traffic::{Plan, Protocol, Tally, Traffic};
 use harness::upstream::Upstream;
 use serde_json::json;
 
@@ -21,28 +20,10 @@ in_both_variants! {
     routes_that_come_before_the_clusters_of_a_new_stream_wait_for_them => waits_for_clusters;
 }
 
-fn traffic<V: Variant>(scene: &Scene<V>) -> Traffic {
-    Traffic::start(&Plan::new(scene.port.address(), Protocol::Http1))
-}
-
-/// Waits until more requests are answered by `upstream` from now on.
-async fn moves_to(traffic: &Traffic, upstream: &str) -> Result<()> {
-    let count = |tally: &Tally| tally.by_upstream.get(upstream).copied().unwrap_or(0);
-    let before = count(&traffic.tally());
-    traffic.wait(PATIENCE, |tally| count(tally) > before + 10).await
-}
-
-async fn nobody_failed(traffic: Traffic) -> Result<()> {
-    let tally = traffic.stop().await;
-    let some = &tally.failures[..tally.failures.len().min(5)];
-    ensure!(some.is_empty(), "{} answered, but {some:?}", tally.answered);
-    Ok(())
-}
-
 /// Blue serves; green is announced and asked for, and its endpoints do not come.
-async fn green_warms<V: Variant>(scene: &mut Scene<V>, blue: &Upstream) -> Result<()> {
+async fn green_warms<V: Variant>(scene: &mut Scene<V>, blue: &Upstream, green: Resource) -> Result<()> {
     let nonces = scene.serve(&[blue]).await?;
-    let clusters = [eds_cluster("blue"), eds_cluster("green")];
+    let clusters = [eds_cluster("blue"), green];
     scene.ads.serve(CLUSTER, "2", &clusters, &[]).await?;
     let change = V::change(
         ENDPOINT,
@@ -56,56 +37,47 @@ async fn green_warms<V: Variant>(scene: &mut Scene<V>, blue: &Upstream) -> Resul
 /// The routes are acknowledged at once, and used when the endpoints are there.
 async fn waits_for_endpoints<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     let (blue, green) = (Upstream::start("blue").await?, Upstream::start("green").await?);
-    green_warms(&mut scene, &blue).await?;
-    let traffic = traffic(&scene);
-    moves_to(&traffic, "blue").await?;
+    green_warms(&mut scene, &blue, eds_cluster("green")).await?;
+    let traffic = scene.traffic();
+    traffic.moves_to(PATIENCE, "blue").await?;
     scene
         .ads
         .serve(ROUTE, "2", &[routes("routes", "green")], &["routes"])
         .await?;
-    moves_to(&traffic, "blue").await?;
+    traffic.moves_to(PATIENCE, "blue").await?;
     scene
         .ads
         .send(ENDPOINT, "2", &[endpoints(&blue), endpoints(&green)])?;
-    moves_to(&traffic, "green").await?;
-    nobody_failed(traffic).await
+    traffic.moves_to(PATIENCE, "green").await?;
+    traffic.stop_unharmed().await
 }
 
 /// The same for routes that stand in their listener.
 async fn listener_waits_for_endpoints<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     let (blue, green) = (Upstream::start("blue").await?, Upstream::start("green").await?);
-    green_warms(&mut scene, &blue).await?;
-    let traffic = traffic(&scene);
-    moves_to(&traffic, "blue").await?;
+    green_warms(&mut scene, &blue, eds_cluster("green")).await?;
+    let traffic = scene.traffic();
+    traffic.moves_to(PATIENCE, "blue").await?;
     let inline = json!({"route_config": {"name": "inline", "virtual_hosts": [{"name": "all", "domains": ["*"],
         "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "green"}}]}]}});
     let listener = manager_listener("ingress", &scene.port, &inline);
     scene.ads.serve(LISTENER, "2", &[listener], &[]).await?;
     let warming = "envoy_listener_manager_total_listeners_warming";
     scene.process.wait_metric(warming, "", 1.0, PATIENCE).await?;
-    moves_to(&traffic, "blue").await?;
+    traffic.moves_to(PATIENCE, "blue").await?;
     scene
         .ads
         .send(ENDPOINT, "2", &[endpoints(&blue), endpoints(&green)])?;
-    moves_to(&traffic, "green").await?;
-    nobody_failed(traffic).await
+    traffic.moves_to(PATIENCE, "green").await?;
+    traffic.stop_unharmed().await
 }
 
 /// A cluster whose endpoints do not come in time goes on without them, and so do the routes.
 async fn waits_no_longer_than_the_cluster<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     let blue = Upstream::start("blue").await?;
-    let nonces = scene.serve(&[&blue]).await?;
     let mut source = ads();
     source["initial_fetch_timeout"] = json!("2s");
-    let clusters = [eds_cluster("blue"), eds_cluster_from("green", &source)];
-    scene.ads.serve(CLUSTER, "2", &clusters, &[]).await?;
-    let change = V::change(
-        ENDPOINT,
-        ("1", &nonces[ENDPOINT]),
-        &["blue", "green"],
-        (&["green"], &[]),
-    );
-    scene.ads.expect_exactly(&change).await?;
+    green_warms(&mut scene, &blue, eds_cluster_from("green", &source)).await?;
     scene
         .ads
         .serve(ROUTE, "2", &[routes("routes", "green")], &["routes"])
@@ -122,8 +94,8 @@ async fn waits_no_longer_than_the_cluster<V: Variant>(mut scene: Scene<V>) -> Re
 /// What waits is given up for a version that has nothing to wait for.
 async fn is_superseded<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     let (blue, green) = (Upstream::start("blue").await?, Upstream::start("green").await?);
-    green_warms(&mut scene, &blue).await?;
-    let traffic = traffic(&scene);
+    green_warms(&mut scene, &blue, eds_cluster("green")).await?;
+    let traffic = scene.traffic();
     scene
         .ads
         .serve(ROUTE, "2", &[routes("routes", "green")], &["routes"])
@@ -140,21 +112,21 @@ async fn is_superseded<V: Variant>(mut scene: Scene<V>) -> Result<()> {
         .process
         .wait_metric_for(warming, "", PATIENCE, |count| count == 0.0)
         .await?;
-    moves_to(&traffic, "blue").await?;
+    traffic.moves_to(PATIENCE, "blue").await?;
     let tally = traffic.tally();
     ensure!(
         !tally.by_upstream.contains_key("green"),
         "a version that was replaced is in use"
     );
-    nobody_failed(traffic).await
+    traffic.stop_unharmed().await
 }
 
 /// The server restarts with another world, and answers for routes and listeners first.
 async fn waits_for_clusters<V: Variant>(mut scene: Scene<V>) -> Result<()> {
     let (blue, green) = (Upstream::start("blue").await?, Upstream::start("green").await?);
     scene.serve(&[&blue]).await?;
-    let traffic = traffic(&scene);
-    moves_to(&traffic, "blue").await?;
+    let traffic = scene.traffic();
+    traffic.moves_to(PATIENCE, "blue").await?;
     scene.reconnect().await?;
     scene
         .ads
@@ -165,10 +137,10 @@ async fn waits_for_clusters<V: Variant>(mut scene: Scene<V>) -> Result<()> {
         .send(CLUSTER, "2", &[eds_cluster("blue"), eds_cluster("green")])?;
     let warming = "envoy_cluster_manager_warming_clusters";
     scene.process.wait_metric(warming, "", 1.0, PATIENCE).await?;
-    moves_to(&traffic, "blue").await?;
+    traffic.moves_to(PATIENCE, "blue").await?;
     scene
         .ads
         .send(ENDPOINT, "2", &[endpoints(&blue), endpoints(&green)])?;
-    moves_to(&traffic, "green").await?;
-    nobody_failed(traffic).await
+    traffic.moves_to(PATIENCE, "green").await?;
+    traffic.stop_unharmed().await
 }

@@ -11,6 +11,7 @@ use harness::client::{self, PATIENCE, RawResponse};
 use harness::control_plane::{CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceReader};
 use harness::process::{Options, Port, Proxy, ProxyProcess};
 use harness::scripted::{ADS, Conversation, ScriptedPlane, Variant};
+use harness::traffic::{Plan, Protocol, Traffic};
 use harness::upstream::Upstream;
 use serde_json::{Value, json};
 
@@ -31,6 +32,11 @@ pub struct Scene<V: Variant> {
 }
 
 impl<V: Variant> Scene<V> {
+    /// Requests to the listener, one after the other, until they are stopped.
+    pub fn traffic(&self) -> Traffic {
+        Traffic::start(&Plan::new(self.port.address(), Protocol::Http1))
+    }
+
     /// With the plainest bootstrap.
     pub async fn start() -> Result<Self> {
         Self::start_with(|_| ()).await
