@@ -21,6 +21,7 @@ pub mod limit;
 pub mod listener;
 pub mod log;
 pub mod matching;
+pub mod metadata;
 pub mod proxy_protocol;
 pub mod retry;
 pub mod route;

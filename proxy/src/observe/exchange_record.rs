@@ -10,8 +10,9 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Version};
 use remora_model::Name;
 use remora_model::cluster::ClusterConfig;
-use remora_model::endpoint::Endpoint;
-use remora_model::proxy_protocol::{Announced, Metadata, Tlv};
+use remora_model::endpoint::{Endpoint, Labels};
+use remora_model::metadata::Metadata;
+use remora_model::proxy_protocol::{Announced, Metadata as AnnouncedMetadata, Tlv};
 use remora_model::route::{Route, VirtualHost};
 
 use crate::tls::Session;
@@ -49,7 +50,7 @@ pub struct HeaderRecord {
     /// TLVs that an upstream may be told.
     pub tlvs: Vec<Tlv>,
     /// What the filter's rules made of TLVs.
-    pub metadata: Metadata,
+    pub metadata: AnnouncedMetadata,
 }
 
 impl ConnectionRecord {
@@ -156,6 +157,8 @@ pub struct ExchangeRecord {
     pub details: Cow<'static, str>,
     /// The sentence of the failure, if it was one.
     pub failure: Option<String>,
+    /// What filters noted of it (dynamic metadata); nothing, mostly.
+    pub metadata: Option<Box<Metadata>>,
     /// The route.
     pub route: Option<Arc<Route>>,
     /// Its virtual host.
@@ -195,6 +198,11 @@ impl ExchangeRecord {
         }
     }
 
+    /// Notes fields under a name space of the dynamic metadata.
+    pub fn note(&mut self, namespace: &str, fields: Labels) {
+        self.metadata.get_or_insert_default().note(namespace, fields);
+    }
+
     /// A record of something that starts now.
     pub fn new(connection: Rc<ConnectionRecord>, started: Instant) -> Self {
         Self {
@@ -219,6 +227,7 @@ impl ExchangeRecord {
             flags: Vec::new(),
             details: Cow::Borrowed(""),
             failure: None,
+            metadata: None,
             route: None,
             virtual_host: None,
             cluster: None,

@@ -5,11 +5,11 @@
 //! proxy does not measure (wire bytes of HTTP, ids of upstream connections) is absent, never invented.
 //! Does not decide which exchanges are logged, and keeps no state.
 
+mod metadata;
 mod names;
 mod tls;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
@@ -146,7 +146,7 @@ impl<'a> Values<'a> {
             }
             Operator::StartTime(pieces) => Value::Time(self.started(), pieces),
             Operator::UpstreamMetadata(path) => self.upstream_metadata(path),
-            Operator::DynamicMetadata(path) => self.dynamic_metadata(path),
+            Operator::DynamicMetadata(path) => metadata::dynamic(self.record, path),
             // No filter of ours leaves filter state, and clusters keep no metadata.
             Operator::ClusterMetadata(_) | Operator::FilterState(_) => Value::Absent,
             Operator::Environment(name) => match std::env::var(&**name) {
@@ -215,31 +215,6 @@ impl<'a> Values<'a> {
                 None => Value::Absent,
             },
             (HeaderField::Method | HeaderField::Status | HeaderField::Protocol, _) => Value::Absent,
-        }
-    }
-
-    /// What a PROXY header left: a text by its key, or a namespace as an object.
-    fn dynamic_metadata(&self, path: &[Box<str>]) -> Value<'a> {
-        let header = self.record.connection.header.as_ref();
-        let mut found =
-            header
-                .into_iter()
-                .flat_map(|header| &header.metadata)
-                .filter(|(namespace, key, _)| {
-                    let mut asked = path.iter();
-                    asked.next().is_some_and(|asked| **asked == **namespace)
-                        && asked.next().is_none_or(|asked| **asked == **key)
-                });
-        match path.len() {
-            2 => Value::maybe(found.next().map(|(.., text)| text.as_str())),
-            1 => {
-                let all: BTreeMap<&str, &str> = found.map(|(_, key, text)| (&**key, text.as_str())).collect();
-                match serde_json::to_string(&all) {
-                    Ok(object) if !all.is_empty() => Value::Text(Cow::Owned(object)),
-                    _ => Value::Absent,
-                }
-            }
-            _ => Value::Absent,
         }
     }
 
