@@ -13,9 +13,10 @@ use remora_model::route::{
 
 use super::forward::Cut;
 use super::replay::Replay;
-use super::request::Exchange;
+use super::request::{Exchange, Found};
 use super::target::Chosen;
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
+use crate::failure::Failure;
 use crate::observe::{ClusterCells, ExchangeRecord, HttpCells};
 use crate::worker::Worker;
 
@@ -118,6 +119,7 @@ impl<'a> Asked<'a> {
             headers: &head.headers,
             downstream_tls: self.tls,
             internal: self.internal,
+            metadata: None,
         };
         let table = &self.chosen.table;
         let Outcome::Taken(decision) = worker.with_rng(|rng| table.decide(&facts, rng)) else {
@@ -193,6 +195,11 @@ impl<D: Downstream> Exchange<'_, D> {
         if !self.manager.filters.is_empty() && self.filter(head).await? {
             return Ok(());
         }
+        let chosen = match self.chosen_again.take() {
+            None => chosen,
+            Some(Found::Route(again)) => again,
+            Some(Found::UseTls | Found::Nothing) => return Err(Failure::NoRoute.into()),
+        };
         let world = self.context.worker.world();
         self.act(&chosen, world, head).await
     }

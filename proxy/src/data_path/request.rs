@@ -44,18 +44,23 @@ pub struct Exchange<'a, D> {
     pub(super) request_stages: Option<Box<Stages>>,
     /// The redirects that it follows, if it does.
     pub(super) redirects: Option<Box<Redirects>>,
+    /// The route as it was chosen again, if a filter wanted that.
+    pub(super) chosen_again: Option<Found>,
 }
 
 /// What the route table says of a request.
-enum Found {
+#[derive(Debug)]
+pub enum Found {
+    /// This route.
     Route(Rc<Chosen>),
     /// The virtual host wants TLS.
     UseTls,
+    /// No virtual host, or no route.
     Nothing,
 }
 
 /// What a matcher may look at.
-pub fn facts<'h>(head: &'h RequestHead, record: &ExchangeRecord) -> RequestFacts<'h> {
+pub fn facts<'h>(head: &'h RequestHead, record: &'h ExchangeRecord) -> RequestFacts<'h> {
     let connect = head.method == Method::CONNECT && head.upgrade.is_none();
     RequestFacts {
         method: &head.method,
@@ -65,6 +70,7 @@ pub fn facts<'h>(head: &'h RequestHead, record: &ExchangeRecord) -> RequestFacts
         headers: &head.headers,
         downstream_tls: record.connection.tls.is_some(),
         internal: record.internal,
+        metadata: record.metadata.as_deref(),
     }
 }
 
@@ -88,6 +94,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             on_response: Vec::new(),
             request_stages: None,
             redirects: None,
+            chosen_again: None,
         }
     }
 
@@ -127,15 +134,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         }
         let mut world = worker.world();
         self.record.generation = world.generation;
-        let table = match &self.manager.routes {
-            Routes::Inline(table) => Arc::clone(table),
-            Routes::Dynamic(id) => {
-                let table = world.route_table(*id).cloned();
-                let table = table.or_else(|| self.context.last_routes());
-                table.ok_or(Failure::RoutesNotReady)?
-            }
-        };
-        let found = self.choose(&table, head);
+        let table = self.table(&world)?;
+        let mut found = self.choose(&table, head);
         if !self.manager.filters.is_empty() {
             // Filters may wait; the world may not.
             drop(world);
@@ -143,6 +143,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                 return Ok(());
             }
             world = worker.world();
+            found = self.chosen_again.take().unwrap_or(found);
         }
         let chosen = match found {
             Found::Route(chosen) => chosen,
@@ -200,6 +201,33 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         })?;
         self.record.cluster = Some(Arc::clone(&cluster.config));
         self.forward(&cluster, forward, chosen, head).await
+    }
+
+    /// The routes of this listener.
+    fn table(&self, world: &World) -> Result<Arc<RouteTable>, Failure> {
+        match &self.manager.routes {
+            Routes::Inline(table) => Ok(Arc::clone(table)),
+            Routes::Dynamic(id) => {
+                let table = world.route_table(*id).cloned();
+                let table = table.or_else(|| self.context.last_routes());
+                table.ok_or(Failure::RoutesNotReady)
+            }
+        }
+    }
+
+    /// Looks for the route once more, by what a filter changed or noted (`clear_route_cache`).
+    ///
+    /// # Errors
+    /// There are no routes any more.
+    #[allow(dead_code, reason = "filters that are being built ask for it")]
+    pub(super) fn choose_again(&mut self, head: &RequestHead) -> Result<(), Failure> {
+        let table = match self.chosen.take() {
+            Some(chosen) => Arc::clone(&chosen.table),
+            None => self.table(&self.context.worker.world())?,
+        };
+        (self.record.route, self.record.virtual_host) = (None, None);
+        self.chosen_again = Some(self.choose(&table, head));
+        Ok(())
     }
 
     /// Looks for the route.

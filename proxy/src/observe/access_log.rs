@@ -248,6 +248,7 @@ fn facts<'a>(values: &Values<'a>, headers: &'a http::HeaderMap) -> RequestFacts<
         headers,
         downstream_tls: tls,
         internal: false,
+        metadata: record.metadata.as_deref(),
     }
 }
 

@@ -38,6 +38,7 @@ pub mod ignored;
 mod internal_redirect;
 mod listener;
 mod matcher;
+mod metadata;
 mod mirror;
 pub mod preview;
 mod private;

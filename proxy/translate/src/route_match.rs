@@ -5,7 +5,7 @@ use remora_model::route::{PathMatch, RouteMatch};
 
 use crate::context::Work;
 use crate::pb::envoy::config::route::v3::{self as api, route_match::PathSpecifier};
-use crate::{matcher, value};
+use crate::{matcher, metadata, value};
 
 pub(crate) fn criteria(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<RouteMatch> {
     work.review(said);
@@ -32,6 +32,10 @@ pub(crate) fn criteria(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Optio
             Some(fraction) => Some(fraction?),
             None => None,
         },
+        metadata: (!said.dynamic_metadata.is_empty()).then(|| {
+            work.each("dynamic_metadata", &said.dynamic_metadata, metadata::matcher)
+                .into()
+        }),
     })
 }
 

@@ -143,6 +143,7 @@ fn by_policies(
             headers: &headers,
             downstream_tls: false,
             internal: false,
+            metadata: None,
         };
         request_hash(policies, &facts, Some([127, 0, 0, 1].into()), || 0)
             .hash

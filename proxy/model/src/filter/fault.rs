@@ -222,6 +222,7 @@ mod tests {
             headers: &headers,
             downstream_tls: false,
             internal: false,
+            metadata: None,
         };
         fault.plan(&facts, cluster, &mut fastrand::Rng::with_seed(7))
     }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
+use crate::metadata::Metadata;
+
 use super::{Action, RequireTls, Route, RouteTable, VirtualHost, WeightedCluster};
 
 /// What is known of a request when its route is chosen: after normalisation, before any mutation.
@@ -25,6 +27,8 @@ pub struct RequestFacts<'a> {
     pub downstream_tls: bool,
     /// The request comes from inside the mesh (`x-envoy-internal`), for `require_tls: EXTERNAL_ONLY`.
     pub internal: bool,
+    /// What filters noted of it, if they did.
+    pub metadata: Option<&'a Metadata>,
 }
 
 impl<'a> RequestFacts<'a> {

@@ -61,12 +61,11 @@ reviewed! { Route as "Route" {
 } }
 
 reviewed! { RouteMatch as "RouteMatch" {
-    honoured: [case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier]
+    honoured: [case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, dynamic_metadata]
     ignored: {}
     refused: {
         cookies: "matching by cookie",
         tls_context: "matching by the client's certificate",
-        dynamic_metadata: "matching by dynamic metadata",
         filter_state: "matching by filter state",
     }
 } }

@@ -250,8 +250,8 @@ const REFUSED: &[(&str, &str)] = &[
         "match.safe_regex.regex: '(?=x)' is not a regular expression: look-around, including look-ahead and look-behind, is not supported",
     ),
     (
-        "match: {prefix: /, dynamic_metadata: [{filter: x}]}, route: {cluster: c}",
-        "match.dynamic_metadata: is not supported: matching by dynamic metadata",
+        "match: {prefix: /, dynamic_metadata: [{filter: x, path: [{key: a}]}]}, route: {cluster: c}",
+        "match.dynamic_metadata[0].value: expected a value, found none",
     ),
     (
         "match: {prefix: /, headers: [{name: x, string_match: {prefix: ''}}]}, route: {cluster: c}",

@@ -62,6 +62,7 @@ impl World {
                 headers: &self.headers,
                 downstream_tls: true,
                 internal: false,
+                metadata: None,
             },
             client: self.client.parse().ok(),
             source_cluster: "here",

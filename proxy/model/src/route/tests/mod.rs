@@ -35,6 +35,7 @@ fn facts<'a>(authority: &'a str, path_and_query: &'a str, headers: &'a HeaderMap
         headers,
         downstream_tls: false,
         internal: false,
+        metadata: None,
     }
 }
 
@@ -45,6 +46,7 @@ fn route(path: PathMatch, action: Action) -> Arc<Route> {
         query: Vec::new(),
         grpc: false,
         fraction_per_million: None,
+        metadata: None,
     };
     Arc::new(Route {
         name: "".into(),

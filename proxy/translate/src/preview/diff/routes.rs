@@ -427,8 +427,11 @@ fn overlap(a: &RouteMatch, b: &RouteMatch) -> bool {
 
 /// Whether every request that `narrow` matches is matched by `wide`; in doubt no.
 fn covers(wide: &RouteMatch, narrow: &RouteMatch) -> bool {
-    let free =
-        wide.headers.is_empty() && wide.query.is_empty() && !wide.grpc && wide.fraction_per_million.is_none();
+    let free = wide.headers.is_empty()
+        && wide.query.is_empty()
+        && !wide.grpc
+        && wide.fraction_per_million.is_none()
+        && wide.metadata.is_none();
     let begun = match (&wide.path, &narrow.path) {
         (
             PathMatch::Prefix(prefix),
@@ -453,6 +456,7 @@ mod tests {
             query: Vec::new(),
             grpc: false,
             fraction_per_million: None,
+            metadata: None,
         }
     }
 

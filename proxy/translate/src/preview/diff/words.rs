@@ -43,6 +43,10 @@ pub(super) fn criteria(said: &RouteMatch) -> String {
     if said.grpc {
         words.push("gRPC".to_owned());
     }
+    for matcher in said.metadata.iter().flatten() {
+        let path: Vec<&str> = matcher.path.iter().map(|key| &**key).collect();
+        words.push(format!("metadata {}:{}", matcher.namespace, path.join(":")));
+    }
     if let Some(fraction) = said.fraction_per_million {
         words.push(format!("{}% of requests", f64::from(fraction) / 10_000.0));
     }

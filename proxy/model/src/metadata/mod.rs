@@ -3,6 +3,10 @@
 //! Holds: what is noted twice under one key is there once, as the later filter said it. A request of which nothing was
 //! noted has no store at all. Does not say who reads it.
 
+mod matcher;
+
+pub use matcher::{MetadataMatcher, NumberMatcher, ValueMatcher};
+
 use crate::Name;
 use crate::endpoint::{LabelValue, Labels};
 
