@@ -37,9 +37,16 @@ impl<D: Downstream> Exchange<'_, D> {
         (head, deadlines): (&RequestHead, &Deadlines),
     ) -> Result<(), Cut> {
         self.record.attempts = 1;
+        let member = target::member_of(&self.context.worker, cluster)?;
+        let of_member = member
+            .as_ref()
+            .map(|(member, _)| self.context.worker.counters.cluster(&member.config));
+        let cells = of_member.as_ref().unwrap_or(cells);
+        let cluster = member.as_ref().map_or(cluster, |(member, _)| member);
         let facts = PickFacts {
             hash,
             labels: chosen.labels(forward),
+            level: member.as_ref().map(|(_, level)| *level),
             ..PickFacts::default()
         };
         let (mut connected, open) = self

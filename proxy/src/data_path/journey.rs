@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method};
-use remora_model::cluster::{Cluster, PickFacts};
+use remora_model::cluster::{Cluster, Level, PickFacts};
 use remora_model::endpoint::Endpoint;
 use remora_model::health::{Outcome, Permit};
 use remora_model::retry::Ended;
@@ -54,6 +54,15 @@ struct Journey<'a> {
     fresh: bool,
     /// What the cluster's circuit breaker wants to hear of this attempt.
     permit: Option<Permit>,
+    /// Whose member the cluster is, in this attempt.
+    of: Option<&'a Aggregate<'a>>,
+}
+
+/// The aggregate cluster whose member serves an attempt.
+struct Aggregate<'a> {
+    cluster: &'a Arc<Cluster>,
+    cells: &'a ClusterCells,
+    level: Level,
 }
 
 /// What follows an attempt.
@@ -68,7 +77,7 @@ enum Next {
     Unprocessed(Cut),
 }
 
-impl Journey<'_> {
+impl<'a> Journey<'a> {
     /// What is left of the route's timeout.
     fn remaining(&self) -> Option<Duration> {
         let left = self
@@ -76,6 +85,12 @@ impl Journey<'_> {
             .response
             .map(|(at, _)| at.saturating_duration_since(Instant::now()));
         left.or(self.response_limit.map(|limit| limit.limit))
+    }
+
+    /// Whose limit of retries holds, and where they are counted.
+    fn retrying(&self) -> (&'a Arc<Cluster>, &'a ClusterCells) {
+        self.of
+            .map_or((self.cluster, self.cells), |of| (of.cluster, of.cells))
     }
 }
 
@@ -138,6 +153,7 @@ impl<D: Downstream> Exchange<'_, D> {
             replay,
             fresh: false,
             permit: None,
+            of: None,
         };
         self.travel(journey, head).await
     }
@@ -228,8 +244,56 @@ impl<D: Downstream> Exchange<'_, D> {
         }
     }
 
+    /// One attempt at a member of an aggregate cluster: all but the retries is the member's.
+    async fn attempt_at_member(
+        &mut self,
+        journey: &mut Journey<'_>,
+        head: &mut RequestHead,
+    ) -> Result<Next, Cut> {
+        let worker = &self.context.worker;
+        let chosen = target::member_of(worker, journey.cluster).inspect_err(|_| {
+            journey.cells.traffic.upstream_cx_none_healthy.one();
+        })?;
+        let Some((member, level)) = chosen else {
+            return Err(Failure::NoHealthyUpstream.into());
+        };
+        let cells = worker.counters.cluster(&member.config);
+        let of = Aggregate {
+            cluster: journey.cluster,
+            cells: journey.cells,
+            level,
+        };
+        let http2 = head.version == http::Version::HTTP_2;
+        let mut inside = Journey {
+            cluster: &member,
+            cells: &cells,
+            protocol: Protocol::towards(member.config.http.protocol, http2),
+            cookie: journey.cookie.clone(),
+            deadlines: std::mem::take(&mut journey.deadlines),
+            attempts: std::mem::take(&mut journey.attempts),
+            replay: std::mem::take(&mut journey.replay),
+            permit: None,
+            of: Some(&of),
+            ..*journey
+        };
+        let next = self.attempt(&mut inside, head).await;
+        let Journey {
+            deadlines,
+            attempts,
+            replay,
+            fresh,
+            ..
+        } = inside;
+        (journey.deadlines, journey.attempts) = (deadlines, attempts);
+        (journey.replay, journey.fresh) = (replay, fresh);
+        next
+    }
+
     /// One attempt and what follows it.
     async fn attempt(&mut self, journey: &mut Journey<'_>, head: &mut RequestHead) -> Result<Next, Cut> {
+        if journey.cluster.stands_for().is_some() {
+            return Box::pin(self.attempt_at_member(journey, head)).await;
+        }
         let now = Instant::now();
         let (per_try, idle) = journey.attempts.limits();
         let complete = head.body == BodyLength::None || journey.replay.is_complete();
@@ -273,7 +337,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let (manager, request_id) = (self.manager, self.request_id.as_ref());
         let (chosen, cookie, cells) = (journey.chosen, &journey.cookie, journey.cells);
         let (keep, worker) = (self.context.keeps_headers(manager), &self.context.worker);
-        let cluster = journey.cluster;
+        let (cluster, retrying) = (journey.cluster, journey.retrying());
         let (flag, attempt_limit) = (Cell::new(None), journey.attempts.limits().0);
         let mut verdict = Verdict {
             worker,
@@ -281,6 +345,7 @@ impl<D: Downstream> Exchange<'_, D> {
             cells,
             watched: upstream.watched(cluster),
             permit: &mut journey.permit,
+            retrying,
             head,
             redirect: Asked::of(journey.forward, chosen, self.redirects.as_deref(), &self.record),
             attempts: &mut journey.attempts,
@@ -381,11 +446,10 @@ impl<D: Downstream> Exchange<'_, D> {
         };
         let Some(reset) = reset else { return Err(cut) };
         let possible = journey.replay.possible();
+        let (cluster, cells) = journey.retrying();
         let again = self.context.worker.with_rng(|rng| {
             let ended = Ended::Reset(reset);
-            journey
-                .attempts
-                .again(&ended, possible, journey.cluster, journey.cells, rng)
+            journey.attempts.again(&ended, possible, cluster, cells, rng)
         });
         self.note_exhausted(journey);
         again.map(Next::Again).ok_or(cut)
@@ -448,6 +512,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let facts = PickFacts {
             hash: journey.hash,
             labels: journey.chosen.labels(journey.forward),
+            level: journey.of.map(|of| of.level),
             ..PickFacts::default()
         };
         let choose =

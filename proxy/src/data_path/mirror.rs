@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use remora_model::cluster::{Cluster, PickFacts, RequestPriority};
+use remora_model::cluster::{Cluster, Level, PickFacts, RequestPriority};
 use remora_model::filter::apply_operations;
 use remora_model::listener::HttpManager;
 use remora_model::route::{Mirror, Origin, TimeLimit};
@@ -181,6 +181,10 @@ pub fn start(mirrors: &[Mirror], source: &Source<'_>) -> Option<Copies> {
             context.cells.http.rq_mirror_failed.one();
             continue;
         };
+        let Ok((cluster, level)) = target::serving(&context.worker, &cluster) else {
+            context.cells.http.rq_mirror_failed.one();
+            continue;
+        };
         let feed = Rc::new(Feed {
             limit: usize::try_from(source.buffer).unwrap_or(usize::MAX),
             ..Feed::default()
@@ -199,6 +203,7 @@ pub fn start(mirrors: &[Mirror], source: &Source<'_>) -> Option<Copies> {
             worker: Rc::clone(&context.worker),
             cells: Arc::clone(&context.cells),
             cluster,
+            level,
             head: head_of(mirror, source),
             record: ExchangeRecord::new(Rc::clone(&context.record), Instant::now()),
             feed,
@@ -239,6 +244,7 @@ struct Copy {
     worker: Rc<Worker>,
     cells: Arc<HttpCells>,
     cluster: Arc<Cluster>,
+    level: Option<Level>,
     protocol: Protocol,
     trailers: bool,
     head: RequestHead,
@@ -264,7 +270,10 @@ impl Copy {
         let endpoint = target::endpoint_of(
             &self.worker,
             &self.cluster,
-            &PickFacts::default(),
+            &PickFacts {
+                level: self.level,
+                ..PickFacts::default()
+            },
             None,
             Some(&self.head.headers),
         )?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
-use remora_model::cluster::{Cluster, Discovery, PickFacts, Unpickable};
+use remora_model::cluster::{Cluster, Discovery, Level, PickFacts, Unpickable};
 use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::filter::HttpFilter;
 use remora_model::listener::HttpManager;
@@ -13,7 +13,7 @@ use remora_model::route::{
     Action, ClusterChoice, Decision, Forward, HeaderMutationPair, Route, RouteTable, VirtualHost,
     WeightedCluster,
 };
-use remora_model::snapshot::ClusterId;
+use remora_model::snapshot::{ClusterId, Snapshot};
 
 use crate::failure::{ConnectFailure, Failure};
 use crate::upstream::Protocol;
@@ -123,6 +123,35 @@ pub fn cluster_of(
     }
 }
 
+/// The member of an aggregate cluster that serves, and what was chosen of it; `None` where the cluster serves itself.
+///
+/// # Errors
+/// [`Failure::NoHealthyUpstream`]: no member has an endpoint.
+pub fn member_of(worker: &Worker, cluster: &Cluster) -> Result<Option<(Arc<Cluster>, Level)>, Failure> {
+    if cluster.stands_for().is_none() {
+        return Ok(None);
+    }
+    let choose = |world: &Snapshot| {
+        let chosen = worker.with_rng(|rng| cluster.member(|id| world.cluster(id), rng));
+        chosen.map(|(member, level)| (Arc::clone(member), level))
+    };
+    let chosen = choose(&worker.world());
+    // What was waited for is published, but this worker may not have taken it over yet.
+    let chosen = chosen.or_else(|_| choose(&worker.shared.current()));
+    chosen.map(Some).map_err(|_| Failure::NoHealthyUpstream)
+}
+
+/// The cluster itself, or the member that serves in its place with what was chosen of it.
+///
+/// # Errors
+/// [`Failure::NoHealthyUpstream`]: no member has an endpoint.
+pub fn serving(worker: &Worker, cluster: &Arc<Cluster>) -> Result<(Arc<Cluster>, Option<Level>), Failure> {
+    Ok(match member_of(worker, cluster)? {
+        Some((member, level)) => (member, Some(level)),
+        None => (Arc::clone(cluster), None),
+    })
+}
+
 /// An endpoint of the cluster for a connection that wanted to go to `destination`.
 ///
 /// # Errors
@@ -179,6 +208,14 @@ pub fn endpoint_of(
 /// They did not come within `connect_timeout`.
 pub async fn with_endpoints(worker: &Worker, cluster: &Cluster) -> Result<Option<Arc<Cluster>>, Failure> {
     let by_use = worker.shared.on_demand.get();
+    if by_use.is_some() && cluster.stands_for().is_some() {
+        let world = worker.world();
+        for member in cluster.members(&|id| world.cluster(id)) {
+            // A member whose endpoints do not come is passed over.
+            let _ = Box::pin(with_endpoints(worker, member)).await;
+        }
+        return Ok(None);
+    }
     let Some(on_demand) = by_use.filter(|_| matches!(cluster.config.discovery, Discovery::Eds { .. })) else {
         return Ok(None);
     };

@@ -37,6 +37,8 @@ pub struct Verdict<'a> {
     pub cluster: &'a Arc<Cluster>,
     /// Its counters.
     pub cells: &'a ClusterCells,
+    /// Whose limit of retries holds, and where they are counted.
+    pub retrying: (&'a Arc<Cluster>, &'a ClusterCells),
     /// The endpoint, where somebody watches how it answers.
     pub watched: Option<Arc<Endpoint>>,
     /// The request.
@@ -64,7 +66,7 @@ impl Verdict<'_> {
             health::answered(self.worker, self.cluster, endpoint, response, grpc, permit);
         }
         let ended = Ended::Answered(response.status, &response.headers);
-        let (attempts, cluster, cells) = (&mut *self.attempts, self.cluster, self.cells);
+        let (attempts, (cluster, cells)) = (&mut *self.attempts, self.retrying);
         let wait = self
             .worker
             .with_rng(|rng| attempts.again(&ended, kept.possible, cluster, cells, rng));
@@ -74,7 +76,7 @@ impl Verdict<'_> {
             && let Some(redirect) = &self.redirect
         {
             let whole = kept.possible && kept.whole;
-            let followed = redirect.follow(response, self.head, whole, self.worker, (self.http, cells));
+            let followed = redirect.follow(response, self.head, whole, self.worker, (self.http, self.cells));
             self.wanted.followed = followed.map(|followed| (followed, response.status.as_u16()));
         }
         self.wanted.again.is_some() || self.wanted.followed.is_some()

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use prost::Message;
 use remora_model::Name;
-use remora_model::cluster::{ClusterConfig, TcpKeepalive, TransportMatch, TransportSockets, UpstreamBind};
+use remora_model::balance::BalancePolicy;
+use remora_model::cluster::{
+    ClusterConfig, Discovery, TcpKeepalive, TransportMatch, TransportSockets, UpstreamBind,
+};
 use remora_model::endpoint::{Assignment, LabelValue};
 use remora_model::identity::ClientTls;
 
@@ -98,6 +101,10 @@ fn translate(
         CONNECT_TIMEOUT,
     );
     let (name, (discovery, assignment), policy): (Name, _, _) = (name?, discovery?, policy?);
+    if matches!(discovery, Discovery::Aggregate(_)) && policy.balance != BalancePolicy::ClusterProvided {
+        let sentence = "cluster manager: cluster provided LB not specified but cluster";
+        work.wrong_at("lb_policy", format!("{sentence} '{name}' provided one"));
+    }
     let stat_name = if said.alt_stat_name.is_empty() {
         Arc::clone(&name)
     } else {

@@ -14,12 +14,15 @@ use crate::pb::envoy::config::cluster::v3::{
     self as api, cluster,
     cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbConfig, LbPolicy},
 };
+use crate::pb::envoy::extensions::clusters::aggregate;
 use crate::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as TypedFamily;
 use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use crate::subscription::{SubscriptionKind, subscribe};
 use crate::value;
 
 const TYPED_DNS: &str = "envoy.extensions.clusters.dns.v3.DnsCluster";
+const AGGREGATE: &str = "envoy.extensions.clusters.aggregate.v3.ClusterConfig";
+const NO_MEMBERS: &str = "value must contain at least 1 item(s)";
 const REFRESH: Duration = Duration::from_secs(5);
 
 /// Where the endpoints come from, and they themselves where the cluster brings them.
@@ -33,6 +36,10 @@ pub(crate) fn translate(
         Some(ClusterDiscoveryType::ClusterType(custom)) => match custom_type(work, said, custom)? {
             Custom::Like(kind) => kind,
             Custom::Dns(discovery) => return Some((discovery, None)),
+            Custom::Aggregate(discovery) => {
+                let none = Assignment::empty(said.name.as_str().into());
+                return Some((discovery, Some(none)));
+            }
         },
     };
     if said.eds_cluster_config.is_some() && kind != DiscoveryType::Eds {
@@ -183,6 +190,8 @@ enum Custom {
     Like(DiscoveryType),
     /// DNS with settings of its own.
     Dns(Discovery),
+    /// Other clusters one behind the other.
+    Aggregate(Discovery),
 }
 
 fn custom_type(
@@ -197,6 +206,11 @@ fn custom_type(
                 .at("cluster_type", |work| typed_dns(work, said, &extension))
                 .map(Custom::Dns);
         }
+        if extension.kind == AGGREGATE {
+            return work
+                .at("cluster_type", |work| aggregate(work, &extension))
+                .map(Custom::Aggregate);
+        }
     }
     let kind = match custom.name.as_str() {
         "envoy.cluster.static" => DiscoveryType::Static,
@@ -204,6 +218,10 @@ fn custom_type(
         "envoy.cluster.logical_dns" => DiscoveryType::LogicalDns,
         "envoy.cluster.eds" => DiscoveryType::Eds,
         "envoy.cluster.original_dst" => DiscoveryType::OriginalDst,
+        "envoy.clusters.aggregate" => {
+            work.wrong_at("cluster_type.typed_config.clusters", NO_MEMBERS);
+            return None;
+        }
         name if name.starts_with("envoy.cluster") => {
             work.wrong_at(
                 "cluster_type",
@@ -218,6 +236,16 @@ fn custom_type(
         }
     };
     Some(Custom::Like(kind))
+}
+
+fn aggregate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Discovery> {
+    let typed: aggregate::v3::ClusterConfig = work.at("typed_config", |work| extension.decode(work))?;
+    if typed.clusters.is_empty() {
+        work.wrong_at("typed_config.clusters", NO_MEMBERS);
+        return None;
+    }
+    let members = typed.clusters.iter().map(|name| work.context.clusters.id(name));
+    Some(Discovery::Aggregate(members.collect()))
 }
 
 fn typed_dns(work: &mut Work<'_, '_>, said: &api::Cluster, extension: &Extension<'_>) -> Option<Discovery> {

@@ -3,6 +3,7 @@
 //! Consistent hashing: both proxies get one bootstrap with the same endpoints (their addresses enter the hash), and for
 //! every key the same application must answer.
 
+mod aggregate;
 mod bounded;
 mod hashing;
 mod policies;

@@ -3,12 +3,14 @@
 //! Holds: the configuration ([`ClusterConfig`]) and the endpoints ([`crate::endpoint::EndpointSet`]) change
 //! independently and share everything that did not change; counts live in [`ClusterLive`], which outlives both.
 
+mod aggregate;
 mod breakers;
 mod pick;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transport;
 
+pub use aggregate::Level;
 pub use breakers::{Occupied, RequestPriority, Thresholds, leave_place, take_place};
 pub(crate) use pick::Over;
 pub use pick::{NotThere, Pick, PickFacts, Unpickable};
@@ -101,6 +103,8 @@ pub enum Discovery {
     LogicalDns(Box<Dns>),
     /// The address that the client wanted.
     OriginalDestination(OriginalDestination),
+    /// Those of other clusters, priority after priority ([`Cluster::member`]).
+    Aggregate(Arc<[ClusterId]>),
 }
 
 /// DNS settings of a cluster, with the endpoints whose host names are to be resolved.

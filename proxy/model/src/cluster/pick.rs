@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use super::{Cluster, Discovery};
+use super::{Cluster, Discovery, Level};
 use crate::balance::{Balancer, LocalCluster};
 use crate::endpoint::{Endpoint, EndpointAddress, Health, Labels, Priority, PriorityLoads, Way};
 
@@ -23,6 +23,8 @@ pub struct PickFacts<'a> {
     pub now: Option<Instant>,
     /// The cluster that we are a member of, where the endpoints are grouped by zone.
     pub local: Option<&'a LocalCluster>,
+    /// What an aggregate cluster chose of this one.
+    pub level: Option<Level>,
 }
 
 /// What is chosen from: all endpoints of a cluster or a subset of them.
@@ -121,10 +123,12 @@ impl Cluster {
         let hash = facts.hash;
         let (at, class) = if over.priorities.len() == 1 && over.loads.healthy[0] == 100 {
             (0, Health::Healthy)
+        } else if let Some(level) = facts.level {
+            (level.priority, level.class)
         } else {
             over.loads.choose(hash.unwrap_or_else(|| rng.u64(..)))
         };
-        let priority = &over.priorities[at];
+        let priority = over.priorities.get(at)?;
         let panic = over.loads.panic[at];
         let balancer = match class {
             _ if panic => self.in_panic(priority)?,

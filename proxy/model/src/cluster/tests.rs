@@ -7,12 +7,22 @@ use crate::endpoint::{Assignment, EndpointSpec, Health, Locality, LocalitySpec};
 
 /// A cluster's configuration with the given policy and Envoy's defaults.
 pub(crate) fn config(index: u32, balance: BalancePolicy, fingerprint: u64) -> Arc<ClusterConfig> {
+    config_with(index, balance, fingerprint, Discovery::Static)
+}
+
+/// The same with endpoints from elsewhere.
+pub(crate) fn config_with(
+    index: u32,
+    balance: BalancePolicy,
+    fingerprint: u64,
+    discovery: Discovery,
+) -> Arc<ClusterConfig> {
     let name: Name = format!("cluster-{index}").into();
     Arc::new(ClusterConfig {
         name: name.clone(),
         id: ClusterId::from_index(index),
         stat_name: name,
-        discovery: Discovery::Static,
+        discovery,
         connect_timeout: Duration::from_secs(5),
         balance,
         panic_threshold: 50,
@@ -39,6 +49,11 @@ pub(crate) fn config(index: u32, balance: BalancePolicy, fingerprint: u64) -> Ar
 }
 
 fn cluster(balance: BalancePolicy, priorities: &[&[Health]]) -> Cluster {
+    cluster_of(0, balance, priorities)
+}
+
+/// A cluster with endpoints of this health in its priorities.
+pub(crate) fn cluster_of(index: u32, balance: BalancePolicy, priorities: &[&[Health]]) -> Cluster {
     let mut number = 0;
     let mut locality = |priority: u32, health: &[Health]| {
         let endpoints = health
@@ -68,7 +83,7 @@ fn cluster(balance: BalancePolicy, priorities: &[&[Health]]) -> Cluster {
         localities,
         overprovisioning: 140,
     };
-    let config = config(0, balance, 1);
+    let config = config(index, balance, 1);
     let endpoints = EndpointSet::build(Arc::new(assignment), &config.build_options(), |_| None);
     Cluster {
         config,

@@ -82,6 +82,16 @@ pub struct PriorityLoads {
     pub panic: Vec<bool>,
 }
 
+/// How the endpoints of one priority are, as far as it decides on its share of the load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    healthy: u32,
+    degraded: u32,
+    total: u32,
+    /// Percent.
+    overprovisioning: u32,
+}
+
 impl Assignment {
     /// An assignment without endpoints.
     pub fn empty(name: Name) -> Self {
@@ -252,7 +262,11 @@ pub(super) fn spread(localities: &[Vec<Built<'_>>], shape: Shape<'_>) -> (Vec<Pr
     {
         first.zones = Zones::build(of, options, counts);
     }
-    let loads = PriorityLoads::new(&priorities, overprovisioning, options.panic_threshold).shared();
+    let standings: Vec<Standing> = priorities
+        .iter()
+        .map(|priority| priority.standing(overprovisioning))
+        .collect();
+    let loads = PriorityLoads::new(&standings, options.panic_threshold).shared();
     (priorities, loads)
 }
 
@@ -319,19 +333,50 @@ fn availability(eligible: usize, total: usize, overprovisioning: u32) -> f64 {
     (f64::from(overprovisioning) / 100.0 * eligible as f64 / total as f64).min(1.0)
 }
 
+impl Priority {
+    fn standing(&self, overprovisioning: u32) -> Standing {
+        Standing {
+            healthy: self.healthy,
+            degraded: self.degraded,
+            total: self.total,
+            overprovisioning,
+        }
+    }
+}
+
+impl EndpointSet {
+    /// How its priorities are, in order.
+    pub fn standings(&self) -> impl Iterator<Item = Standing> {
+        self.priorities
+            .iter()
+            .map(|priority| priority.standing(self.overprovisioning))
+    }
+}
+
+impl Standing {
+    /// Whether there is no endpoint.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// How much of the load `part` of its endpoints can take, percent.
+    fn percent(&self, part: u32) -> u32 {
+        match self.total {
+            0 => 0,
+            total => (u64::from(self.overprovisioning) * u64::from(part) / u64::from(total)).min(100) as u32,
+        }
+    }
+}
+
 impl PriorityLoads {
     /// Envoy's distribution: each priority takes what its availability (healthy share times overprovisioning, at most
     /// 100) allows, healthy before degraded; what rounding left goes to the first available one.
-    fn new(priorities: &[Priority], overprovisioning: u32, panic_threshold: u8) -> Self {
+    pub fn new(priorities: &[Standing], panic_threshold: u8) -> Self {
         if priorities.is_empty() {
             return Self::default();
         }
-        let percent = |part: u32, total: u32| match total {
-            0 => 0,
-            total => (u64::from(overprovisioning) * u64::from(part) / u64::from(total)).min(100) as u32,
-        };
-        let health: Vec<u32> = priorities.iter().map(|p| percent(p.healthy, p.total)).collect();
-        let weak: Vec<u32> = priorities.iter().map(|p| percent(p.degraded, p.total)).collect();
+        let health: Vec<u32> = priorities.iter().map(|p| p.percent(p.healthy)).collect();
+        let weak: Vec<u32> = priorities.iter().map(|p| p.percent(p.degraded)).collect();
         let available = health.iter().chain(&weak).sum::<u32>().min(100);
         let mut loads = Self {
             panic: vec![false; priorities.len()],
@@ -397,7 +442,7 @@ impl PriorityLoads {
     }
 
     /// Everything is in panic: load by the number of endpoints.
-    fn spread_by_size(&mut self, priorities: &[Priority]) {
+    fn spread_by_size(&mut self, priorities: &[Standing]) {
         let total: u64 = priorities.iter().map(|p| u64::from(p.total)).sum();
         self.degraded = vec![0; priorities.len()];
         self.healthy = vec![0; priorities.len()];
@@ -423,7 +468,7 @@ fn distribute(availability: &[u32], available: u32, rest: &mut u32) -> Vec<u32> 
         .collect()
 }
 
-fn in_panic(priority: &Priority, threshold: u8) -> bool {
+fn in_panic(priority: &Standing, threshold: u8) -> bool {
     let usable = f64::from(priority.healthy) + f64::from(priority.degraded);
     let percent = if priority.total == 0 {
         0.0

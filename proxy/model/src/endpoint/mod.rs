@@ -12,7 +12,7 @@ mod tests;
 pub(crate) mod tests_support;
 mod zones;
 
-pub use build::{Around, BuildError, BuildOptions, PriorityLoads};
+pub use build::{Around, BuildError, BuildOptions, PriorityLoads, Standing};
 pub use labels::{LabelValue, Labels};
 pub use subsets::{SubsetCounts, Subsets};
 pub(crate) use zones::Way;

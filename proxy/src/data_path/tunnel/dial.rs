@@ -100,14 +100,16 @@ pub async fn dial(
     } else {
         None
     };
-    let cluster = first_use.unwrap_or(cluster);
-    let cells = worker.counters.cluster(&cluster.config);
-    let facts = PickFacts {
-        hash: proxy.hash_source_address.then(|| source_hash(caller.client.ip())),
-        labels,
-        ..PickFacts::default()
-    };
+    let asked = first_use.unwrap_or(cluster);
     loop {
+        let (cluster, level) = target::serving(worker, &asked)?;
+        let cells = worker.counters.cluster(&cluster.config);
+        let facts = PickFacts {
+            hash: proxy.hash_source_address.then(|| source_hash(caller.client.ip())),
+            labels,
+            level,
+            ..PickFacts::default()
+        };
         let endpoint = target::endpoint_of(worker, &cluster, &facts, Some(caller.destination), None)
             .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
         let priority = RequestPriority::Default;
@@ -132,7 +134,7 @@ pub async fn dial(
                 tried.went_to(endpoint, Some(&connected));
                 return Ok(Dialled {
                     connected,
-                    cluster,
+                    cluster: asked,
                     cells,
                     tried: tried.clone(),
                     open,

@@ -63,7 +63,10 @@ async fn attempt(
     head: &RequestHead,
     record: &mut ExchangeRecord,
 ) -> Result<UpstreamExchange, Failure> {
+    let member = target::member_of(worker, cluster)?;
+    let cluster = member.as_ref().map_or(cluster, |(member, _)| member);
     let facts = PickFacts {
+        level: member.as_ref().map(|(_, level)| *level),
         hash: proxy.hash_source_address.then(|| source_hash(record.client.ip())),
         labels,
         ..PickFacts::default()

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use remora_model::cluster::Discovery;
 use remora_model::listener::{Listener, Routes, Terminal};
 use remora_model::route::{Action, ClusterChoice, RouteTable};
 use remora_model::snapshot::{ClusterMark, Interner};
@@ -111,7 +112,13 @@ fn references(world: &World, part: &Part) -> Vec<(ResourceKind, String, String)>
     match part {
         Part::Routes(table) => of_table(&world.clusters, table, &mut clusters),
         Part::Listener(listener, _) => of_listener(&world.clusters, listener, &mut clusters),
-        Part::Secret(_) | Part::Cluster(_) | Part::Endpoints(_) => {}
+        Part::Cluster(cluster) => {
+            if let Discovery::Aggregate(members) = &cluster.config.discovery {
+                let names = members.iter().filter_map(|id| world.clusters.name(*id));
+                clusters.extend(names.map(|name| (name.to_string(), "as a member, ".to_owned())));
+            }
+        }
+        Part::Secret(_) | Part::Endpoints(_) => {}
     }
     let clusters = clusters
         .into_iter()

@@ -260,7 +260,15 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "{name: a, cluster_type: {name: envoy.clusters.aggregate}}",
-        "cluster_type: is not supported: clusters of type 'envoy.clusters.aggregate'",
+        "cluster_type.typed_config.clusters: value must contain at least 1 item(s)",
+    ),
+    (
+        "{name: a, cluster_type: {name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig, clusters: [b]}}}",
+        "lb_policy: cluster manager: cluster provided LB not specified but cluster 'a' provided one",
+    ),
+    (
+        "{name: a, cluster_type: {name: envoy.clusters.redis}}",
+        "cluster_type: is not supported: clusters of type 'envoy.clusters.redis'",
     ),
     (
         "{name: a, type: LOGICAL_DNS}",

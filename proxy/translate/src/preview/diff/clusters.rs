@@ -65,6 +65,7 @@ fn described(config: &ClusterConfig) -> String {
         Discovery::Static => "has its endpoints with it".to_owned(),
         Discovery::Eds { service } => format!("gets its endpoints by EDS, as '{service}'"),
         Discovery::StrictDns(_) | Discovery::LogicalDns(_) => "resolves its endpoints by DNS".to_owned(),
+        Discovery::Aggregate(_) => "stands for other clusters".to_owned(),
         Discovery::OriginalDestination(_) => "goes where the client wanted to go".to_owned(),
     }
 }
