@@ -12,7 +12,7 @@ use remora_model::balance::BalancePolicy;
 use remora_model::cluster::{
     ClusterConfig, Discovery, TcpKeepalive, TransportMatch, TransportSockets, UpstreamBind,
 };
-use remora_model::endpoint::{Assignment, LabelValue};
+use remora_model::endpoint::{Assignment, HealthStatuses, LabelValue};
 use remora_model::identity::ClientTls;
 
 use crate::context::{Context, WatchedFile, Work, undecodable};
@@ -88,6 +88,7 @@ fn translate(
     let policy = balance::policy(work, said);
     let common = said.common_lb_config.clone().unwrap_or_default();
     let panic_threshold = work.at("common_lb_config", |work| panic_threshold(work, &common));
+    let session_statuses = work.at("common_lb_config", |work| session_statuses(work, &common));
     let sockets = sockets(work, said);
     let http = upstream_http::translate(work, said);
     let bind = said
@@ -119,6 +120,7 @@ fn translate(
         balance: policy.balance,
         panic_threshold: panic_threshold?,
         locality_weighted: policy.locality_weighted,
+        session_statuses: session_statuses?,
         transport: sockets?,
         http: work.context.repeated.http(http?),
         bind: match bind {
@@ -135,6 +137,18 @@ fn translate(
         fingerprint: fingerprint::of((bytes, work.file_hash)),
     };
     Some((config, assignment))
+}
+
+fn session_statuses(work: &mut Work<'_, '_>, said: &cluster::CommonLbConfig) -> Option<HealthStatuses> {
+    let Some(said) = &said.override_host_status else {
+        return Some(HealthStatuses::default());
+    };
+    let statuses = said.statuses.iter();
+    work.at("override_host_status", |work| {
+        statuses
+            .map(|status| endpoint::status(work, "statuses", *status))
+            .collect()
+    })
 }
 
 fn panic_threshold(work: &mut Work<'_, '_>, said: &cluster::CommonLbConfig) -> Option<u8> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use prost::Message;
 use remora_model::Name;
 use remora_model::endpoint::{
-    Assignment, EndpointAddress, EndpointDetails, EndpointSpec, Health, LabelValue, Labels, Locality,
-    LocalityName, LocalitySpec,
+    Assignment, EndpointAddress, EndpointDetails, EndpointSpec, HealthStatus as Status, LabelValue, Labels,
+    Locality, LocalityName, LocalitySpec,
 };
 
 use crate::context::{Context, Work, undecodable};
@@ -153,9 +153,11 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
         transport_labels: labels("envoy.transport_socket_match"),
         balance_labels: labels("envoy.lb"),
     };
+    let status = status(work, "health_status", said.health_status);
     Some(EndpointSpec {
         weight: value::number_or(work, "load_balancing_weight", weight, 1, 1..=u32::MAX),
-        health: health(work, said.health_status)?,
+        health: status?.health(),
+        status: status?,
         address: address?,
         details: (details != EndpointDetails::default()).then(|| Arc::new(details)),
     })
@@ -181,11 +183,15 @@ fn endpoint_address(
     }
 }
 
-fn health(work: &mut Work<'_, '_>, said: i32) -> Option<Health> {
-    Some(match value::known(work, "health_status", said)? {
-        HealthStatus::Unknown | HealthStatus::Healthy => Health::Healthy,
-        HealthStatus::Degraded => Health::Degraded,
-        HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout => Health::Unhealthy,
+/// `core.v3.HealthStatus`.
+pub(crate) fn status(work: &mut Work<'_, '_>, field: &'static str, said: i32) -> Option<Status> {
+    Some(match value::known(work, field, said)? {
+        HealthStatus::Unknown => Status::Unknown,
+        HealthStatus::Healthy => Status::Healthy,
+        HealthStatus::Unhealthy => Status::Unhealthy,
+        HealthStatus::Draining => Status::Draining,
+        HealthStatus::Timeout => Status::Timeout,
+        HealthStatus::Degraded => Status::Degraded,
     })
 }
 

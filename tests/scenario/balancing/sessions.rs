@@ -63,6 +63,9 @@ fn routes() -> Vec<Value> {
         route["typed_per_filter_config"] = per_route(json!({"stateful_session": session}));
         routes.push(route);
     }
+    let mut draining = route("draining", "d", &json!({}));
+    draining["typed_per_filter_config"] = per_route(json!({"stateful_session": header(&json!({}))}));
+    routes.push(draining);
     let mut off = route("off", "c", &json!({}));
     off["typed_per_filter_config"] = per_route(json!({"disabled": true}));
     routes.push(off);
@@ -95,6 +98,7 @@ fn requests(applications: &Applications) -> Vec<(String, Option<String>)> {
         "missing",
         "empty",
         "off",
+        "draining",
     ];
     let requests = paths.iter().flat_map(|path| {
         values.iter().map(move |value| {
@@ -163,8 +167,15 @@ async fn sessions_stay_where_envoy_keeps_them() -> Result<()> {
     // Degraded endpoints are not chosen but for their sessions.
     let fields = json!({"common_lb_config": {"healthy_panic_threshold": {"value": 0}}});
     let localities = json!([{"lb_endpoints": endpoints}]);
-    let mut clusters = vec![cluster("c", &localities, &fields)];
-    clusters[0]["load_assignment"]["policy"] = json!({"overprovisioning_factor": 1000});
+    let leaving = json!({"common_lb_config": {"healthy_panic_threshold": {"value": 0},
+        "override_host_status": {"statuses": ["HEALTHY", "DRAINING"]}}});
+    let mut clusters = vec![
+        cluster("c", &localities, &fields),
+        cluster("d", &localities, &leaving),
+    ];
+    for cluster in &mut clusters {
+        cluster["load_assignment"]["policy"] = json!({"overprovisioning_factor": 1000});
+    }
     let mut own = cookie(json!({"name": "chain"}));
     own["@type"] = type_url("extensions.filters.http.stateful_session.v3.StatefulSession").into();
     let router = json!({"@type": type_url("extensions.filters.http.router.v3.Router")});
@@ -187,7 +198,15 @@ async fn sessions_stay_where_envoy_keeps_them() -> Result<()> {
                 both.push((status, stays, told));
             }
             // Without a session two requests meet by chance.
-            let bound = ["/plain", "/timed", "/dressed", "/header", "/strict", "/missing"];
+            let bound = [
+                "/plain",
+                "/timed",
+                "/dressed",
+                "/header",
+                "/strict",
+                "/missing",
+                "/draining",
+            ];
             if !bound.iter().any(|path| request.contains(path)) {
                 both.iter_mut().for_each(|seen| seen.1 = false);
             }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::Name;
 use crate::balance::BalancePolicy;
-use crate::endpoint::{BuildOptions, EndpointSet};
+use crate::endpoint::{BuildOptions, EndpointSet, HealthStatuses};
 use crate::health::{Breaker, HealthSettings};
 use crate::listener::{Http1Options, Http2Options};
 use crate::snapshot::ClusterId;
@@ -58,6 +58,8 @@ pub struct ClusterConfig {
     pub panic_threshold: u8,
     /// Locality weights are honoured.
     pub locality_weighted: bool,
+    /// `override_host_status`: a session goes on with its endpoint while it is in one of these.
+    pub session_statuses: HealthStatuses,
     /// Plaintext or TLS, per endpoint.
     pub transport: TransportSockets,
     /// HTTP towards the endpoints.

@@ -102,7 +102,7 @@ impl Cluster {
     }
 
     /// The endpoint with this address (as it is printed) that a session may go on with: `Err` where there is none,
-    /// `Ok(None)` where it is there and neither healthy nor degraded.
+    /// `Ok(None)` where it is there in a state in which sessions leave it.
     ///
     /// # Errors
     /// There is no such endpoint.
@@ -115,7 +115,7 @@ impl Cluster {
             ),
         };
         let found = found.ok_or(NotThere)?;
-        Ok(Some(found).filter(|endpoint| endpoint.health() != Health::Unhealthy))
+        Ok(Some(found).filter(|endpoint| self.config.session_statuses.has(endpoint.status())))
     }
 
     /// An endpoint of a group.

@@ -27,6 +27,7 @@ pub(crate) fn config_with(
         balance,
         panic_threshold: 50,
         locality_weighted: false,
+        session_statuses: HealthStatuses::default(),
         transport: TransportSockets::always(TransportSocket::Plain),
         http: Arc::new(UpstreamHttp {
             protocol: UpstreamProtocol::Http1,

@@ -49,6 +49,65 @@ pub enum Health {
     Unhealthy,
 }
 
+/// `core.v3.HealthStatus` as it was said; only a session asks for more than [`Health`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HealthStatus {
+    /// Nothing was said.
+    #[default]
+    Unknown,
+    /// HEALTHY.
+    Healthy,
+    /// UNHEALTHY.
+    Unhealthy,
+    /// DRAINING: it is about to go.
+    Draining,
+    /// TIMEOUT.
+    Timeout,
+    /// DEGRADED.
+    Degraded,
+}
+
+/// A set of [`HealthStatus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthStatuses(u8);
+
+impl HealthStatus {
+    /// What of it matters for choosing.
+    pub fn health(self) -> Health {
+        match self {
+            Self::Unknown | Self::Healthy => Health::Healthy,
+            Self::Degraded => Health::Degraded,
+            Self::Unhealthy | Self::Draining | Self::Timeout => Health::Unhealthy,
+        }
+    }
+}
+
+impl HealthStatuses {
+    /// Whether it is one of them.
+    pub fn has(self, status: HealthStatus) -> bool {
+        self.0 & (1 << status as u8) != 0
+    }
+}
+
+impl FromIterator<HealthStatus> for HealthStatuses {
+    fn from_iter<I: IntoIterator<Item = HealthStatus>>(all: I) -> Self {
+        Self(all.into_iter().fold(0, |set, status| set | 1 << status as u8))
+    }
+}
+
+impl Default for HealthStatuses {
+    /// `override_host_status` where nothing is said: UNKNOWN, HEALTHY and DEGRADED.
+    fn default() -> Self {
+        [
+            HealthStatus::Unknown,
+            HealthStatus::Healthy,
+            HealthStatus::Degraded,
+        ]
+        .into_iter()
+        .collect()
+    }
+}
+
 /// `core.v3.Locality`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Locality {
@@ -79,6 +138,8 @@ pub struct EndpointSpec {
     pub weight: u32,
     /// Health as the control plane sees it.
     pub health: Health,
+    /// The same in its words.
+    pub status: HealthStatus,
     /// What else was said; `None`: nothing. Endpoints that say the same share it.
     pub details: Option<Arc<EndpointDetails>>,
 }
@@ -107,6 +168,7 @@ impl EndpointSpec {
             address,
             weight: 1,
             health: Health::Healthy,
+            status: HealthStatus::Unknown,
             details: None,
         }
     }
@@ -191,6 +253,15 @@ impl Endpoint {
     /// Its health now: what the control plane says, unless we found out worse.
     pub fn health(&self) -> Health {
         self.counts().flags.over(self.spec.health)
+    }
+
+    /// The same in the words of the control plane, for sessions.
+    pub fn status(&self) -> HealthStatus {
+        match self.counts().flags.over(Health::Healthy) {
+            Health::Unhealthy => HealthStatus::Unhealthy,
+            Health::Degraded if self.spec.health == Health::Healthy => HealthStatus::Degraded,
+            _ => self.spec.status,
+        }
     }
 
     /// Whether a reason not to use it holds.

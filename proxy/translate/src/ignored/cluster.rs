@@ -47,12 +47,12 @@ reviewed! { Cluster as "Cluster" {
 } }
 
 reviewed! { CommonLbConfig as "CommonLbConfig" {
-    honoured: [healthy_panic_threshold, locality_config_specifier, consistent_hashing_lb_config]
+    honoured: [healthy_panic_threshold, locality_config_specifier, consistent_hashing_lb_config,
+        override_host_status]
     ignored: {
         update_merge_window: "tuning: every change is one publication",
         ignore_new_hosts_until_first_hc: "active health checks are not supported yet",
         close_connections_on_host_set_change: "tuning: connections of removed endpoints close",
-        override_host_status: "a session goes on with its endpoint while that is healthy or degraded",
     }
     refused: {}
 } }
