@@ -99,6 +99,8 @@ pub struct Recorded {
     pub error: String,
     /// The node's id, if the request carried a node.
     pub node: Option<String>,
+    /// The text values of that node's metadata.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The running server. Dropping it closes its port and its streams.

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
+use envoy_types::pb::google::protobuf::value;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -142,6 +144,17 @@ fn has_wildcard(type_url: &str) -> bool {
     type_url == LISTENER || type_url == CLUSTER
 }
 
+/// The text values of a node's metadata.
+fn labels(node: Option<&Node>) -> BTreeMap<String, String> {
+    let metadata = node.and_then(|node| node.metadata.as_ref());
+    let fields = metadata.into_iter().flat_map(|metadata| &metadata.fields);
+    let texts = fields.filter_map(|(name, value)| match &value.kind {
+        Some(value::Kind::StringValue(text)) => Some((name.clone(), text.clone())),
+        _ => None,
+    });
+    texts.collect()
+}
+
 fn kind(nonce: &str, error: Option<&str>) -> Kind {
     match (nonce.is_empty(), error) {
         (true, _) => Kind::Subscribe,
@@ -210,6 +223,7 @@ impl SotwSession {
             unsubscribed: Vec::new(),
             initial_versions: BTreeMap::new(),
             error: error.unwrap_or_default(),
+            labels: labels(request.node.as_ref()),
             node: request.node.map(|node| node.id),
         });
         let subscription = self.stream.types.entry(type_url.clone()).or_default();
@@ -339,6 +353,7 @@ impl DeltaSession {
             initial_versions: request.initial_resource_versions.clone().into_iter().collect(),
             error: error.unwrap_or_default(),
             node: request.node.as_ref().map(|node| node.id.clone()),
+            labels: labels(request.node.as_ref()),
         });
     }
 
