@@ -4,12 +4,12 @@
 //! remembers nothing and pays nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName};
 use remora_model::cluster::{Cluster, RequestPriority};
 use remora_model::endpoint::Endpoint;
-use remora_model::retry::{Conditions, Ended, Reset, RetryPolicy, RetryTicket};
+use remora_model::retry::{Bearer, Conditions, Ended, GivenUp, Moment, Not, Reset, RetryPolicy, Tries};
 use remora_model::route::{Forward, Origin, RequestFacts, TimeLimit};
 
 use crate::failure::{Failure, Limit, Timer};
@@ -28,27 +28,24 @@ const PER_TRY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-upstream-rq
 pub struct Attempts {
     policy: Option<Arc<RetryPolicy>>,
     priority: RequestPriority,
-    /// Retries that the policy still allows.
-    left: u32,
-    /// Retries made.
-    made: u32,
-    /// The place that the retry in flight takes.
-    ticket: Option<RetryTicket>,
+    tries: Tries,
     /// `per_try_timeout` of the route, where the request has a policy of its own.
     route_limit: Option<Option<Duration>>,
     /// Endpoints that were tried, if they are to be avoided.
     tried: Vec<Arc<Endpoint>>,
-    /// The last attempt was the last because there were enough.
-    exhausted: bool,
-    /// The cluster could bear no retry.
-    overflowed: bool,
     /// The last attempt ended by a time limit.
     pub timed_out: bool,
 }
 
 impl Attempts {
-    /// By the route's policy, and by the request's own headers where `trusted`.
-    pub fn new(forward: &Forward, facts: &RequestFacts<'_>, trusted: bool) -> Self {
+    /// By the route's policy, and by the request's own headers where `trusted`. Counts the first attempt of a request
+    /// that began at `started`.
+    pub fn new(
+        forward: &Forward,
+        facts: &RequestFacts<'_>,
+        trusted: bool,
+        (cluster, started): (&Cluster, Instant),
+    ) -> Self {
         let own = trusted
             .then(|| own_policy(forward.retry.as_deref(), facts.headers))
             .flatten();
@@ -60,13 +57,17 @@ impl Attempts {
         };
         let concerned = policy.request_headers.is_empty()
             || policy.request_headers.iter().any(|header| header.matches(facts));
-        let left = if policy.on.is_empty() || !concerned {
-            0
+        let tries = if concerned {
+            Tries::new(&policy)
         } else {
-            policy.retries
+            Tries::default()
         };
+        if tries.left() > 0 {
+            let limit = cluster.thresholds(forward.priority).retries;
+            limit.first(&cluster.live, forward.priority, started);
+        }
         Self {
-            left,
+            tries,
             policy: Some(policy),
             priority: forward.priority,
             route_limit,
@@ -76,16 +77,15 @@ impl Attempts {
 
     /// The response flag that says why there is no other attempt, though the policy would have one.
     pub fn flag(&self) -> Option<&'static str> {
-        match (self.exhausted, self.overflowed) {
-            (true, _) => Some("URX"),
-            (false, true) => Some("UO"),
-            (false, false) => None,
-        }
+        self.tries.given_up().map(|why| match why {
+            GivenUp::Exhausted => "URX",
+            GivenUp::Overflow => "UO",
+        })
     }
 
     /// Whether the body is worth keeping.
     pub fn may_retry(&self) -> bool {
-        self.left > 0
+        self.tries.left() > 0
     }
 
     /// `per_try_timeout` and `per_try_idle_timeout`.
@@ -109,7 +109,7 @@ impl Attempts {
 
     /// Remembers an endpoint that is tried.
     pub fn tries(&mut self, endpoint: &Arc<Endpoint>) {
-        if self.left > 0
+        if self.tries.left() > 0
             && self
                 .policy
                 .as_ref()
@@ -154,45 +154,36 @@ impl Attempts {
     ) -> Option<Duration> {
         self.timed_out = matches!(ended, Ended::Reset(Reset::PerTryTimeout));
         let policy = self.policy.as_deref()?;
-        if policy.on.is_empty() || !policy.wants_retry(ended) {
-            return None;
-        }
+        let bearer = Bearer {
+            limit: cluster.thresholds(self.priority).retries,
+            live: &cluster.live,
+            priority: self.priority,
+        };
+        let clock = || Moment {
+            now: Instant::now(),
+            unix_seconds: unix_seconds(),
+        };
         let traffic = &cells.traffic;
-        if self.left == 0 {
-            if self.made > 0 || policy.retries == 0 {
-                traffic.upstream_rq_retry_limit_exceeded.one();
-                self.exhausted = true;
+        let why_not = match self.tries.again(policy, ended, possible, bearer, clock, rng) {
+            Ok(again) => {
+                traffic.upstream_rq_retry.one();
+                if again.asked {
+                    traffic.upstream_rq_retry_backoff_ratelimited.one();
+                } else {
+                    traffic.upstream_rq_retry_backoff_exponential.one();
+                }
+                return Some(again.wait);
             }
-            return None;
-        }
-        if !possible {
-            traffic.retry_or_shadow_abandoned.one();
-            return None;
-        }
-        self.ticket = None;
-        let Some(ticket) = cluster
-            .thresholds(self.priority)
-            .retries
-            .take(&cluster.live, self.priority)
-        else {
-            traffic.upstream_rq_retry_overflow.one();
-            self.overflowed = true;
-            return None;
+            Err(why_not) => why_not,
         };
-        self.ticket = Some(ticket);
-        self.left -= 1;
-        self.made += 1;
-        traffic.upstream_rq_retry.one();
-        let asked = match (ended, &policy.rate_limited) {
-            (Ended::Answered(_, fields), Some(limited)) => limited.wait(fields, unix_seconds(), rng),
-            _ => None,
-        };
-        if asked.is_some() {
-            traffic.upstream_rq_retry_backoff_ratelimited.one();
-        } else {
-            traffic.upstream_rq_retry_backoff_exponential.one();
+        match why_not {
+            Not::Covered | Not::Concerned => {}
+            Not::Wanted => traffic.upstream_rq_retry_withheld.one(),
+            Not::Possible => traffic.retry_or_shadow_abandoned.one(),
+            Not::Borne(GivenUp::Exhausted) => traffic.upstream_rq_retry_limit_exceeded.one(),
+            Not::Borne(GivenUp::Overflow) => traffic.upstream_rq_retry_overflow.one(),
         }
-        Some(asked.unwrap_or_else(|| policy.back_off.wait(self.made, rng)))
+        None
     }
 }
 

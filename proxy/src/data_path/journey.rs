@@ -108,7 +108,8 @@ impl<D: Downstream> Exchange<'_, D> {
     ) -> Result<(), Cut> {
         self.check_upgrade(forward, head)?;
         self.answer_expectation(head)?;
-        let attempts = Attempts::new(forward, &facts(head, &self.record), self.record.internal);
+        let counted = (&**cluster, self.record.started);
+        let attempts = Attempts::new(forward, &facts(head, &self.record), self.record.internal, counted);
         let limits = forward.time_limits(&self.manager.timeouts, &head.headers, self.record.internal);
         let deadlines = Deadlines::new(&limits, self.record.started);
         let (hash, cookie) = self
@@ -116,7 +117,9 @@ impl<D: Downstream> Exchange<'_, D> {
             .worker
             .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
         let told = shorter(limits.response, attempts.limits().0);
-        mutation::request(head, forward, chosen, told, &self.record);
+        let by_router = mutation::request(head, forward, chosen, told, &self.record);
+        // A redirect that is followed says our own limit already.
+        self.record.by_router |= by_router && self.redirects.is_none();
         let first_use = if cluster.endpoints.endpoints.is_empty() {
             let asked = target::with_endpoints(&self.context.worker, cluster);
             within(self.downstream, &deadlines, self.timer, pin!(asked)).await??
@@ -375,6 +378,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 |response: &ResponseHead, kept: Kept| verdict.declines(response, kept),
                 |response, record, stages| {
                     record.flags.extend(flag.get());
+                    record.given_up |= flag.get().is_some();
                     response_head::from_upstream(response, record, head.upgrade.as_deref());
                     mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
                     mutation::attempts_made(&mut response.headers, chosen, record.attempts);
@@ -457,6 +461,7 @@ impl<D: Downstream> Exchange<'_, D> {
 
     fn note_exhausted(&mut self, journey: &Journey<'_>) {
         self.record.flags.extend(journey.attempts.flag());
+        self.record.given_up |= journey.attempts.flag().is_some();
     }
 
     /// Endpoint and connection.

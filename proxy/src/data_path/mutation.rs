@@ -62,14 +62,14 @@ impl Render for Printer<'_> {
     }
 }
 
-/// Makes the request's head what the upstream gets.
+/// Makes the request's head what the upstream gets. Whether it came from a router, which says how long it waits.
 pub fn request(
     head: &mut RequestHead,
     forward: &Forward,
     chosen: &Chosen,
     timeout: Option<Duration>,
     record: &ExchangeRecord,
-) {
+) -> bool {
     if head
         .headers
         .keys()
@@ -108,13 +108,14 @@ pub fn request(
         }
         head.path = path;
     }
-    if let Some(timeout) = timeout {
-        head.headers
-            .insert(EXPECTED_TIMEOUT, HeaderValue::from(timeout.as_millis() as u64));
-    }
+    let by_router = match timeout.map(|timeout| HeaderValue::from(timeout.as_millis() as u64)) {
+        Some(millis) => head.headers.insert(EXPECTED_TIMEOUT, millis).is_some(),
+        None => head.headers.contains_key(EXPECTED_TIMEOUT),
+    };
     if chosen.virtual_host.include_attempt_count {
         head.headers.insert(ATTEMPT_COUNT, HeaderValue::from(1));
     }
+    by_router
 }
 
 /// `auto_host_rewrite`: the host is known only when the endpoint is.

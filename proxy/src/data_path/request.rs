@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, StatusCode};
 use remora_model::listener::{HttpManager, Routes};
+use remora_model::retry::NO_RETRY;
 use remora_model::route::{Action, Asked, Forward, Outcome, RequestFacts, RouteTable};
 
 use super::body::Stages;
@@ -370,6 +371,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         let mut reply = Reply::to_failure(&cut.failure, grpc, self.record.attempts > 1);
         if let Some(chosen) = self.chosen.as_ref().filter(|_| self.record.attempts > 0) {
             mutation::attempts_made(&mut reply.headers, chosen, self.record.attempts);
+        }
+        if self.record.is_in_vain(true) {
+            reply.headers.insert(NO_RETRY, HeaderValue::from_static("1"));
         }
         // A client that is gone by now hears no answer.
         let _ = self.reply(reply, head);

@@ -10,6 +10,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use remora_model::filter::HttpFilter;
 use remora_model::listener::{EscapedSlashes, HttpManager, StripPort, Underscores};
+use remora_model::retry::NO_RETRY;
 use remora_model::route::{merge_slashes, normalize_path, unescape_slashes};
 
 use super::client_certificate;
@@ -46,17 +47,24 @@ const ONLY_INTERNAL: [HeaderName; 14] = [
 ];
 
 /// What no proxy forwards (RFC 9110 section 7.6.1): removed with everything that `Connection` lists. `te: trailers`
-/// survives, and so does the upgrade itself, which lives in the head's own field.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// survives, and so does the upgrade itself, which lives in the head's own field. `x-remora-no-retry` goes too; whether it
+/// was there is returned.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
     // One look over the names is cheaper than a look-up for each of these, and most messages have none of them.
     let any = headers.keys().any(|name| {
         matches!(
             name.as_str(),
-            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "te"
+            "connection"
+                | "keep-alive"
+                | "proxy-connection"
+                | "transfer-encoding"
+                | "upgrade"
+                | "te"
+                | "x-remora-no-retry"
         )
     });
     if !any {
-        return;
+        return false;
     }
     if headers.contains_key(header::CONNECTION) {
         let listed: Vec<HeaderName> = headers
@@ -88,6 +96,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(header::TE);
         }
     }
+    headers.remove(NO_RETRY).is_some()
 }
 
 /// What comes after the head is canonical.
@@ -328,11 +337,12 @@ mod tests {
             ("x-secret", "1"),
             ("te", "trailers, gzip"),
             ("keep-alive", "5"),
+            ("x-remora-no-retry", "1"),
             ("a", "b"),
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        strip_hop_by_hop(&mut headers);
+        assert!(strip_hop_by_hop(&mut headers));
         let left: Vec<_> = headers
             .iter()
             .map(|(n, v)| format!("{n}:{}", v.to_str().unwrap_or("")))

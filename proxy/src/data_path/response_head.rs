@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use remora_model::listener::{HttpManager, ServerHeader};
+use remora_model::retry::NO_RETRY;
 
 use super::request_head::{X_REQUEST_ID, strip_hop_by_hop};
 use crate::exchange::ResponseHead;
@@ -20,7 +21,10 @@ pub fn from_upstream(head: &mut ResponseHead, record: &mut ExchangeRecord, upgra
     record.details = "via_upstream".into();
     let took = record.response_started.unwrap_or_default();
     let headers = &mut head.headers;
-    strip_hop_by_hop(headers);
+    let told = strip_hop_by_hop(headers);
+    if told && record.by_router || record.is_in_vain(head.status.is_server_error()) {
+        headers.insert(NO_RETRY, HeaderValue::from_static("1"));
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(token) = upgrade.and_then(|token| HeaderValue::from_str(token).ok()) {
             headers.insert(header::UPGRADE, token);

@@ -125,6 +125,10 @@ pub struct ExchangeRecord {
     pub client: SocketAddr,
     /// The client is inside (`internal_address_config`).
     pub internal: bool,
+    /// The client is a router, which may try again.
+    pub by_router: bool,
+    /// Another attempt would be in vain: the policy or the cluster allows no more.
+    pub given_up: bool,
     /// Version the client spoke.
     pub version: Option<Version>,
     /// Method.
@@ -186,6 +190,11 @@ pub struct ExchangeRecord {
 }
 
 impl ExchangeRecord {
+    /// Whether a client that could try this again is to be told not to: it was tried again here in vain, or could not be.
+    pub fn is_in_vain(&self, failed: bool) -> bool {
+        self.by_router && (self.given_up || failed && self.attempts > 1)
+    }
+
     /// Enters what the head had become when it left: for access logs, which show it beside what the client sent.
     pub fn note_sent(&mut self, scheme: Option<Scheme>, authority: Option<Authority>, path: &PathAndQuery) {
         self.scheme = scheme;
@@ -211,6 +220,8 @@ impl ExchangeRecord {
             started,
             generation: 0,
             internal: false,
+            by_router: false,
+            given_up: false,
             version: None,
             method: Method::GET,
             authority: None,

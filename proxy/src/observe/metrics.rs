@@ -433,6 +433,8 @@ group! {
         upstream_rq_retry_limit_exceeded: Counter,
         /// Not tried again: the cluster's retry budget or `max_retries`.
         upstream_rq_retry_overflow: Counter,
+        /// Not tried again: a proxy nearer to the failure, or a gRPC server, said that it would be in vain.
+        upstream_rq_retry_withheld: Counter,
         /// Waited by the policy's back-off.
         upstream_rq_retry_backoff_exponential: Counter,
         /// Waited as the server had asked.

@@ -72,7 +72,7 @@ fn clusters(at: &Addresses) -> Vec<Value> {
             "common_http_protocol_options": {"max_stream_duration": "0.3s"},
             "explicit_http_config": {"http_protocol_options": {}}}}}),
     );
-    vec![
+    let mut all = vec![
         a,
         brief,
         cluster("b", &[at.b]),
@@ -80,7 +80,11 @@ fn clusters(at: &Addresses) -> Vec<Value> {
         same,
         cluster("closed", &[at.closed]),
         cluster("empty", &[]),
-    ]
+    ];
+    // As many rows as there are try again: what is allowed where nothing is said would not last for them.
+    let retries = json!({"circuit_breakers": {"thresholds": [{"max_retries": 1000}]}});
+    all.iter_mut().for_each(|cluster| merge(cluster, &retries));
+    all
 }
 
 /// A route that answers by itself with its own name: shows which one matched.

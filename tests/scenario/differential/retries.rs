@@ -175,6 +175,12 @@ pub(crate) const ROWS: &[Row] = &[
         "status=503,header=x-envoy-ratelimited:1",
         503
     ),
+    row!(
+        "retry 5xx of what is overloaded",
+        "/5xx",
+        "status=503,header=x-envoy-overloaded:true,first=1",
+        200
+    ),
     row!("retry of a refused connection", "/connect", "", 503),
     row!(
         "retry of a refused connection is no refused stream",

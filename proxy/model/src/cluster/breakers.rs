@@ -3,10 +3,11 @@
 //! Holds: requests of priority DEFAULT and HIGH are counted and limited apart, as in Envoy; a place is taken by one
 //! atomic step, so that no number of workers gets more places than there are.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Cluster, ClusterLive};
-use crate::retry::RetryLimit;
+use crate::retry::{RecentAttempts, RetryLimit};
 
 /// `RoutingPriority` of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -73,6 +74,7 @@ pub struct Occupied {
     pub requests: AtomicU32,
     /// Retries in flight.
     pub retries: AtomicU32,
+    recent: OnceLock<Box<RecentAttempts>>,
 }
 
 impl Cluster {
@@ -102,6 +104,11 @@ impl Occupied {
         let (requests, pending) = (&self.requests, &self.pending);
         let under_way = requests.load(Ordering::Relaxed);
         limit.bound(under_way.saturating_add(pending.load(Ordering::Relaxed)))
+    }
+
+    /// First attempts and retries of the last seconds, counted from the first call on.
+    pub fn recent(&self) -> &RecentAttempts {
+        self.recent.get_or_init(Box::default)
     }
 }
 

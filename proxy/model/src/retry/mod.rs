@@ -1,16 +1,21 @@
 //! Is this attempt to be made again, and when?
 //!
 //! Follows `envoy.config.route.v3.RetryPolicy` and the router's `x-envoy-retry-on`: what counts as a reason
-//! ([`Conditions`]), how long to wait ([`BackOff`]), and whether the cluster can bear one more retry ([`RetryLimit`]).
+//! ([`Conditions`]), how long to wait ([`BackOff`]), whether the cluster can bear one more retry ([`RetryLimit`]), and all of
+//! it for the attempts of one request ([`Tries`]).
 //! Decides only; the data path keeps what is needed to send a request again.
 
 mod back_off;
 mod conditions;
 mod limit;
+mod recent;
+mod tries;
 
 pub use back_off::{BackOff, RateLimitedBackOff, ResetFormat, ResetHeader};
 pub use conditions::{Conditions, Ended, Reset};
 pub use limit::{RetryLimit, RetryTicket};
+pub use recent::RecentAttempts;
+pub use tries::{Again, Bearer, GivenUp, Moment, NO_RETRY, Not, Tries};
 
 use std::time::Duration;
 
