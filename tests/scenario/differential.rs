@@ -38,6 +38,8 @@ mod redirects;
 mod retries;
 #[path = "differential/table.rs"]
 mod table;
+#[path = "differential/templates.rs"]
+mod templates;
 #[path = "differential/timeouts.rs"]
 mod timeouts;
 
@@ -77,6 +79,7 @@ fn rows() -> Vec<&'static Row> {
         retries::ROWS,
         mirrors::ROWS,
         redirects::ROWS,
+        templates::ROWS,
         generated::rows(),
         bodies::BUFFER,
         bodies::CHANGED,

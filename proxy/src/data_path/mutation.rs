@@ -48,7 +48,7 @@ pub struct Printer<'a> {
 
 impl Render for Printer<'_> {
     fn render(&self, format: &Format) -> Option<HeaderValue> {
-        let Format::Text { pieces, .. } = format else {
+        let Format::Text { pieces, omit_empty } = format else {
             return None;
         };
         let values = Values {
@@ -57,8 +57,17 @@ impl Render for Printer<'_> {
             response_headers: self.response,
             response_trailers: None,
         };
-        let text = values::render_text(pieces, &values);
+        let text = values::render_text(pieces, &values, *omit_empty);
         HeaderValue::from_str(&text).ok()
+    }
+}
+
+/// Prints over a request that has no response yet.
+pub fn printer<'a>(head: &'a RequestHead, record: &'a ExchangeRecord) -> Printer<'a> {
+    Printer {
+        record,
+        request: Some(&head.headers),
+        response: None,
     }
 }
 
@@ -93,17 +102,20 @@ pub fn request(
         let host = chosen
             .weighted()
             .and_then(|entry| entry.host_rewrite.clone())
-            .or_else(|| forward.host.apply(&facts(head, record), None));
+            .or_else(|| {
+                forward
+                    .host
+                    .apply(&facts(head, record), None, &printer(head, record))
+            });
         rewrite_host(head, forward, host);
     }
+    let matched = &chosen.route.criteria.path;
     if let Some(rewritten) = forward
         .path
-        .apply(&chosen.route.criteria.path, head.path.as_str())
+        .apply(matched, head.path.as_str(), &printer(head, record))
         && let Ok(path) = PathAndQuery::try_from(rewritten)
     {
-        if !head.headers.contains_key(&ORIGINAL_PATH)
-            && let Ok(original) = HeaderValue::from_str(head.path.as_str())
-        {
+        if let Ok(original) = HeaderValue::from_str(head.path.as_str()) {
             head.headers.insert(ORIGINAL_PATH, original);
         }
         head.path = path;

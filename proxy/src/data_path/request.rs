@@ -174,7 +174,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
                     authority: facts.authority,
                     path_and_query: facts.path_and_query,
                 };
-                let location = redirect.location(&route.criteria.path, &asked);
+                let printer = mutation::printer(head, &self.record);
+                let location = redirect.location(&route.criteria.path, &asked, &printer);
                 return self.redirect(redirect.status, location, head);
             }
             Action::Respond(answer) => {

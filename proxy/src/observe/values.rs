@@ -105,10 +105,11 @@ pub fn write_text(pieces: &[Piece], values: &Values<'_>, absent: &str, out: &mut
     }
 }
 
-/// Renders pieces as the value of a header: absent values are empty there (as Envoy's header formatters leave them).
-pub fn render_text(pieces: &[Piece], values: &Values<'_>) -> String {
+/// Renders pieces as the value of a header: absent values are empty there (as Envoy's header formatters leave them), or
+/// `-` where what is empty is not omitted.
+pub fn render_text(pieces: &[Piece], values: &Values<'_>, omit_empty: bool) -> String {
     let mut out = String::new();
-    write_text(pieces, values, "", &mut out);
+    write_text(pieces, values, if omit_empty { "" } else { "-" }, &mut out);
     out
 }
 

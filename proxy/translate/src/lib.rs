@@ -58,6 +58,7 @@ mod tcp_proxy;
 mod tls;
 mod transport;
 mod upstream_http;
+mod uri_template;
 mod validation;
 mod value;
 

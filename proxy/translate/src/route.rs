@@ -274,7 +274,7 @@ fn route(work: &mut Work<'_, '_>, said: &api::Route, defaults: &Defaults) -> Opt
         limit_keys: Arc::clone(&defaults.limit_keys),
         ..*defaults
     };
-    let action = route_action::action(work, said.action.as_ref(), &defaults);
+    let action = route_action::action(work, said.action.as_ref(), criteria.as_ref(), &defaults);
     Some(Route {
         name: work.context.repeated.word(&said.name),
         criteria: criteria?,

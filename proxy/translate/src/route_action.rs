@@ -9,10 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use remora_model::endpoint::Labels;
+use remora_model::log::Format;
 use remora_model::route::{
     Action, ClusterChoice, ConnectEnd, DirectResponse, EndpointChoice, Forward, HashPolicy, HashSource,
-    HostRewrite, PathRewrite, Rare, Redirect, RedirectPath, StreamDuration, WeightedCluster,
-    WeightedClusters,
+    HostRewrite, PathMatch, PathRewrite, Rare, Redirect, RedirectPath, RouteMatch, StreamDuration,
+    UriTemplate, WeightedCluster, WeightedClusters,
 };
 
 use crate::context::Work;
@@ -22,7 +23,8 @@ use crate::pb::envoy::config::route::v3::{
 };
 use crate::route::Defaults;
 use crate::{
-    breakers, data_source, filter, internal_redirect, matcher, mirror, proxy_protocol, retry, subsets, value,
+    access_log, breakers, data_source, filter, internal_redirect, matcher, mirror, proxy_protocol, retry,
+    subsets, uri_template, value,
 };
 
 /// Envoy's default route timeout.
@@ -31,14 +33,15 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 pub(crate) fn action(
     work: &mut Work<'_, '_>,
     said: Option<&route::Action>,
+    criteria: Option<&RouteMatch>,
     defaults: &Defaults,
 ) -> Option<Action> {
     match said {
         Some(route::Action::Route(said)) => work
-            .at("route", |work| forward(work, said, defaults))
+            .at("route", |work| forward(work, said, criteria, defaults))
             .map(|forward| Action::Forward(Box::new(forward))),
         Some(route::Action::Redirect(said)) => work
-            .at("redirect", |work| redirect(work, said))
+            .at("redirect", |work| redirect(work, said, criteria))
             .map(|redirect| Action::Redirect(Box::new(redirect))),
         Some(route::Action::DirectResponse(said)) => work
             .at("direct_response", |work| {
@@ -95,7 +98,11 @@ fn direct_response(
     })
 }
 
-fn redirect(work: &mut Work<'_, '_>, said: &api::RedirectAction) -> Option<Redirect> {
+fn redirect(
+    work: &mut Work<'_, '_>,
+    said: &api::RedirectAction,
+    criteria: Option<&RouteMatch>,
+) -> Option<Redirect> {
     use redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
     let some = |text: &str| (!text.is_empty()).then(|| Box::from(text));
     let scheme = match &said.scheme_rewrite_specifier {
@@ -109,19 +116,17 @@ fn redirect(work: &mut Work<'_, '_>, said: &api::RedirectAction) -> Option<Redir
             Some(some(path).map_or(RedirectPath::Keep, RedirectPath::Whole))
         }
         Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => {
+            if template_of(criteria).is_some() {
+                work.wrong("Cannot use redirect.prefix_rewrite with path_match_policy");
+            }
             Some(RedirectPath::Prefix(prefix.as_str().into()))
         }
         Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
             matcher::substitution(work, "regex_rewrite", rewrite)
                 .map(|(regex, substitution)| RedirectPath::Regex(regex, substitution))
         }
-        Some(PathRewriteSpecifier::PathRewrite(_)) => {
-            work.wrong_at(
-                "path_rewrite",
-                "is not supported: path rewriting by format string",
-            );
-            None
-        }
+        Some(PathRewriteSpecifier::PathRewrite(said)) => format(work, "path_rewrite", said, true)
+            .map(|format| format.map_or(RedirectPath::Keep, RedirectPath::Format)),
     };
     let status = match value::known(work, "response_code", said.response_code)? {
         RedirectResponseCode::MovedPermanently => StatusCode::MOVED_PERMANENTLY,
@@ -142,12 +147,17 @@ fn redirect(work: &mut Work<'_, '_>, said: &api::RedirectAction) -> Option<Redir
     })
 }
 
-fn forward(work: &mut Work<'_, '_>, said: &api::RouteAction, defaults: &Defaults) -> Option<Forward> {
+fn forward(
+    work: &mut Work<'_, '_>,
+    said: &api::RouteAction,
+    criteria: Option<&RouteMatch>,
+    defaults: &Defaults,
+) -> Option<Forward> {
     use route_action::ClusterNotFoundResponseCode as NotFound;
     work.review(said);
     let labels = subsets::wanted(said.metadata_match.as_ref());
     let cluster = cluster_choice(work, said, labels.as_ref());
-    let path = path_rewrite(work, said);
+    let path = path_rewrite(work, said, criteria);
     let host = host_rewrite(work, said);
     let not_found = match value::known(
         work,
@@ -298,18 +308,59 @@ fn weighted_entry(
     })
 }
 
-fn path_rewrite(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<PathRewrite> {
-    match (&said.regex_rewrite, said.prefix_rewrite.as_str()) {
-        (None, "") => Some(PathRewrite::Keep),
-        (None, prefix) => value::header_value(work, "prefix_rewrite", prefix.as_bytes())
+fn path_rewrite(
+    work: &mut Work<'_, '_>,
+    said: &api::RouteAction,
+    criteria: Option<&RouteMatch>,
+) -> Option<PathRewrite> {
+    let (regex, policy) = (&said.regex_rewrite, &said.path_rewrite_policy);
+    match (
+        said.prefix_rewrite.as_str(),
+        regex,
+        policy,
+        said.path_rewrite.as_str(),
+    ) {
+        ("", None, None, text) => format(work, "path_rewrite", text, true)
+            .map(|format| format.map_or(PathRewrite::Keep, PathRewrite::Format)),
+        (_, None, None, "") if template_of(criteria).is_some() => {
+            work.wrong("Cannot use prefix_rewrite with matcher extension");
+            None
+        }
+        (prefix, None, None, "") => value::header_value(work, "prefix_rewrite", prefix.as_bytes())
             .map(|_| PathRewrite::Prefix(prefix.into())),
-        (Some(rewrite), "") => matcher::substitution(work, "regex_rewrite", rewrite)
+        ("", Some(rewrite), None, "") => matcher::substitution(work, "regex_rewrite", rewrite)
             .map(|rule| PathRewrite::Regex(Box::new(rule))),
-        (Some(_), _) => {
+        ("", None, Some(said), "") => work
+            .at("path_rewrite_policy", |work| {
+                uri_template::rewrite(work, said, template_of(criteria))
+            })
+            .map(|rewrite| PathRewrite::Template(Box::new(rewrite))),
+        _ => {
             work.wrong("Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy");
             None
         }
     }
+}
+
+/// The template by which the route is found, if it is.
+fn template_of(criteria: Option<&RouteMatch>) -> Option<&UriTemplate> {
+    match &criteria?.path {
+        PathMatch::Template(template) => Some(template),
+        _ => None,
+    }
+}
+
+/// A format of the access log's language; `Some(None)` where nothing is said.
+#[expect(
+    clippy::option_option,
+    reason = "nothing said and wrongly said are different things"
+)]
+fn format(work: &mut Work<'_, '_>, field: &str, said: &str, omit_empty: bool) -> Option<Option<Box<Format>>> {
+    if said.is_empty() {
+        return Some(None);
+    }
+    let pieces = access_log::pieces(work, field, said)?;
+    Some(Some(Box::new(Format::Text { pieces, omit_empty })))
 }
 
 fn host_rewrite(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<HostRewrite> {
@@ -332,13 +383,8 @@ fn host_rewrite(work: &mut Work<'_, '_>, said: &api::RouteAction) -> Option<Host
             matcher::substitution(work, "host_rewrite_path_regex", rewrite)
                 .map(|rule| HostRewrite::PathRegex(Box::new(rule)))
         }
-        Some(HostRewriteSpecifier::HostRewrite(_)) => {
-            work.wrong_at(
-                "host_rewrite",
-                "is not supported: host rewriting by format string",
-            );
-            None
-        }
+        Some(HostRewriteSpecifier::HostRewrite(said)) => format(work, "host_rewrite", said, false)
+            .map(|format| format.map_or(HostRewrite::Keep, HostRewrite::Format)),
     }
 }
 

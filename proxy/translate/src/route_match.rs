@@ -5,7 +5,7 @@ use remora_model::route::{PathMatch, RouteMatch};
 
 use crate::context::Work;
 use crate::pb::envoy::config::route::v3::{self as api, route_match::PathSpecifier};
-use crate::{matcher, metadata, value};
+use crate::{matcher, metadata, uri_template, value};
 
 pub(crate) fn criteria(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<RouteMatch> {
     work.review(said);
@@ -57,12 +57,11 @@ fn path(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<PathMatch> {
             Some(PathMatch::SeparatedPrefix(pattern(prefix)))
         }
         Some(PathSpecifier::ConnectMatcher(_)) => Some(PathMatch::Connect),
-        Some(PathSpecifier::PathMatchPolicy(_)) => {
-            work.wrong_at("path_match_policy", "is not supported: matching by URI template");
-            None
-        }
+        Some(PathSpecifier::PathMatchPolicy(said)) => work
+            .at("path_match_policy", |work| uri_template::matching(work, said))
+            .map(|template| PathMatch::Template(Box::new(template))),
         None => {
-            let kinds = "prefix, path, safe_regex, connect_matcher, path_separated_prefix";
+            let kinds = "prefix, path, safe_regex, connect_matcher, path_separated_prefix, path_match_policy";
             work.wrong(format!("expected one of {kinds}; found none"));
             None
         }

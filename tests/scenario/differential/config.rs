@@ -167,6 +167,7 @@ fn hosts_of_parts() -> Vec<Value> {
         super::retries::hosts(),
         super::mirrors::hosts(),
         super::redirects::hosts(),
+        super::templates::hosts(),
         super::generated::hosts(),
         super::bodies::hosts(),
         super::timeouts::hosts(),

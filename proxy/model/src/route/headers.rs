@@ -82,7 +82,7 @@ pub enum AppendAction {
 /// Prints a format for one exchange; `None` or an empty text where all of its operators are absent. The shell does it,
 /// because the values are its own.
 pub trait Render {
-    /// The text, absent operators left empty.
+    /// The text; absent operators are left empty, or `-` where the format does not omit what is empty.
     fn render(&self, format: &Format) -> Option<HeaderValue>;
 }
 

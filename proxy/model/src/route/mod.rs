@@ -21,6 +21,7 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 mod time_limits;
+mod uri_template;
 
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
@@ -40,6 +41,7 @@ pub use predicate::{
 pub use query::decoded_query_value;
 pub use rewrite::{Asked, HostRewrite, PathRewrite, Redirect, RedirectPath};
 pub use time_limits::{Origin, TimeLimit, TimeLimits};
+pub use uri_template::{TemplateError, TemplateRewrite, UriTemplate};
 
 use std::sync::Arc;
 use std::time::Duration;

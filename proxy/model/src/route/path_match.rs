@@ -3,6 +3,7 @@
 use http::Method;
 use regex::Regex;
 
+use super::UriTemplate;
 use crate::matching::Pattern;
 
 /// How a route's path is recognised.
@@ -16,6 +17,8 @@ pub enum PathMatch {
     SeparatedPrefix(Pattern),
     /// `safe_regex`, whole match.
     Regex(Regex),
+    /// `path_match_policy`: a URI template, whole match.
+    Template(Box<UriTemplate>),
     /// `connect_matcher`.
     Connect,
 }
@@ -27,7 +30,7 @@ impl PathMatch {
             Self::Prefix(p) | Self::Exact(p) | Self::SeparatedPrefix(p) => {
                 (!p.ignore_case).then_some(&p.literal)
             }
-            Self::Regex(_) | Self::Connect => None,
+            Self::Regex(_) | Self::Template(_) | Self::Connect => None,
         }
     }
 
@@ -44,6 +47,7 @@ impl PathMatch {
                     && matches!(path.as_bytes().get(prefix.literal.len()), None | Some(b'/'))
             }
             Self::Regex(regex) => regex.is_match(path),
+            Self::Template(template) => template.matches(path),
             Self::Connect => *method == Method::CONNECT,
         }
     }

@@ -4,7 +4,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
 use super::domains::without_port;
-use super::{PathMatch, RequestFacts};
+use super::{PathMatch, Render, RequestFacts, TemplateRewrite};
+use crate::log::Format;
 
 /// `prefix_rewrite`, `regex_rewrite`.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +17,10 @@ pub enum PathRewrite {
     Prefix(Box<str>),
     /// Every match is replaced; `\1` names a group.
     Regex(Box<(Regex, Box<str>)>),
+    /// `path_rewrite_policy`: a path made of the variables of the route's template.
+    Template(Box<TemplateRewrite>),
+    /// `path_rewrite`: a format makes the path.
+    Format(Box<Format>),
 }
 
 /// `host_rewrite_specifier`.
@@ -32,6 +37,8 @@ pub enum HostRewrite {
     Header(HeaderName),
     /// `host_rewrite_path_regex`: the path through this substitution.
     PathRegex(Box<(Regex, Box<str>)>),
+    /// `host_rewrite`: a format makes the host.
+    Format(Box<Format>),
 }
 
 /// `RedirectAction`.
@@ -63,6 +70,8 @@ pub enum RedirectPath {
     Prefix(Box<str>),
     /// `regex_rewrite`.
     Regex(Regex, Box<str>),
+    /// `path_rewrite`: a format makes the path, which may bring its own query.
+    Format(Box<Format>),
 }
 
 /// What of the scheme, host and port a redirect was asked from.
@@ -79,12 +88,14 @@ pub struct Asked<'a> {
 impl PathRewrite {
     /// The new path and query, or `None` if nothing changes. A prefix takes the place of what `matched` recognised: the
     /// prefix, or the whole path where the route matches exactly or by an expression. The query stays.
-    pub fn apply(&self, matched: &PathMatch, path_and_query: &str) -> Option<String> {
+    pub fn apply(&self, matched: &PathMatch, path_and_query: &str, render: &impl Render) -> Option<String> {
         let (path, query) = split_query(path_and_query);
         let path = match self {
             Self::Keep => return None,
             Self::Prefix(prefix) => replace_prefix(matched, path, prefix),
             Self::Regex(rule) => substitute(&rule.0, &rule.1, path),
+            Self::Template(rewrite) => rewrite.apply(path)?,
+            Self::Format(format) => rendered(format, render)?,
         };
         Some(path + query)
     }
@@ -92,20 +103,26 @@ impl PathRewrite {
 
 impl HostRewrite {
     /// The new host, or `None` if it stays. `endpoint_host` is the host name of the chosen endpoint (`auto_host_rewrite`).
-    pub fn apply(&self, facts: &RequestFacts<'_>, endpoint_host: Option<&str>) -> Option<HeaderValue> {
+    pub fn apply(
+        &self,
+        facts: &RequestFacts<'_>,
+        endpoint_host: Option<&str>,
+        render: &impl Render,
+    ) -> Option<HeaderValue> {
         match self {
             Self::Keep => None,
             Self::Literal(host) => Some(host.clone()),
             Self::Endpoint => HeaderValue::from_str(endpoint_host.filter(|host| !host.is_empty())?).ok(),
             Self::Header(name) => facts.headers.get(name).filter(|value| !value.is_empty()).cloned(),
             Self::PathRegex(rule) => HeaderValue::from_str(&substitute(&rule.0, &rule.1, facts.path())).ok(),
+            Self::Format(format) => render.render(format).filter(|host| !host.is_empty()),
         }
     }
 }
 
 impl Redirect {
     /// The `location` of the response, as Envoy composes it.
-    pub fn location(&self, matched: &PathMatch, asked: &Asked<'_>) -> String {
+    pub fn location(&self, matched: &PathMatch, asked: &Asked<'_>, render: &impl Render) -> String {
         let scheme = self.scheme.as_deref().unwrap_or(asked.scheme);
         let mut location = format!("{scheme}://");
         match (&self.host, self.port) {
@@ -116,24 +133,31 @@ impl Redirect {
         if let Some(port) = self.port {
             location.push_str(&format!(":{port}"));
         }
-        location.push_str(&self.path(matched, asked.path_and_query));
+        location.push_str(&self.path(matched, asked.path_and_query, render));
         location
     }
 
-    fn path(&self, matched: &PathMatch, path_and_query: &str) -> String {
+    fn path(&self, matched: &PathMatch, path_and_query: &str, render: &impl Render) -> String {
         let (path, query) = split_query(path_and_query);
         let mut target = match &self.path {
             RedirectPath::Keep => path.to_owned(),
             RedirectPath::Whole(whole) => whole.to_string(),
             RedirectPath::Prefix(prefix) => replace_prefix(matched, path, prefix),
             RedirectPath::Regex(regex, substitution) => substitute(regex, substitution, path),
+            RedirectPath::Format(format) => rendered(format, render).unwrap_or_default(),
         };
-        let brings_query = matches!(&self.path, RedirectPath::Whole(whole) if whole.contains('?'));
+        let whole = matches!(&self.path, RedirectPath::Whole(_) | RedirectPath::Format(_));
+        let brings_query = whole && target.contains('?');
         if !self.strip_query && !brings_query {
             target.push_str(query);
         }
         target
     }
+}
+
+/// What a format says, as text.
+fn rendered(format: &Format, render: &impl Render) -> Option<String> {
+    render.render(format)?.to_str().map(str::to_owned).ok()
 }
 
 /// The authority; without the default port of the scheme that the client used, if that is not the new one.
@@ -159,7 +183,7 @@ fn split_query(path_and_query: &str) -> (&str, &str) {
 fn replace_prefix(matched: &PathMatch, path: &str, replacement: &str) -> String {
     let rest = match matched {
         PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => path.get(prefix.literal.len()..),
-        PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Connect => None,
+        PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Template(_) | PathMatch::Connect => None,
     };
     format!("{replacement}{}", rest.unwrap_or_default())
 }

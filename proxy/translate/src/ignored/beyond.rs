@@ -30,6 +30,8 @@ pub const EXTENSIONS: &[&str] = &[
     "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
     "envoy.extensions.load_balancing_policies.subset.v3.Subset",
     "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
+    "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+    "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
     "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
 ];
 
@@ -373,10 +375,6 @@ pub const REFUSED: &[FieldReason] = &[
         "envoy.config.listener.v3.ListenerFilter.config_discovery",
         "filters by ECDS",
     ),
-    (
-        "envoy.config.route.v3.RedirectAction.path_rewrite",
-        "path rewriting by format string",
-    ),
     ("envoy.config.route.v3.Route.filter_action", "actions of filters"),
     (
         "envoy.config.route.v3.Route.non_forwarding_action",
@@ -391,16 +389,8 @@ pub const REFUSED: &[FieldReason] = &[
         "hashes of filter state",
     ),
     (
-        "envoy.config.route.v3.RouteAction.host_rewrite",
-        "host rewriting by format string",
-    ),
-    (
         "envoy.config.route.v3.RouteConfiguration.cluster_specifier_plugins",
         "clusters chosen by a plug-in, unless it is optional",
-    ),
-    (
-        "envoy.config.route.v3.RouteMatch.path_match_policy",
-        "matching by URI template",
     ),
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails.format",

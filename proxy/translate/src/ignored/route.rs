@@ -76,6 +76,7 @@ reviewed! { RouteAction as "RouteAction" {
         hash_policy, max_grpc_timeout, grpc_timeout_offset, upgrade_configs, max_stream_duration, cluster_specifier,
         host_rewrite_specifier, cors, retry_policy, request_mirror_policies, internal_redirect_policy,
         internal_redirect_action, max_internal_redirects, metadata_match, rate_limits, include_vh_rate_limits, priority,
+        path_rewrite_policy, path_rewrite,
     ]
     ignored: {
         flush_timeout: "tuning: idle_timeout bounds the flush too",
@@ -83,10 +84,7 @@ reviewed! { RouteAction as "RouteAction" {
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
         hedge_policy: "hedged requests are not supported yet; one request is sent",
     }
-    refused: {
-        path_rewrite_policy: "path rewriting by URI template",
-        path_rewrite: "path rewriting by format string",
-    }
+    refused: {}
 } }
 
 reviewed! { RequestMirrorPolicy as "RequestMirrorPolicy" {

@@ -239,7 +239,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("route: {cluster: c}", "match: expected a match, found none"),
     (
         "match: {}, route: {cluster: c}",
-        "match: expected one of prefix, path, safe_regex, connect_matcher, path_separated_prefix; found none",
+        "match: expected one of prefix, path, safe_regex, connect_matcher, path_separated_prefix, path_match_policy; found none",
     ),
     (
         "match: {prefix: /}",
@@ -274,8 +274,32 @@ const REFUSED: &[(&str, &str)] = &[
         "route.regex_rewrite.substitution: names group 2, but the pattern has 1",
     ),
     (
-        "match: {prefix: /}, route: {cluster: c, path_rewrite_policy: {name: x}}",
-        "route.path_rewrite_policy: is not supported: path rewriting by URI template",
+        "match: {path_match_policy: {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: '/a/**/*'}}}, route: {cluster: c}",
+        "match.path_match_policy: path_match_policy.path_template /a/**/* is invalid: Glob after text glob.",
+    ),
+    (
+        "match: {path_match_policy: {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: ''}}}, route: {cluster: c}",
+        "match.path_match_policy.path_template: value must have between 1 and 256 characters inclusive, found 0",
+    ),
+    (
+        "match: {path_match_policy: {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: '/{a}'}}}, route: {cluster: c, path_rewrite_policy: {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig, path_template_rewrite: '/{b}'}}}",
+        "route.path_rewrite_policy: mismatch between variables in path_match_policy /{a} and path_rewrite_policy /{b}",
+    ),
+    (
+        "match: {path_match_policy: {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: '/{a}'}}}, route: {cluster: c, prefix_rewrite: /b}",
+        "route: Cannot use prefix_rewrite with matcher extension",
+    ),
+    (
+        "match: {path_match_policy: {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig, path_template: '/{a}'}}}, redirect: {prefix_rewrite: /b}",
+        "redirect: Cannot use redirect.prefix_rewrite with path_match_policy",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, path_rewrite_policy: {name: t, typed_config: {'@type': type.googleapis.com/envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig, path_template_rewrite: '/b'}}}",
+        "route.path_rewrite_policy: unable to use envoy.path.rewrite.uri_template.uri_template_rewriter extension without envoy.path.match.uri_template.uri_template_matcher extension",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c, path_rewrite: /a, prefix_rewrite: /b}",
+        "route: Specify only one of prefix_rewrite, regex_rewrite or path_rewrite_policy",
     ),
     (
         "match: {prefix: /}, direct_response: {status: 100}",

@@ -4,6 +4,7 @@ mod hashes;
 mod lists;
 mod predicates;
 mod rewrites;
+mod templates;
 
 use std::sync::Arc;
 

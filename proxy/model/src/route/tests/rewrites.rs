@@ -13,6 +13,7 @@ fn location(redirect: &Redirect, matched: &PathMatch, authority: &str, path_and_
             authority,
             path_and_query,
         },
+        &Silent,
     )
 }
 
@@ -156,17 +157,27 @@ fn forwarded_paths_and_hosts_are_rewritten_as_envoy_does() {
         ),
         (PathRewrite::Keep, prefix("/"), "/old", None),
     ] {
-        assert_eq!(rewrite.apply(&matched, path).as_deref(), expected, "{path}");
+        assert_eq!(
+            rewrite.apply(&matched, path, &Silent).as_deref(),
+            expected,
+            "{path}"
+        );
     }
     let with_host = headers(&[("x-host", "from-header")]);
     let facts = facts("h", "/old/x?q", &with_host);
     let header = |name| HostRewrite::Header(HeaderName::from_static(name));
     let by_path = HostRewrite::PathRegex(Box::new((Regex::new("^/([^/]+)/.*$").unwrap(), r"\1.svc".into())));
-    assert_eq!(header("x-host").apply(&facts, None).unwrap(), "from-header");
-    assert_eq!(header("x-none").apply(&facts, None), None);
-    assert_eq!(by_path.apply(&facts, None).unwrap(), "old.svc");
-    assert_eq!(HostRewrite::Endpoint.apply(&facts, Some("e")).unwrap(), "e");
-    assert_eq!(HostRewrite::Endpoint.apply(&facts, None), None);
+    assert_eq!(
+        header("x-host").apply(&facts, None, &Silent).unwrap(),
+        "from-header"
+    );
+    assert_eq!(header("x-none").apply(&facts, None, &Silent), None);
+    assert_eq!(by_path.apply(&facts, None, &Silent).unwrap(), "old.svc");
+    assert_eq!(
+        HostRewrite::Endpoint.apply(&facts, Some("e"), &Silent).unwrap(),
+        "e"
+    );
+    assert_eq!(HostRewrite::Endpoint.apply(&facts, None, &Silent), None);
 }
 
 /// Every format prints nothing.

@@ -413,7 +413,7 @@ fn overlap(a: &RouteMatch, b: &RouteMatch) -> bool {
     match (&a.path, &b.path) {
         (P::Connect, P::Connect) => true,
         (P::Connect, _) | (_, P::Connect) => false,
-        (P::Regex(_), _) | (_, P::Regex(_)) => true,
+        (P::Regex(_) | P::Template(_), _) | (_, P::Regex(_) | P::Template(_)) => true,
         (P::Exact(a), P::Exact(b)) => a.literal.eq_ignore_ascii_case(&b.literal),
         (P::Exact(exact), P::Prefix(prefix) | P::SeparatedPrefix(prefix))
         | (P::Prefix(prefix) | P::SeparatedPrefix(prefix), P::Exact(exact)) => {
@@ -437,7 +437,7 @@ fn covers(wide: &RouteMatch, narrow: &RouteMatch) -> bool {
             PathMatch::Prefix(prefix),
             PathMatch::Prefix(path) | PathMatch::Exact(path) | PathMatch::SeparatedPrefix(path),
         ) => path.literal.starts_with(&*prefix.literal),
-        (PathMatch::Prefix(prefix), PathMatch::Regex(_)) => &*prefix.literal == "/",
+        (PathMatch::Prefix(prefix), PathMatch::Regex(_) | PathMatch::Template(_)) => &*prefix.literal == "/",
         _ => false,
     };
     free && begun

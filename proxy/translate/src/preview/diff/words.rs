@@ -15,6 +15,7 @@ pub(super) fn criteria(said: &RouteMatch) -> String {
         PathMatch::Exact(pattern) => format!("path {}", pattern.literal),
         PathMatch::SeparatedPrefix(pattern) => format!("path {0} or below {0}/", pattern.literal),
         PathMatch::Regex(regex) => format!("path ~ {regex}"),
+        PathMatch::Template(template) => format!("path of {}", template.text()),
         PathMatch::Connect => "CONNECT".to_owned(),
     }];
     for header in &said.headers {
