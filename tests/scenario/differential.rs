@@ -10,6 +10,8 @@ mod bodies;
 mod cache;
 #[path = "differential/compression.rs"]
 mod compression;
+#[path = "differential/conditions.rs"]
+mod conditions;
 #[path = "differential/config.rs"]
 mod config;
 #[path = "differential/descriptors.rs"]
@@ -80,6 +82,7 @@ fn rows() -> Vec<&'static Row> {
         mirrors::ROWS,
         redirects::ROWS,
         templates::ROWS,
+        conditions::ROWS,
         generated::rows(),
         bodies::BUFFER,
         bodies::CHANGED,
@@ -106,7 +109,7 @@ const NOT_COMPARED: [&str; 4] = [
 /// A proxy with everything that its bootstrap names.
 struct Stage {
     process: ProxyProcess,
-    ports: [Port; 4],
+    ports: [Port; 5],
     closed: Port,
     a: Upstream,
     b: Upstream,
@@ -115,6 +118,7 @@ struct Stage {
 impl Stage {
     async fn start(proxy: Proxy) -> Result<Self> {
         let ports = [
+            Port::reserve()?,
             Port::reserve()?,
             Port::reserve()?,
             Port::reserve()?,
@@ -128,6 +132,7 @@ impl Stage {
             edge: ports[1].address(),
             plain: ports[2].address(),
             timed: ports[3].address(),
+            rare: ports[4].address(),
             a: a.address(),
             b: b.address(),
             closed: closed.address(),
@@ -148,6 +153,7 @@ impl Stage {
             Listener::Edge => self.ports[1].address(),
             Listener::Plain => self.ports[2].address(),
             Listener::Timed => self.ports[3].address(),
+            Listener::Rare => self.ports[4].address(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use remora_model::route::{
-    Forward, InternalRedirect, NotFollowed, Outcome, RedirectTarget, RequestFacts, Trail,
+    ClientCertificate, Forward, InternalRedirect, NotFollowed, Outcome, RedirectTarget, RequestFacts, Trail,
 };
 
 use super::forward::Cut;
@@ -45,6 +45,7 @@ pub struct Asked<'a> {
     redirects: Option<&'a Redirects>,
     chosen: &'a Chosen,
     tls: bool,
+    certificate: ClientCertificate,
     internal: bool,
 }
 
@@ -62,6 +63,7 @@ impl<'a> Asked<'a> {
             redirects,
             chosen,
             tls: record.connection.tls.is_some(),
+            certificate: record.connection.certificate(),
             internal: record.internal,
         })
     }
@@ -117,7 +119,7 @@ impl<'a> Asked<'a> {
             authority: head.authority.as_ref().map_or("", |authority| authority.as_str()),
             path_and_query: head.path.as_str(),
             headers: &head.headers,
-            downstream_tls: self.tls,
+            certificate: self.certificate,
             internal: self.internal,
             metadata: None,
         };

@@ -69,7 +69,7 @@ pub fn facts<'h>(head: &'h RequestHead, record: &'h ExchangeRecord) -> RequestFa
         authority: head.authority.as_ref().map_or("", |authority| authority.as_str()),
         path_and_query: if connect { "" } else { head.path.as_str() },
         headers: &head.headers,
-        downstream_tls: record.connection.tls.is_some(),
+        certificate: record.connection.certificate(),
         internal: record.internal,
         metadata: record.metadata.as_deref(),
     }
@@ -136,6 +136,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         let mut world = worker.world();
         self.record.generation = world.generation;
         let table = self.table(&world)?;
+        if let Some(rare) = &table.rare {
+            rare.strip(&mut head.headers, self.record.internal);
+        }
         let mut found = self.choose(&table, head);
         if !self.manager.filters.is_empty() {
             // Filters may wait; the world may not.

@@ -246,7 +246,7 @@ fn facts<'a>(values: &Values<'a>, headers: &'a http::HeaderMap) -> RequestFacts<
         authority: authority.map_or("", |authority| authority.as_str()),
         path_and_query: path.map_or("", |path| path.as_str()),
         headers,
-        downstream_tls: tls,
+        certificate: record.connection.certificate(),
         internal: false,
         metadata: record.metadata.as_deref(),
     }

@@ -13,7 +13,7 @@ use remora_model::cluster::ClusterConfig;
 use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::metadata::Metadata;
 use remora_model::proxy_protocol::{Announced, Metadata as AnnouncedMetadata, Tlv};
-use remora_model::route::{Route, VirtualHost};
+use remora_model::route::{ClientCertificate, Route, VirtualHost};
 
 use crate::tls::Session;
 
@@ -54,6 +54,15 @@ pub struct HeaderRecord {
 }
 
 impl ConnectionRecord {
+    /// What the client showed in its handshake.
+    pub fn certificate(&self) -> ClientCertificate {
+        match &self.tls {
+            Some(session) if session.is_mutual() => ClientCertificate::Verified,
+            Some(session) if session.peer.is_some() => ClientCertificate::Shown,
+            _ => ClientCertificate::None,
+        }
+    }
+
     /// What a PROXY header says of this connection.
     pub fn announced(&self) -> Announced {
         Announced {

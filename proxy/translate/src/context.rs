@@ -293,8 +293,11 @@ impl<'c, 'a> Work<'c, 'a> {
         }
     }
 
-    /// Notes a problem with a field below.
+    /// Notes a problem with a field below, or with the one where we are if it has no name.
     pub(crate) fn wrong_at(&mut self, field: &str, sentence: impl Into<String>) {
+        if field.is_empty() {
+            return self.wrong(sentence);
+        }
         self.at(field, |work| work.wrong(sentence));
     }
 

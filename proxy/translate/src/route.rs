@@ -11,7 +11,9 @@ use prost::Message;
 use remora_model::filter::{FilterSettings, RouteFilter};
 use remora_model::limit::MetadataKey;
 use remora_model::retry::RetryPolicy;
-use remora_model::route::{DomainIndex, DuplicateDomain, Mirror, RequireTls, Route, RouteTable, VirtualHost};
+use remora_model::route::{
+    DomainIndex, DuplicateDomain, Mirror, RareTable, RequireTls, Route, RouteTable, VirtualHost,
+};
 
 use crate::context::{Context, Work, undecodable};
 use crate::filter::local_rate_limit::{of_table, of_virtual_host};
@@ -95,8 +97,25 @@ pub(crate) fn table(
         headers,
         most_specific_wins: said.most_specific_header_mutations_wins,
         filters,
+        rare: rare(work, said),
         fingerprint: fingerprint::of((bytes, work.file_hash)),
     }))
+}
+
+fn rare(work: &mut Work<'_, '_>, said: &api::RouteConfiguration) -> Option<Box<RareTable>> {
+    let rare = RareTable {
+        internal_only: work.each(
+            "internal_only_headers",
+            &said.internal_only_headers,
+            |work, name| value::header_name(work, "", name),
+        ),
+        host_header: match said.vhost_header.as_str() {
+            "" => None,
+            name => value::header_name(work, "vhost_header", name),
+        },
+        ignore_path_parameters: said.ignore_path_parameters_in_path_matching,
+    };
+    (!rare.is_empty()).then(|| Box::new(rare))
 }
 
 /// The virtual hosts in order: those of before where their bytes did not change, decoded and translated where they did.

@@ -1,11 +1,14 @@
 //! `RouteMatch`: when a route is taken.
 
 use remora_model::matching::Pattern;
-use remora_model::route::{PathMatch, RouteMatch};
+use remora_model::route::{ClientMatch, CookieMatch, PathMatch, RouteMatch};
 
 use crate::context::Work;
 use crate::pb::envoy::config::route::v3::{self as api, route_match::PathSpecifier};
 use crate::{matcher, metadata, uri_template, value};
+
+/// Longest name of a cookie in a matcher, bytes (the rule of its message).
+const LONGEST_COOKIE_NAME: usize = 1024;
 
 pub(crate) fn criteria(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<RouteMatch> {
     work.review(said);
@@ -36,6 +39,40 @@ pub(crate) fn criteria(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Optio
             work.each("dynamic_metadata", &said.dynamic_metadata, metadata::matcher)
                 .into()
         }),
+        client: client(work, said),
+    })
+}
+
+/// Conditions on cookies and the certificate.
+fn client(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<Box<ClientMatch>> {
+    let certificate = said.tls_context.as_ref();
+    let client = ClientMatch {
+        cookies: work.each("cookies", &said.cookies, cookie),
+        presented: certificate.and_then(|said| Some(said.presented?.value)),
+        validated: certificate.and_then(|said| Some(said.validated?.value)),
+    };
+    (!client.is_empty()).then(|| Box::new(client))
+}
+
+fn cookie(work: &mut Work<'_, '_>, said: &api::CookieMatcher) -> Option<CookieMatch> {
+    let name = value::required(work, "name", &said.name)?;
+    if name.len() > LONGEST_COOKIE_NAME {
+        work.wrong_at(
+            "name",
+            format!(
+                "expected at most {LONGEST_COOKIE_NAME} bytes, found {}",
+                name.len()
+            ),
+        );
+    }
+    let Some(value) = &said.string_match else {
+        work.wrong_at("string_match", "expected a matcher, found none");
+        return None;
+    };
+    Some(CookieMatch {
+        name: name.into(),
+        value: work.at("string_match", |work| matcher::string(work, value))?,
+        invert: said.invert_match,
     })
 }
 

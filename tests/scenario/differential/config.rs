@@ -15,6 +15,7 @@ pub(crate) struct Addresses {
     pub(crate) edge: SocketAddr,
     pub(crate) plain: SocketAddr,
     pub(crate) timed: SocketAddr,
+    pub(crate) rare: SocketAddr,
     pub(crate) a: SocketAddr,
     pub(crate) b: SocketAddr,
     pub(crate) closed: SocketAddr,
@@ -49,6 +50,11 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
         listener("edge", at.edge, http_connection_manager(&edge)),
         listener("plain", at.plain, http_connection_manager(&plain)),
         listener("timed", at.timed, http_connection_manager(&timed)),
+        listener(
+            "rare",
+            at.rare,
+            http_connection_manager(&super::conditions::manager()),
+        ),
     ];
     fixed(at.admin, listeners, clusters(at))
 }
@@ -88,7 +94,7 @@ fn clusters(at: &Addresses) -> Vec<Value> {
 }
 
 /// A route that answers by itself with its own name: shows which one matched.
-fn says(name: &str, matches: Value) -> Value {
+pub(crate) fn says(name: &str, matches: Value) -> Value {
     json!({"match": matches, "direct_response": {"status": 200, "body": {"inline_string": name}}})
 }
 
@@ -167,6 +173,7 @@ fn hosts_of_parts() -> Vec<Value> {
         super::retries::hosts(),
         super::mirrors::hosts(),
         super::redirects::hosts(),
+        super::conditions::hosts(),
         super::templates::hosts(),
         super::generated::hosts(),
         super::bodies::hosts(),

@@ -16,6 +16,7 @@ pub(crate) enum Listener {
     Edge,
     Plain,
     Timed,
+    Rare,
 }
 
 /// What is sent.

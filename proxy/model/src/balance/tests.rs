@@ -141,7 +141,7 @@ fn by_policies(
             authority: "h",
             path_and_query: &path.replace('#', &number.to_string()),
             headers: &headers,
-            downstream_tls: false,
+            certificate: Default::default(),
             internal: false,
             metadata: None,
         };

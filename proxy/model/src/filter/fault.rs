@@ -220,7 +220,7 @@ mod tests {
             authority: "a",
             path_and_query: "/",
             headers: &headers,
-            downstream_tls: false,
+            certificate: Default::default(),
             internal: false,
             metadata: None,
         };

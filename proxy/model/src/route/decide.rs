@@ -2,13 +2,14 @@
 //!
 //! A pure function of the table, what is known of the request, and chance (weights, fractions).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
 use crate::metadata::Metadata;
 
-use super::{Action, RequireTls, Route, RouteTable, VirtualHost, WeightedCluster};
+use super::{Action, ClientCertificate, RequireTls, Route, RouteTable, VirtualHost, WeightedCluster};
 
 /// What is known of a request when its route is chosen: after normalisation, before any mutation.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +24,8 @@ pub struct RequestFacts<'a> {
     pub path_and_query: &'a str,
     /// All other headers.
     pub headers: &'a HeaderMap,
-    /// The client's connection is TLS.
-    pub downstream_tls: bool,
+    /// What the client showed in its handshake.
+    pub certificate: ClientCertificate,
     /// The request comes from inside the mesh (`x-envoy-internal`), for `require_tls: EXTERNAL_ONLY`.
     pub internal: bool,
     /// What filters noted of it, if they did.
@@ -77,16 +78,22 @@ pub struct Decision<'t> {
 impl RouteTable {
     /// The route for this request.
     pub fn decide(&self, facts: &RequestFacts<'_>, rng: &mut fastrand::Rng) -> Outcome<'_> {
-        let position = self.domains.find(facts.authority, self.ignore_port);
+        let (host, path) = match &self.rare {
+            None => (facts.authority, Cow::Borrowed(facts.path())),
+            Some(rare) => match rare.read(facts) {
+                Some(read) => read,
+                None => return Outcome::NoVirtualHost,
+            },
+        };
+        let position = self.domains.find(host, self.ignore_port);
         let Some(virtual_host) = position.and_then(|position| self.virtual_hosts.get(position)) else {
             return Outcome::NoVirtualHost;
         };
         if virtual_host.wants_tls(facts) {
             return Outcome::RedirectToTls(virtual_host);
         }
-        let path = facts.path();
-        let matches = |route: &Route| route.criteria.matches(facts, path, rng);
-        match virtual_host.routes.first(path, matches) {
+        let matches = |route: &Route| route.criteria.matches(facts, &path, rng);
+        match virtual_host.routes.first(&path, matches) {
             Some(route) => {
                 let weighted = route.draw(rng);
                 Outcome::Taken(Decision {

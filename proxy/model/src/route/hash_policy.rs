@@ -146,20 +146,23 @@ fn header_hash(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
 
 /// The value of the first cookie of this name that is not empty, without its quotes.
 pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    cookies(headers, name).find(|value| !value.is_empty())
+}
+
+/// The values of the cookies of this name, without their quotes.
+pub(super) fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h [u8]> {
     let pairs = headers
         .get_all(http::header::COOKIE)
         .iter()
         .flat_map(|line| line.as_bytes().split(|b| *b == b';'));
-    pairs
-        .filter_map(|pair| {
-            let pair = pair.trim_ascii();
-            let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            Some(
-                value
-                    .strip_prefix(b"\"")
-                    .and_then(|value| value.strip_suffix(b"\""))
-                    .unwrap_or(value),
-            )
-        })
-        .find(|value| !value.is_empty())
+    pairs.filter_map(move |pair| {
+        let pair = pair.trim_ascii();
+        let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(
+            value
+                .strip_prefix(b"\"")
+                .and_then(|value| value.strip_suffix(b"\""))
+                .unwrap_or(value),
+        )
+    })
 }

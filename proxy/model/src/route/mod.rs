@@ -5,6 +5,7 @@
 //! before its cluster arrived is not rebuilt when it does.
 //! Decides only; what is decided is carried out by the data path.
 
+mod client_match;
 mod clusters;
 mod decide;
 mod domains;
@@ -17,12 +18,14 @@ mod normalize;
 mod path_match;
 mod predicate;
 mod query;
+mod rare_table;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 mod time_limits;
 mod uri_template;
 
+pub use client_match::{ClientCertificate, ClientMatch, CookieMatch};
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
 pub(crate) use hash_policy::cookie;
@@ -39,6 +42,7 @@ pub use predicate::{
     HeaderMatch, HeaderPredicate, HeaderPredicateName, QueryMatch, QueryPredicate, RouteMatch,
 };
 pub use query::decoded_query_value;
+pub use rare_table::RareTable;
 pub use rewrite::{Asked, HostRewrite, PathRewrite, Redirect, RedirectPath};
 pub use time_limits::{Origin, TimeLimit, TimeLimits};
 pub use uri_template::{TemplateError, TemplateRewrite, UriTemplate};
@@ -73,6 +77,8 @@ pub struct RouteTable {
     pub most_specific_wins: bool,
     /// `typed_per_filter_config` at this level.
     pub filters: FilterSettings,
+    /// What few tables say.
+    pub rare: Option<Box<RareTable>>,
     /// Hash of the resource as received; equal means unchanged.
     pub fingerprint: u64,
 }

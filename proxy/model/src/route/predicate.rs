@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{PathMatch, RequestFacts};
+use super::{ClientMatch, PathMatch, RequestFacts};
 use crate::chance;
 use crate::matching::StringMatcher;
 use crate::metadata::MetadataMatcher;
@@ -22,6 +22,8 @@ pub struct RouteMatch {
     pub fraction_per_million: Option<u32>,
     /// `dynamic_metadata`: what filters noted, which only a route that is chosen again can see; `None`: nothing is said.
     pub metadata: Option<Box<[MetadataMatcher]>>,
+    /// `cookies` and `tls_context`; `None`: nothing is said.
+    pub client: Option<Box<ClientMatch>>,
 }
 
 /// One `HeaderMatcher`.
@@ -84,7 +86,7 @@ pub enum QueryPredicate {
 }
 
 impl RouteMatch {
-    /// Whether every predicate holds; `path` is that of `facts`, without the query.
+    /// Whether every predicate holds; `path` is that of `facts`, without the query and what the table ignores of it.
     pub fn matches(&self, facts: &RequestFacts<'_>, path: &str, rng: &mut fastrand::Rng) -> bool {
         self.path.matches(path, facts.method)
             && self
@@ -93,6 +95,7 @@ impl RouteMatch {
             && (!self.grpc || is_grpc(facts.headers))
             && self.headers.iter().all(|header| header.matches(facts))
             && self.metadata.as_ref().is_none_or(|wanted| holds(wanted, facts))
+            && self.client.as_ref().is_none_or(|client| client.matches(facts))
             && (self.query.is_empty() || self.query.iter().all(|query| query.matches(facts.query())))
     }
 }

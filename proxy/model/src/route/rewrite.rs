@@ -182,8 +182,11 @@ fn split_query(path_and_query: &str) -> (&str, &str) {
 
 fn replace_prefix(matched: &PathMatch, path: &str, replacement: &str) -> String {
     let rest = match matched {
-        PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => path.get(prefix.literal.len()..),
-        PathMatch::Exact(_) | PathMatch::Regex(_) | PathMatch::Template(_) | PathMatch::Connect => None,
+        // Of an exact path only ignored parameters can be left.
+        PathMatch::Prefix(begin) | PathMatch::SeparatedPrefix(begin) | PathMatch::Exact(begin) => {
+            path.get(begin.literal.len()..)
+        }
+        PathMatch::Regex(_) | PathMatch::Template(_) | PathMatch::Connect => None,
     };
     format!("{replacement}{}", rest.unwrap_or_default())
 }

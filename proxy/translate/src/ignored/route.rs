@@ -13,6 +13,7 @@ reviewed! { RouteConfiguration as "RouteConfiguration" {
         name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
         request_headers_to_remove, most_specific_header_mutations_wins, max_direct_response_body_size_bytes,
         cluster_specifier_plugins, ignore_port_in_host_matching, typed_per_filter_config, request_mirror_policies,
+        internal_only_headers, vhost_header, ignore_path_parameters_in_path_matching,
     ]
     ignored: {
         validate_clusters: "a route to a cluster that is not there (yet) answers 503 with its own cause",
@@ -20,9 +21,6 @@ reviewed! { RouteConfiguration as "RouteConfiguration" {
         vhds: "virtual hosts that come on demand are not asked for: their requests get 404, the others are served",
     }
     refused: {
-        internal_only_headers: "it takes headers away from clients that are not trusted",
-        vhost_header: "it decides which virtual host is chosen",
-        ignore_path_parameters_in_path_matching: "it decides which route is taken",
         route_specifiers: "they decide which route is taken",
     }
 } }
@@ -61,11 +59,9 @@ reviewed! { Route as "Route" {
 } }
 
 reviewed! { RouteMatch as "RouteMatch" {
-    honoured: [case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, dynamic_metadata]
+    honoured: [case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, cookies, tls_context, dynamic_metadata]
     ignored: {}
     refused: {
-        cookies: "matching by cookie",
-        tls_context: "matching by the client's certificate",
         filter_state: "matching by filter state",
     }
 } }

@@ -395,8 +395,8 @@ fn tables_refuse_doubled_domains_and_other_sources_of_routes() {
     let vhds = "{config_source: {ads: {}, resource_api_version: V3}}";
     assert_eq!(reason(ROUTES, &format!("{{name: r, vhds: {vhds}}}")), "accepted");
     assert_eq!(
-        reason(ROUTES, "{name: r, internal_only_headers: [x]}"),
-        "r: internal_only_headers: is not supported: it takes headers away from clients that are not trusted"
+        reason(ROUTES, "{name: r, internal_only_headers: ['a b']}"),
+        "r: internal_only_headers[0]: expected a header name, found 'a b'"
     );
 }
 

@@ -60,7 +60,7 @@ impl World {
                 authority: "a.test:8080",
                 path_and_query: self.path,
                 headers: &self.headers,
-                downstream_tls: true,
+                certificate: Default::default(),
                 internal: false,
                 metadata: None,
             },

@@ -34,7 +34,7 @@ fn facts<'a>(authority: &'a str, path_and_query: &'a str, headers: &'a HeaderMap
         authority,
         path_and_query,
         headers,
-        downstream_tls: false,
+        certificate: Default::default(),
         internal: false,
         metadata: None,
     }
@@ -48,6 +48,7 @@ fn route(path: PathMatch, action: Action) -> Arc<Route> {
         grpc: false,
         fraction_per_million: None,
         metadata: None,
+        client: None,
     };
     Arc::new(Route {
         name: "".into(),
@@ -94,6 +95,7 @@ fn table(virtual_hosts: Vec<Arc<VirtualHost>>, ignore_port: bool) -> RouteTable 
         headers: HeaderMutationPair::default(),
         most_specific_wins: false,
         filters: FilterSettings::default(),
+        rare: None,
         fingerprint: 0,
     }
 }

@@ -208,3 +208,79 @@ fn paths_match_as_in_envoy() {
         assert_eq!(found.map(|(name, _)| *name), Some(expected), "{path}");
     }
 }
+
+#[test]
+fn a_client_is_asked_for_its_first_cookie_and_its_certificate() {
+    let cookie = |name: &str, value: &str, invert| ClientMatch {
+        cookies: vec![CookieMatch {
+            name: name.into(),
+            value: StringMatcher::Exact(Pattern::new(value, false)),
+            invert,
+        }],
+        ..ClientMatch::default()
+    };
+    for (said, name, value, invert, holds) in [
+        ("a=1; b=2", "b", "2", false, true),
+        ("a=2; a=1", "a", "1", false, false),
+        ("a=; a=1", "a", "", false, true),
+        ("a=\"1\"", "a", "1", false, true),
+        ("a = 1", "a", "1", false, false),
+        ("b=1", "a", "1", true, true),
+        ("a=1", "a", "1", true, false),
+        ("b=1", "a", "", false, false),
+    ] {
+        let headers = headers(&[("cookie", said)]);
+        let found = cookie(name, value, invert).matches(&facts("h", "/", &headers));
+        assert_eq!(found, holds, "{said} {name} {value} {invert}");
+    }
+    let none = headers(&[]);
+    for (certificate, presented, validated) in [
+        (ClientCertificate::None, false, false),
+        (ClientCertificate::Shown, true, false),
+        (ClientCertificate::Verified, true, true),
+    ] {
+        let facts = RequestFacts {
+            certificate,
+            ..facts("h", "/", &none)
+        };
+        for wanted in [true, false] {
+            let by_showing = ClientMatch {
+                presented: Some(wanted),
+                ..ClientMatch::default()
+            };
+            let by_proof = ClientMatch {
+                validated: Some(wanted),
+                ..ClientMatch::default()
+            };
+            assert_eq!(by_showing.matches(&facts), wanted == presented, "{certificate:?}");
+            assert_eq!(by_proof.matches(&facts), wanted == validated, "{certificate:?}");
+        }
+    }
+}
+
+#[test]
+fn a_table_may_look_elsewhere_for_host_and_path() {
+    let mut table = table(
+        vec![host("x", &["x"], vec![route(prefix("/s"), respond())])],
+        false,
+    );
+    table.rare = Some(Box::new(RareTable {
+        host_header: Some(HeaderName::from_static("x-host")),
+        ignore_path_parameters: true,
+        internal_only: vec![HeaderName::from_static("x-inside")],
+    }));
+    let taken = |path: &str, pairs: &[(&str, &str)]| {
+        let outside = headers(pairs);
+        let outcome = table.decide(&facts("x", path, &outside), &mut fastrand::Rng::with_seed(1));
+        matches!(outcome, Outcome::Taken(_))
+    };
+    assert!(taken("/s;v=1/t", &[("x-host", "X")]));
+    assert!(!taken("/;v=1/s", &[("x-host", "x")]));
+    assert!(!taken("/s", &[]) && !taken("/s", &[("x-host", "y")]));
+    let mut said = headers(&[("x-inside", "1"), ("x-other", "1")]);
+    let rare = table.rare.as_ref().unwrap();
+    rare.strip(&mut said, true);
+    assert_eq!(said.len(), 2);
+    rare.strip(&mut said, false);
+    assert!(said.len() == 1 && said.contains_key("x-other"));
+}

@@ -431,7 +431,8 @@ fn covers(wide: &RouteMatch, narrow: &RouteMatch) -> bool {
         && wide.query.is_empty()
         && !wide.grpc
         && wide.fraction_per_million.is_none()
-        && wide.metadata.is_none();
+        && wide.metadata.is_none()
+        && wide.client.is_none();
     let begun = match (&wide.path, &narrow.path) {
         (
             PathMatch::Prefix(prefix),
@@ -457,6 +458,7 @@ mod tests {
             grpc: false,
             fraction_per_million: None,
             metadata: None,
+            client: None,
         }
     }
 
