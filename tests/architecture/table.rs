@@ -241,6 +241,10 @@ pub(crate) const MODULES: &[Module] = &[
             edge("upstream", "a worker owns its pools and sweeps them"),
             edge("observe", "a worker owns its counters"),
             edge("response_cache", "all workers share the answers that are kept"),
+            edge(
+                "tls",
+                "connections end when their peers are not admitted any more",
+            ),
         ],
     },
     Module {

@@ -6,11 +6,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -31,6 +32,8 @@ pub struct LeafRequest {
     pub dns_names: Vec<String>,
     /// Last valid day as (year, month, day); far in the future when absent.
     pub not_after: Option<(i32, u8, u8)>,
+    /// How long it is valid from now on; wins over `not_after`.
+    pub valid_for: Option<Duration>,
 }
 
 /// A certificate with its key.
@@ -42,6 +45,7 @@ pub struct Leaf {
     pub key_pem: String,
     /// The certificate, DER: what a peer sees of us.
     pub der: CertificateDer<'static>,
+    serial: SerialNumber,
 }
 
 impl Authority {
@@ -79,6 +83,26 @@ impl Authority {
         })
     }
 
+    /// A list (CRL, PEM) that revokes these leaves.
+    pub fn revokes(&self, leaves: &[&Leaf]) -> Result<String> {
+        let day = rcgen::date_time_ymd(2024, 1, 1);
+        let revoked = |leaf: &&Leaf| RevokedCertParams {
+            serial_number: leaf.serial.clone(),
+            revocation_time: day,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: day,
+            next_update: rcgen::date_time_ymd(3000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: leaves.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.issuer)?.pem()?)
+    }
+
     /// A leaf with exactly the names of `request`.
     pub fn leaf(&self, request: &LeafRequest) -> Result<Leaf> {
         let mut params = CertificateParams::new(request.dns_names.clone())?;
@@ -96,9 +120,16 @@ impl Authority {
         if let Some((year, month, day)) = request.not_after {
             params.not_after = rcgen::date_time_ymd(year, month, day);
         }
+        if let Some(time) = request.valid_for {
+            params.not_after = (SystemTime::now() + time).into();
+        }
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let serial = SerialNumber::from(SERIAL.fetch_add(1, Ordering::Relaxed));
+        params.serial_number = Some(serial.clone());
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Leaf {
+            serial,
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
             der: certificate.der().clone(),

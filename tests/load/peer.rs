@@ -74,7 +74,7 @@ impl Certificates {
         let named = LeafRequest {
             uris: vec![SERVER.into()],
             dns_names: vec!["server.test".into()],
-            not_after: None,
+            ..LeafRequest::default()
         };
         let server = authority.leaf(&named)?;
         let folder = tempfile::tempdir()?;

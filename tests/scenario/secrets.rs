@@ -3,6 +3,9 @@
 //! Before its secret is there, a listener that gave up waiting refuses connections cleanly, counts them and says why;
 //! once the secret arrives it serves. A rotation gives new handshakes the new certificate and leaves live connections.
 
+#[path = "secrets/admission.rs"]
+mod admission;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use remora_model::cluster::TransportSocket;
 use remora_model::identity::{CertificateSource, Secret, SecretKind, TlsSettings};
 use remora_model::snapshot::Snapshot;
 use serde_json::{Value, json};
@@ -30,21 +29,8 @@ fn secrets(snapshot: &Snapshot) -> Vec<Arc<Secret>> {
         .iter()
         .map(|(_, secret)| Arc::clone(secret))
         .collect();
-    for listener in snapshot.listeners.iter() {
-        for chain in listener.chains.iter().chain(&listener.default_chain) {
-            found.extend(chain.tls.iter().flat_map(|tls| inline(&tls.settings)));
-        }
-    }
-    for (_, cluster) in snapshot.clusters.iter() {
-        let transport = &cluster.config.transport;
-        let sockets = transport
-            .matches
-            .iter()
-            .map(|entry| &entry.socket)
-            .chain([&transport.fallback]);
-        let contexts = sockets.filter_map(TransportSocket::tls);
-        found.extend(contexts.flat_map(|tls| inline(&tls.settings)));
-    }
+    found.extend(snapshot.server_contexts().flat_map(|tls| inline(&tls.settings)));
+    found.extend(snapshot.client_contexts().flat_map(|tls| inline(&tls.settings)));
     let mut seen = HashSet::new();
     found.retain(|secret| seen.insert(secret.generation));
     found

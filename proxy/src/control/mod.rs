@@ -56,6 +56,7 @@ use self::sockets::Sockets;
 use self::sources::{ClientKey, Origin, Sources};
 use self::state_dir::StateDir;
 use crate::observe::control_metrics::Update;
+use crate::tls;
 use crate::worker::{Command, Shared, WorkerThread};
 
 /// Everything that the control thread knows.
@@ -380,7 +381,11 @@ impl Control {
                 tracing::warn!(%error, "access log");
             }
         }
+        let renewed = !snapshot.secrets.is_same(&self.shared.current().secrets);
         self.shared.publish(snapshot);
+        if renewed {
+            tls::renew(&self.shared.current());
+        }
         for worker in &self.workers {
             worker.tell(Command::Published);
         }

@@ -24,7 +24,7 @@ use crate::io::{Io, Socket, Transport};
 use crate::observe::{ConnectionRecord, ListenerCells};
 use crate::sniff::{Protocol, SniffFailure};
 use crate::tls::{Secured, ServerContext, Session, TlsFailure};
-use crate::worker::{Worker, World, close_in_time};
+use crate::worker::{Worker, World, catch_up, close_in_time};
 
 /// A connection as it came out of `accept`.
 #[derive(Debug)]
@@ -179,8 +179,14 @@ async fn run_chain(
     }: Recognised,
 ) {
     let record = Rc::new(record);
-    let handle = worker.connections.enter(Arc::clone(&listener.name), chain);
-    close_in_time(&worker, handle.follow(&worker.world()));
+    let session = record.tls.as_ref();
+    let handle = worker
+        .connections
+        .enter(Arc::clone(&listener.name), chain, session);
+    let world = worker.world();
+    close_in_time(&worker, handle.follow(&world));
+    catch_up(&worker, &handle, &world);
+    drop(world);
     let chain = handle.chain();
     match &chain.terminal {
         Terminal::Http(manager) => {

@@ -90,6 +90,14 @@ pub struct UpstreamRecord {
     pub reused: bool,
 }
 
+impl UpstreamRecord {
+    /// Whether the endpoint would not be trusted any more: no further exchange may use its connection.
+    pub fn is_refused(&self) -> bool {
+        let peer = self.tls.as_ref().and_then(|session| session.peer.as_ref());
+        peer.is_some_and(|peer| peer.is_refused())
+    }
+}
+
 /// Why a line is written (`%ACCESS_LOG_TYPE%`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogType {

@@ -67,6 +67,8 @@ group! {
         fail_verify_san: Counter,
         /// A secret of the context had not arrived.
         context_secrets_not_ready: Counter,
+        /// Connections that were ended because their peer's certificate was revoked, lost its root or ended.
+        peer_no_longer_admitted: Counter,
     }
 }
 

@@ -6,8 +6,8 @@ use remora_model::identity::{Secret, SecretKind, Validation};
 use rustls::crypto::CryptoProvider;
 
 use super::leaf::Leaf;
+use super::material::{anchors, revocations};
 use super::secrets::certified_key;
-use super::verify;
 
 /// Checks a secret.
 ///
@@ -38,14 +38,14 @@ pub fn check(secret: &Secret) -> Result<(), String> {
 }
 
 fn check_validation(validation: &Validation) -> Result<(), String> {
-    verify::anchors(&validation.roots).map_err(|what| format!("trusted_ca: {what}"))?;
+    anchors(&validation.roots).map_err(|what| format!("trusted_ca: {what}"))?;
     for (domain, roots) in &validation.trust_domains {
-        let anchors = verify::anchors(roots).map_err(|what| format!("trust domain {domain}: {what}"))?;
+        let anchors = anchors(roots).map_err(|what| format!("trust domain {domain}: {what}"))?;
         if anchors.is_empty() {
             return Err(format!(
                 "trust domain {domain}: no certificate, expected at least one"
             ));
         }
     }
-    verify::revocations(&validation.revocations).map(drop)
+    revocations(&validation.revocations).map(drop)
 }

@@ -18,7 +18,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::TlsConnector;
 
 use super::failure::TlsFailure;
-use super::peer::{PeerCertificate, Peers, Session};
+use super::peer::{JudgeId, PeerCertificate, Peers, Session};
 use super::secrets::Secrets;
 use super::server::NEVER_NEGOTIATED;
 use super::sessions::Sessions;
@@ -38,7 +38,7 @@ pub struct ClientContext {
     verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
     own: Option<Arc<PeerCertificate>>,
-    peers: Peers,
+    peers: Arc<Peers>,
 }
 
 /// Whom to reach.
@@ -71,10 +71,13 @@ impl ClientContext {
     pub fn of(tls: &ClientTls, snapshot: &Snapshot) -> Result<Arc<Self>, TlsFailure> {
         let secrets = Secrets::of(&tls.settings, snapshot)?;
         tls.prepared
-            .get_or_derive(secrets.generations, || Self::derive(tls, &secrets).map(Arc::new))
+            .get_or_derive(secrets.generations, |before: Option<Arc<Self>>| {
+                let peers = before.map(|before| Arc::clone(&before.peers));
+                Self::derive(tls, &secrets, peers.unwrap_or_default()).map(Arc::new)
+            })
     }
 
-    fn derive(tls: &ClientTls, secrets: &Secrets<'_>) -> Result<Self, TlsFailure> {
+    fn derive(tls: &ClientTls, secrets: &Secrets<'_>, peers: Arc<Peers>) -> Result<Self, TlsFailure> {
         let provider = crypto::provider(&tls.settings).map_err(TlsFailure::Misconfigured)?;
         let versions = crypto::versions(&tls.settings).map_err(TlsFailure::Misconfigured)?;
         let judged = if tls.auto_sni_san_validation {
@@ -85,6 +88,7 @@ impl ClientContext {
         let verifier =
             Verifier::new(secrets.validation()?, judged, &provider).map_err(TlsFailure::Misconfigured)?;
         let verifier = Arc::new(verifier);
+        peers.review(JudgeId::next(), &verifier);
         let key: Option<Arc<CertifiedKey>> = secrets.identities(&provider)?.into_iter().next();
         let own = key
             .as_ref()
@@ -111,7 +115,7 @@ impl ClientContext {
             verifier,
             sessions,
             own,
-            peers: Peers::default(),
+            peers,
         })
     }
 
@@ -156,7 +160,8 @@ impl ClientContext {
             (!target.server_name.is_empty()).then(|| target.server_name.to_ascii_lowercase().into());
         session.own.clone_from(&self.own);
         session.peer_verified = self.verifier.verifies() && session.peer.is_some();
-        if let Some(until) = session.resumable_until(&self.verifier)? {
+        session.ends = session.resumable_until(&self.verifier)?;
+        if let Some(until) = session.ends {
             self.sessions.limit(until);
         }
         Ok(Secured {

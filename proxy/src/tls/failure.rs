@@ -107,7 +107,8 @@ impl TlsFailure {
         }
     }
 
-    fn from_tls(error: &Error) -> Self {
+    /// What the library refused.
+    pub(super) fn from_tls(error: &Error) -> Self {
         match error {
             Error::NoCertificatesPresented => Self::NoPeerCertificate,
             Error::AlertReceived(alert) => Self::PeerRefused(*alert),

@@ -86,6 +86,15 @@ impl Leaf {
     }
 }
 
+/// The DER of a certificate's `SubjectPublicKeyInfo`.
+///
+/// # Errors
+/// What is wrong with the certificate.
+pub(super) fn public_key(der: &[u8]) -> Result<&[u8], String> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
+    Ok(certificate.tbs_certificate.subject_pki.raw)
+}
+
 /// The text of a name.
 pub(super) fn text(name: &SubjectAltName) -> &str {
     match name {

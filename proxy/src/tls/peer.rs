@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use base64::Engine as _;
@@ -23,6 +24,22 @@ pub struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     leaf: OnceLock<Option<Leaf>>,
     sha256: OnceLock<String>,
+    /// Who judged it last, after its handshake.
+    judge: AtomicU64,
+    /// Why it would not be let in any more.
+    refusal: OnceLock<TlsFailure>,
+}
+
+/// Stands for one derived context, which judges its predecessors' peers by its own secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct JudgeId(u64);
+
+impl JudgeId {
+    /// One that nobody has.
+    pub(super) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl PeerCertificate {
@@ -32,7 +49,31 @@ impl PeerCertificate {
             chain,
             leaf: OnceLock::new(),
             sha256: OnceLock::new(),
+            judge: AtomicU64::new(0),
+            refusal: OnceLock::new(),
         }
+    }
+
+    /// What this verifier says of the chain; asked once per judge. A refusal is for ever: whoever is let in again shows
+    /// the chain again.
+    ///
+    /// # Errors
+    /// Why the peer would not be let in.
+    pub(super) fn judged(&self, judge: JudgeId, verifier: &Verifier) -> Result<(), TlsFailure> {
+        if let Some(refusal) = self.refusal.get() {
+            return Err(refusal.clone());
+        }
+        if self.judge.swap(judge.0, Ordering::Relaxed) == judge.0 {
+            return Ok(());
+        }
+        verifier
+            .admits(&self.chain)
+            .map_err(|refusal| self.refusal.get_or_init(|| refusal).clone())
+    }
+
+    /// Whether it was let in and would not be any more.
+    pub fn is_refused(&self) -> bool {
+        self.refusal.get().is_some()
     }
 
     /// DER certificates as shown, leaf first.
@@ -174,6 +215,8 @@ pub struct Session {
     pub peer: Option<Arc<PeerCertificate>>,
     /// The peer's certificate was verified against roots; false with a certificate: anyone was welcome.
     pub peer_verified: bool,
+    /// When the peer's certificate ends, seconds since 1970; `None`: its dates do not matter.
+    pub ends: Option<i64>,
     /// The certificate that we showed, or would have shown.
     pub own: Option<Arc<PeerCertificate>>,
 }
@@ -230,12 +273,14 @@ impl Session {
                 .peer_certificates()
                 .and_then(|chain| peers.shared(chain)),
             peer_verified: false,
+            ends: None,
             own: None,
         }
     }
 }
 
-/// Peers of one context, so that a thousand connections of one workload hold its certificate once.
+/// Peers of one context and of those that it replaced, so that a thousand connections of one workload hold its
+/// certificate once, and all of them can be judged again.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     known: Mutex<HashMap<u64, Weak<PeerCertificate>>>,
@@ -243,24 +288,36 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Entries before those without connections are dropped.
+    /// Entries before those without connections are dropped for the first time.
     const ROOM: usize = 256;
 
     fn shared(&self, chain: &[CertificateDer<'static>]) -> Option<Arc<PeerCertificate>> {
-        let key = self.hasher.hash_one(chain.first()?.as_ref());
+        chain.first()?;
+        let key = self.hasher.hash_one(chain);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = known.get(&key).and_then(Weak::upgrade)
             && peer.chain == chain
+            && !peer.is_refused()
         {
             return Some(peer);
         }
-        if known.len() >= Self::ROOM {
+        // Grown to twice what was alive the last time: each entry is looked at a constant number of times.
+        if known.len() >= Self::ROOM && known.len() == known.capacity() {
             known.retain(|_, peer| peer.strong_count() > 0);
         }
         let peer = Arc::new(PeerCertificate::new(chain.to_vec()));
-        if known.len() < Self::ROOM {
-            known.insert(key, Arc::downgrade(&peer));
-        }
+        known.insert(key, Arc::downgrade(&peer));
         Some(peer)
+    }
+
+    /// Judges everybody who is connected.
+    pub(super) fn review(&self, judge: JudgeId, verifier: &Verifier) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected: Vec<_> = known.values().filter_map(Weak::upgrade).collect();
+        drop(known);
+        for peer in connected {
+            // Who is refused is found by whoever looks after the connections.
+            let _ = peer.judged(judge, verifier);
+        }
     }
 }

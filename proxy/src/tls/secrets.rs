@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use remora_model::identity::{
-    Certificate, CertificateSource, KeyEncoding, Secret, SecretKind, TlsSettings, Validation,
+    Certificate, CertificateSource, KeyEncoding, Pins, Secret, SecretKind, TlsSettings, Validation,
 };
 use remora_model::snapshot::{SecretId, Snapshot};
 use rustls::crypto::CryptoProvider;
@@ -114,6 +114,13 @@ fn merged(inline: &Validation, sds: &Validation) -> Validation {
             [] => inline.trust_domains.clone(),
             domains => domains.to_vec(),
         },
+        pins: Pins {
+            certificates: [inline, sds]
+                .map(|part| part.pins.certificates.as_slice())
+                .concat(),
+            keys: [inline, sds].map(|part| part.pins.keys.as_slice()).concat(),
+        },
+        max_depth: sds.max_depth.or(inline.max_depth),
     }
 }
 

@@ -21,7 +21,7 @@ use rustls::{ServerConfig, SignatureAlgorithm};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::failure::TlsFailure;
-use super::peer::{PeerCertificate, Peers, Session};
+use super::peer::{JudgeId, PeerCertificate, Peers, Session};
 use super::secrets::Secrets;
 use super::verify::{Judged, Verifier};
 use super::{Secured, crypto};
@@ -43,7 +43,8 @@ pub struct ServerContext {
     alpn: Vec<Box<[u8]>>,
     verifier: Option<Arc<Verifier>>,
     require_sni: bool,
-    peers: Peers,
+    peers: Arc<Peers>,
+    judge: JudgeId,
 }
 
 /// One own certificate.
@@ -63,10 +64,13 @@ impl ServerContext {
     pub fn of(tls: &ServerTls, snapshot: &Snapshot) -> Result<Arc<Self>, TlsFailure> {
         let secrets = Secrets::of(&tls.settings, snapshot)?;
         tls.prepared
-            .get_or_derive(secrets.generations, || Self::derive(tls, &secrets).map(Arc::new))
+            .get_or_derive(secrets.generations, |before: Option<Arc<Self>>| {
+                let peers = before.map(|before| Arc::clone(&before.peers));
+                Self::derive(tls, &secrets, peers.unwrap_or_default()).map(Arc::new)
+            })
     }
 
-    fn derive(tls: &ServerTls, secrets: &Secrets<'_>) -> Result<Self, TlsFailure> {
+    fn derive(tls: &ServerTls, secrets: &Secrets<'_>, peers: Arc<Peers>) -> Result<Self, TlsFailure> {
         let provider = crypto::provider(&tls.settings).map_err(TlsFailure::Misconfigured)?;
         let judged = match tls.require_client_certificate {
             true => Judged::RequiredClient,
@@ -90,13 +94,29 @@ impl ServerContext {
             key,
         };
         let identities = keys.into_iter().map(identity).collect();
+        let judge = JudgeId::next();
+        if let Some(verifier) = &verifier {
+            peers.review(judge, verifier);
+        }
         Ok(Self {
             identities,
             alpn,
             verifier,
             require_sni: tls.require_sni,
-            peers: Peers::default(),
+            peers,
+            judge,
         })
+    }
+
+    /// Whether a client that was let in before would be let in now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn still_admits(&self, peer: &PeerCertificate) -> Result<(), TlsFailure> {
+        match &self.verifier {
+            Some(verifier) => peer.judged(self.judge, verifier),
+            None => Ok(()),
+        }
     }
 
     /// Our certificates, for `/certs`.
@@ -136,7 +156,7 @@ impl ServerContext {
         session.own = Some(Arc::clone(&identity.certificate));
         if let Some(verifier) = &self.verifier {
             session.peer_verified = session.peer.is_some() && verifier.verifies();
-            session.resumable_until(verifier)?;
+            session.ends = session.resumable_until(verifier)?;
         }
         Ok(Secured {
             io: Io::ServerTls(Box::new(stream)),

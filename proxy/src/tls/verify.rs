@@ -5,9 +5,10 @@
 //! claims a SPIFFE ID must carry well-formed ones of one trust domain and no right to sign, whatever the matcher; under
 //! the SPIFFE validator (`trust_domains`) it carries exactly one URI (X509-SVID section 2).
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use remora_model::identity::{SanKind, SanMatcher, Validation};
+use remora_model::identity::{Pins, SanKind, SanMatcher, Validation};
 use remora_model::matching::StringMatcher;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -19,15 +20,15 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
-    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
-use super::leaf::Leaf;
+use super::crypto;
+use super::failure::TlsFailure;
+use super::leaf::{Leaf, hexadecimal, public_key};
+use super::material::{Anchors, anchors, revocations};
 use super::spiffe::{SpiffeId, claims_spiffe};
-
-/// Roots ready for path building.
-type Anchors = Vec<TrustAnchor<'static>>;
 
 /// Whose certificate is judged, and what that side may leave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(super) struct Verifier {
     judged: Judged,
     trust: Trust,
     names: Vec<SanMatcher>,
+    pins: Pins,
+    max_depth: Option<u32>,
     revocations: Vec<CertRevocationList<'static>>,
     depth: RevocationCheckDepth,
     allow_expired: bool,
@@ -125,6 +128,11 @@ impl Verifier {
             hints: trust.subjects(),
             trust,
             names: validation.names,
+            pins: match validation.accept_untrusted {
+                true => Pins::default(),
+                false => validation.pins,
+            },
+            max_depth: validation.max_depth,
             revocations: revocations(&validation.revocations)?,
             depth: match validation.revocations_leaf_only {
                 true => RevocationCheckDepth::EndEntity,
@@ -137,12 +145,29 @@ impl Verifier {
 
     /// Whether a peer's certificate is verified at all.
     pub(super) fn verifies(&self) -> bool {
+        self.has_roots() || !self.pins.is_empty()
+    }
+
+    fn has_roots(&self) -> bool {
         !matches!(self.trust, Trust::Anyone)
     }
 
     /// Until when a session with this peer may be resumed, seconds since 1970; `None`: its dates do not matter.
     pub(super) fn resumable_until(&self, leaf: &Leaf) -> Option<i64> {
-        (self.verifies() && !self.allow_expired).then_some(leaf.not_after)
+        (self.has_roots() && !self.allow_expired).then_some(leaf.not_after)
+    }
+
+    /// The judgement of a chain that was accepted once, without the name that the handshake asked for.
+    ///
+    /// # Errors
+    /// Why it would not be accepted now.
+    pub(super) fn admits(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsFailure> {
+        match chain.split_first() {
+            None => Ok(()),
+            Some((leaf, intermediates)) => self
+                .judge(leaf, intermediates, None, UnixTime::now())
+                .map_err(|error| TlsFailure::from_tls(&error)),
+        }
     }
 
     /// The whole judgement of a full handshake.
@@ -156,6 +181,7 @@ impl Verifier {
         if !self.verifies() {
             return Ok(());
         }
+        self.pinned(leaf_der)?;
         let leaf = Leaf::read(leaf_der).map_err(|_| CertificateError::BadEncoding)?;
         let id = self.svid(&leaf)?;
         let roots = match &self.trust {
@@ -185,6 +211,24 @@ impl Verifier {
         }
     }
 
+    /// One of the pins is this certificate's, or its key's, where there are any.
+    fn pinned(&self, leaf: &[u8]) -> Result<(), Error> {
+        if self.pins.is_empty() {
+            return Ok(());
+        }
+        let key = public_key(leaf).map_err(|_| CertificateError::BadEncoding)?;
+        let is = |pins: &[[u8; 32]], hash: &[u8]| pins.iter().any(|pin| pin == hash);
+        let (whole, key) = (crypto::sha256(leaf), crypto::sha256(key));
+        if is(&self.pins.certificates, whole.as_ref()) || is(&self.pins.keys, key.as_ref()) {
+            return Ok(());
+        }
+        Err(Refusal::Unfit(format!(
+            "neither it (SHA-256 {}) nor its public key is pinned",
+            hexadecimal(whole.as_ref())
+        ))
+        .into())
+    }
+
     fn wrong_name(&self, leaf: &Leaf) -> Refusal {
         const SHOWN: usize = 4;
         let mut expected = self
@@ -211,6 +255,7 @@ impl Verifier {
         roots: &[TrustAnchor<'static>],
         now: UnixTime,
     ) -> Result<(), Error> {
+        let too_long = Cell::new(0);
         let verify_at = |time| {
             let lists: Vec<_> = self.revocations.iter().collect();
             let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
@@ -225,17 +270,45 @@ impl Verifier {
                 Judged::Server | Judged::ServerByName => KeyUsage::server_auth(),
             };
             let algorithms = self.algorithms.all;
+            let short = |path: &VerifiedPath<'_>| self.short_enough(path, &too_long);
             end_entity
-                .verify_for_usage(algorithms, roots, intermediates, time, usage, revocation, None)
+                .verify_for_usage(
+                    algorithms,
+                    roots,
+                    intermediates,
+                    time,
+                    usage,
+                    revocation,
+                    Some(&short),
+                )
                 .map(drop)
         };
-        match verify_at(now) {
+        let verdict = match verify_at(now) {
             Err(webpki::Error::CertExpired { .. } | webpki::Error::CertNotValidYet { .. })
                 if self.allow_expired =>
             {
-                verify_at(common_time(leaf, intermediates)).map_err(chain_error)
+                verify_at(common_time(leaf, intermediates))
             }
-            other => other.map_err(chain_error),
+            other => other,
+        };
+        verdict.map_err(|error| match (too_long.get(), self.max_depth) {
+            (found @ 1.., Some(most)) => Refusal::Unfit(format!(
+                "its chain has {found} intermediate certificates, expected at most {most} (max_verify_depth)"
+            ))
+            .into(),
+            _ => chain_error(error),
+        })
+    }
+
+    /// Whether no more intermediates stand on a path than `max_verify_depth` allows; else their number is noted.
+    fn short_enough(&self, path: &VerifiedPath<'_>, too_long: &Cell<usize>) -> Result<(), webpki::Error> {
+        let most = self.max_depth.map_or(usize::MAX, |depth| depth as usize);
+        match path.intermediate_certificates().count() {
+            count if count > most => {
+                too_long.set(count);
+                Err(webpki::Error::MaximumPathDepthExceeded)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -329,33 +402,6 @@ fn described(matcher: &SanMatcher) -> String {
         SanKind::Ip => format!("IP {text}"),
         SanKind::Email => format!("e-mail {text}"),
     }
-}
-
-/// Roots from DER.
-///
-/// # Errors
-/// Which one cannot be read, and why.
-pub(super) fn anchors(roots: &[Vec<u8>]) -> Result<Anchors, String> {
-    let anchor = |(index, der): (usize, &Vec<u8>)| {
-        let der = CertificateDer::from(der.as_slice());
-        webpki::anchor_from_trusted_cert(&der)
-            .map(|anchor| anchor.to_owned())
-            .map_err(|error| format!("certificate {index}: {error}"))
-    };
-    roots.iter().enumerate().map(anchor).collect()
-}
-
-/// CRLs from DER.
-///
-/// # Errors
-/// Which one cannot be read, and why.
-pub(super) fn revocations(lists: &[Vec<u8>]) -> Result<Vec<CertRevocationList<'static>>, String> {
-    let list = |(index, der): (usize, &Vec<u8>)| {
-        OwnedCertRevocationList::from_der(der)
-            .map(CertRevocationList::from)
-            .map_err(|error| format!("crl: list {index}: {error}"))
-    };
-    lists.iter().enumerate().map(list).collect()
 }
 
 /// The library's error with the alert that fits it.

@@ -326,6 +326,9 @@ impl Pool {
                 self.cells.traffic.upstream_cx_destroy_remote.one();
                 continue;
             }
+            if pooled.record.is_refused() {
+                continue;
+            }
             pooled.requests += 1;
             return Some(Lease::Http1(pooled, Rc::clone(self)));
         }
@@ -336,7 +339,7 @@ impl Pool {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|candidate| {
             let spent = limit > 0 && candidate.requests.get() >= limit;
-            candidate.sender.borrow_mut().is_open() && !spent
+            candidate.sender.borrow_mut().is_open() && !spent && !candidate.record.is_refused()
         });
         let has_room = |candidate: &&Rc<SharedHttp2>| {
             let sender = candidate.sender.borrow();

@@ -7,12 +7,14 @@
 mod first_words;
 mod health;
 mod on_demand;
+mod peers;
 mod pin;
 mod registry;
 
 pub use first_words::{FirstWord, FirstWords};
 pub use health::{HealthSignal, HealthSignals, Saw};
 pub use on_demand::{Ask, OnDemand};
+pub use peers::catch_up;
 pub use pin::{Graveyard, World};
 pub use registry::{ConnectionHandle, ConnectionRegistry, Life, Told};
 
@@ -255,6 +257,7 @@ impl WorkerThread {
 async fn obey(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
     let mut acceptors: Vec<(ListenAddress, Rc<StopSign>)> = Vec::new();
     let sweeper = spawn(sweep_idle(Rc::clone(&worker)));
+    let watcher = spawn(peers::watch_ends(Rc::clone(&worker)));
     while let Some(command) = inbox.recv().await {
         match command {
             Command::Listen(address, socket) => {
@@ -287,6 +290,7 @@ async fn obey(worker: Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
         }
     }
     sweeper.abort();
+    watcher.abort();
 }
 
 /// Connections that were told to close now say so to their clients and to the access log.
@@ -311,14 +315,18 @@ fn take_over(worker: &Rc<Worker>) {
     worker.counters.review(&world);
     let told = worker.connections.review(&before, &world);
     close_in_time(worker, told);
+    peers::follow(worker, &before, &world);
 }
 
 /// Connections that were told to drain end with the drain time.
 pub fn close_in_time(worker: &Worker, told: Told) {
+    close_within(told, worker.shared.drain_time);
+}
+
+fn close_within(told: Told, limit: Duration) {
     if told.is_empty() {
         return;
     }
-    let limit = worker.shared.drain_time;
     spawn(async move {
         tokio::time::sleep(limit).await;
         told.close();

@@ -1,7 +1,8 @@
 //! The downstream connections of one worker, and how they are told to end.
 //!
 //! Holds: a connection is told to drain only when the whole worker drains or when its filter chain is gone or now
-//! demands something else of it (`FilterChain::security`); any other change is picked up with the next request.
+//! demands something else of it (`FilterChain::security`), or when its peer would not be let in any more ([`super::peers`]);
+//! any other change is picked up with the next request.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -15,6 +16,9 @@ use remora_model::snapshot::Snapshot;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use super::peers::{Ends, LetIn};
+use crate::tls::Session;
+
 /// How much longer a connection may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Life {
@@ -27,9 +31,11 @@ pub enum Life {
 }
 
 #[derive(Debug)]
-struct Entry {
-    listener: Name,
-    chain: RefCell<Arc<FilterChain>>,
+pub(super) struct Entry {
+    pub(super) listener: Name,
+    pub(super) chain: RefCell<Arc<FilterChain>>,
+    /// Who was let in by its certificate, and when that ends.
+    pub(super) peer: Option<LetIn>,
     /// By what a draining connection is served to its end: routes that no other chain needs are gone from the world.
     last_routes: RefCell<Option<Arc<RouteTable>>>,
     life: Cell<Life>,
@@ -37,7 +43,7 @@ struct Entry {
 }
 
 impl Entry {
-    fn end(&self, life: Life) {
+    pub(super) fn end(&self, life: Life) {
         if life > self.life.get() {
             self.life.set(life);
             self.wake();
@@ -76,7 +82,9 @@ impl Entry {
 /// All downstream connections of a worker.
 #[derive(Debug)]
 pub struct ConnectionRegistry {
-    all: Rc<RefCell<Slab<Rc<Entry>>>>,
+    pub(super) all: Rc<RefCell<Slab<Rc<Entry>>>>,
+    /// When certificates of peers end.
+    pub(super) ends: Rc<Ends>,
     /// How long any connection may live, also one that is entered later.
     life: Cell<Life>,
     shortened: Notify,
@@ -86,6 +94,7 @@ impl Default for ConnectionRegistry {
     fn default() -> Self {
         Self {
             all: Rc::default(),
+            ends: Rc::default(),
             life: Cell::new(Life::Serving),
             shortened: Notify::new(),
         }
@@ -94,19 +103,29 @@ impl Default for ConnectionRegistry {
 
 impl ConnectionRegistry {
     /// Enters a connection that was matched to `chain` of `listener`; it leaves when the handle is dropped.
-    pub fn enter(&self, listener: Name, chain: Arc<FilterChain>) -> ConnectionHandle {
+    pub fn enter(
+        &self,
+        listener: Name,
+        chain: Arc<FilterChain>,
+        session: Option<&Session>,
+    ) -> ConnectionHandle {
         let entry = Rc::new(Entry {
             listener,
             chain: RefCell::new(chain),
+            peer: session.and_then(LetIn::by),
             last_routes: RefCell::default(),
             life: Cell::new(self.life.get()),
             waker: RefCell::new(None),
         });
         let key = self.all.borrow_mut().insert(Rc::clone(&entry));
+        if let Some(end) = entry.peer.as_ref().and_then(|peer| peer.ends) {
+            self.ends.note(end, key);
+        }
         ConnectionHandle {
             entry,
             key,
             all: Rc::clone(&self.all),
+            ends: Rc::clone(&self.ends),
         }
     }
 
@@ -155,8 +174,8 @@ impl ConnectionRegistry {
 }
 
 /// Connections that were told to drain.
-#[derive(Debug, Default)]
-pub struct Told(Vec<Weak<Entry>>);
+#[derive(Debug, Default, Clone)]
+pub struct Told(pub(super) Vec<Weak<Entry>>);
 
 impl Told {
     /// Whether nobody was told.
@@ -175,9 +194,10 @@ impl Told {
 /// One connection's place in the registry.
 #[derive(Debug)]
 pub struct ConnectionHandle {
-    entry: Rc<Entry>,
+    pub(super) entry: Rc<Entry>,
     key: usize,
     all: Rc<RefCell<Slab<Rc<Entry>>>>,
+    ends: Rc<Ends>,
 }
 
 impl ConnectionHandle {
@@ -218,6 +238,9 @@ impl ConnectionHandle {
 
 impl Drop for ConnectionHandle {
     fn drop(&mut self) {
+        if let Some(end) = self.entry.peer.as_ref().and_then(|peer| peer.ends) {
+            self.ends.forget(end, self.key);
+        }
         self.all.borrow_mut().try_remove(self.key);
     }
 }

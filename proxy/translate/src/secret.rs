@@ -257,7 +257,8 @@ fn same(before: &SecretKind, after: &SecretKind) -> bool {
                 a.roots == b.roots && a.revocations == b.revocations && a.trust_domains == b.trust_domains;
             let flags = (a.revocations_leaf_only, a.allow_expired, a.accept_untrusted)
                 == (b.revocations_leaf_only, b.allow_expired, b.accept_untrusted);
-            lists && flags && a.names.is_empty() && b.names.is_empty()
+            let pinned = a.pins == b.pins && a.max_depth == b.max_depth;
+            lists && flags && pinned && a.names.is_empty() && b.names.is_empty()
         }
         (SecretKind::TicketKeys(a), SecretKind::TicketKeys(b)) => a == b,
         (SecretKind::Generic(a), SecretKind::Generic(b)) => a == b,

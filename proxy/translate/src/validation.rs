@@ -2,8 +2,9 @@
 //!
 //! Holds: a field that narrows trust and is not honoured is refused, never skipped.
 
+use base64::Engine as _;
 use remora_model::Name;
-use remora_model::identity::{SanKind, SanMatcher, Validation};
+use remora_model::identity::{Pins, SanKind, SanMatcher, Validation};
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -17,6 +18,9 @@ use crate::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use crate::secret::{certificates, whence};
 use crate::value;
+
+/// The most that `max_verify_depth` may say.
+const DEEPEST: u32 = 100;
 
 const SPIFFE: &str = "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig";
 
@@ -59,6 +63,8 @@ pub(crate) fn context(
         .map(|custom| work.at("custom_validator_config", |work| spiffe(work, custom)));
     let verification: TrustChainVerification =
         value::known(work, "trust_chain_verification", said.trust_chain_verification)?;
+    let pins = pins(work, said);
+    let max_depth = max_depth(work, said);
     Some(Validation {
         roots: roots.unwrap_or(Some(Vec::new()))?,
         names,
@@ -67,7 +73,50 @@ pub(crate) fn context(
         allow_expired: said.allow_expired_certificate,
         accept_untrusted: verification == TrustChainVerification::AcceptUntrusted,
         trust_domains: trust_domains.unwrap_or(Some(Vec::new()))?,
+        pins,
+        max_depth,
     })
+}
+
+fn max_depth(work: &mut Work<'_, '_>, said: &api::CertificateValidationContext) -> Option<u32> {
+    let depth = said.max_verify_depth?.value;
+    if depth > DEEPEST {
+        let sentence = format!("expected at most {DEEPEST}, found {depth}");
+        work.wrong_at("max_verify_depth", sentence);
+    }
+    Some(depth)
+}
+
+fn pins(work: &mut Work<'_, '_>, said: &api::CertificateValidationContext) -> Pins {
+    let (hashes, keys) = (&said.verify_certificate_hash, &said.verify_certificate_spki);
+    Pins {
+        certificates: work.each("verify_certificate_hash", hashes, |work, text| {
+            let digits: String = text.chars().filter(|character| *character != ':').collect();
+            pin(work, hexadecimal(&digits), "hex", text)
+        }),
+        keys: work.each("verify_certificate_spki", keys, |work, text| {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok();
+            pin(work, bytes, "base64", text)
+        }),
+    }
+}
+
+/// A SHA-256 that is written in `encoding`.
+fn pin(work: &mut Work<'_, '_>, bytes: Option<Vec<u8>>, encoding: &str, said: &str) -> Option<[u8; 32]> {
+    let pin = bytes.and_then(|bytes| bytes.try_into().ok());
+    if pin.is_none() {
+        work.wrong(format!("Invalid {encoding}-encoded SHA-256 {said}"));
+    }
+    pin
+}
+
+fn hexadecimal(digits: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+        _ => None,
+    };
+    digits.as_bytes().chunks(2).map(byte).collect()
 }
 
 /// Envoy's rule for a context that stands alone: names prove nothing about a peer whom nobody vouches for.

@@ -111,6 +111,26 @@ pub struct Validation {
     pub accept_untrusted: bool,
     /// SPIFFE validator: trust domain to DER roots; replaces `roots` where present.
     pub trust_domains: Vec<(Name, Vec<Vec<u8>>)>,
+    /// `verify_certificate_hash` and `verify_certificate_spki`.
+    pub pins: Pins,
+    /// `max_verify_depth`: how many intermediates may stand between the leaf and the root.
+    pub max_depth: Option<u32>,
+}
+
+/// Certificates that a peer must show one of, by SHA-256; both lists empty: any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pins {
+    /// Of the whole leaf.
+    pub certificates: Vec<[u8; 32]>,
+    /// Of the leaf's `SubjectPublicKeyInfo`.
+    pub keys: Vec<[u8; 32]>,
+}
+
+impl Pins {
+    /// Whether nothing is pinned.
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty() && self.keys.is_empty()
+    }
 }
 
 /// A certificate by value or by SDS name.

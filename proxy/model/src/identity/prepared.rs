@@ -17,25 +17,34 @@ type Slot = Option<(Generations, Arc<dyn Any + Send + Sync>)>;
 pub struct Prepared(Mutex<Slot>);
 
 impl Prepared {
-    /// The value derived from these generations, made by `derive` where it is not there yet.
+    /// The value derived from these generations, made by `derive` where it is not there yet: from the value before it,
+    /// where there was one.
     ///
     /// # Errors
-    /// Those of `derive`; nothing is kept then.
+    /// Those of `derive`; the value before is kept then.
     pub fn get_or_derive<T: Any + Send + Sync, E>(
         &self,
         generations: Generations,
-        derive: impl FnOnce() -> Result<Arc<T>, E>,
+        derive: impl FnOnce(Option<Arc<T>>) -> Result<Arc<T>, E>,
     ) -> Result<Arc<T>, E> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = None;
         if let Some((of, value)) = slot.as_ref()
-            && *of == generations
             && let Ok(value) = Arc::clone(value).downcast::<T>()
         {
-            return Ok(value);
+            if *of == generations {
+                return Ok(value);
+            }
+            before = Some(value);
         }
-        let value = derive()?;
+        let value = derive(before)?;
         *slot = Some((generations, value.clone()));
         Ok(value)
+    }
+
+    /// Whether something was derived.
+    pub fn is_used(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 }
 

@@ -19,8 +19,8 @@ pub use table::{Id, IdTable};
 use std::sync::Arc;
 
 use crate::balance::LocalCluster;
-use crate::cluster::Cluster;
-use crate::identity::Secret;
+use crate::cluster::{Cluster, TransportSocket};
+use crate::identity::{ClientTls, Secret, ServerTls};
 use crate::listener::ListenerTable;
 use crate::route::RouteTable;
 
@@ -72,5 +72,25 @@ impl Snapshot {
     /// The secret, or `None` while it has not arrived.
     pub fn secret(&self, id: SecretId) -> Option<&Arc<Secret>> {
         self.secrets.at(id)
+    }
+
+    /// The TLS contexts of all filter chains.
+    pub fn server_contexts(&self) -> impl Iterator<Item = &Arc<ServerTls>> {
+        let chains = self
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.chains.iter().chain(&listener.default_chain));
+        chains.filter_map(|chain| chain.tls.as_ref())
+    }
+
+    /// The TLS contexts of all clusters.
+    pub fn client_contexts(&self) -> impl Iterator<Item = &Arc<ClientTls>> {
+        self.clusters.iter().flat_map(|(_, cluster)| {
+            let transport = &cluster.config.transport;
+            let sockets = transport.matches.iter().map(|entry| &entry.socket);
+            sockets
+                .chain([&transport.fallback])
+                .filter_map(TransportSocket::tls)
+        })
     }
 }

@@ -87,6 +87,13 @@ impl<M, T: Clone> IdTable<M, T> {
         self.len == 0
     }
 
+    /// Whether both are the same version: every chunk is shared, so nothing was set between them.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let pairs = self.chunks.iter().zip(&other.chunks);
+        self.chunks.len() == other.chunks.len()
+            && pairs.into_iter().all(|(own, other)| Arc::ptr_eq(own, other))
+    }
+
     /// Sets or clears one part and returns what stood there. Copies the one chunk if it is shared.
     pub fn set(&mut self, id: Id<M>, part: Option<T>) -> Option<T> {
         let (chunk, slot) = (id.index() / CHUNK, id.index() % CHUNK);

@@ -1,7 +1,9 @@
 //! Handshakes between our own two sides, over memory, with throw-away CAs.
 
 mod alpn_and_versions;
+mod judged_again;
 mod names;
+mod pins;
 mod resumption;
 mod secrets;
 mod trust;
@@ -29,15 +31,25 @@ pub(super) struct Ca(CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
     pub(super) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, name);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        Self(CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap())
     }
 
     pub(super) fn root(&self) -> Vec<u8> {
         self.0.der().to_vec()
+    }
+
+    /// A certificate authority that this one vouches for.
+    pub(super) fn intermediate(&self, name: &str) -> Self {
+        Self(CertifiedIssuer::signed_by(authority(name), KeyPair::generate().unwrap(), &self.0).unwrap())
+    }
+
+    /// A workload's certificate by this intermediate, with it in the chain.
+    pub(super) fn below(&self, id: &str) -> Secret {
+        let mut secret = self.svid(id);
+        if let SecretKind::Certificate(certificate) = &mut secret.kind {
+            certificate.chain.push(self.root());
+        }
+        secret
     }
 
     /// A workload's certificate, changed before it is signed.
@@ -61,6 +73,14 @@ impl Ca {
             ..Validation::default()
         }
     }
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 pub(super) fn certificate_secret(chain: Vec<Vec<u8>>, key: &KeyPair) -> Secret {

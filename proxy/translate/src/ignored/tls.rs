@@ -64,14 +64,12 @@ reviewed! { CertificateValidationContext as "CertificateValidationContext" {
     honoured: [
         trusted_ca, watched_directory, match_typed_subject_alt_names, match_subject_alt_names,
         require_signed_certificate_timestamp, crl, allow_expired_certificate, trust_chain_verification,
-        custom_validator_config, only_verify_leaf_cert_crl,
+        custom_validator_config, only_verify_leaf_cert_crl, verify_certificate_hash,
+        verify_certificate_spki, max_verify_depth,
     ]
     ignored: { suppress_client_ca_list: "a hint to clients only" }
     refused: {
         ca_certificate_provider_instance: "trust roots by provider plug-in",
         system_root_certs: "the system's trust roots",
-        verify_certificate_spki: "pinned public keys",
-        verify_certificate_hash: "pinned certificates",
-        max_verify_depth: "it decides which certificate chains are trusted",
     }
 } }

@@ -194,12 +194,16 @@ const REFUSED: &[(&str, &str)] = &[
         ".validation_context.trusted_ca: Failed to load trusted CA certificates from <inline>: no PEM certificate inside",
     ),
     (
-        "validation_context: {verify_certificate_spki: [NvqYIYSbgK2vCJpQhObf77vv+bQWtc5ek5RIOwPiC9A=]}",
-        ".validation_context.verify_certificate_spki: is not supported: pinned public keys",
+        "validation_context: {verify_certificate_spki: [NvqYIYSbgK2vCJpQhObf77vv]}",
+        ".validation_context.verify_certificate_spki[0]: Invalid base64-encoded SHA-256 NvqYIYSbgK2vCJpQhObf77vv",
     ),
     (
-        "validation_context: {max_verify_depth: 1}",
-        ".validation_context.max_verify_depth: is not supported: it decides which certificate chains are trusted",
+        "validation_context: {verify_certificate_hash: [df6f]}",
+        ".validation_context.verify_certificate_hash[0]: Invalid hex-encoded SHA-256 df6f",
+    ),
+    (
+        "validation_context: {max_verify_depth: 101}",
+        ".validation_context.max_verify_depth: expected at most 100, found 101",
     ),
     (
         "validation_context: {match_typed_subject_alt_names: [{san_type: OTHER_NAME, matcher: {exact: x}}]}",
