@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use remora_model::route::TimeLimit;
 
@@ -66,6 +67,10 @@ pub struct Denial {
     pub body: Cow<'static, str>,
     /// Headers of the answer.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What the client reads in the place of `body`, where it need not be a text.
+    pub raw: Option<Bytes>,
+    /// Why, where the details do not say it: for people.
+    pub because: Option<String>,
 }
 
 impl Denial {
@@ -82,6 +87,8 @@ impl Denial {
             details: details.into(),
             body: body.into(),
             headers: Vec::new(),
+            raw: None,
+            because: None,
         }
     }
 }
@@ -283,7 +290,10 @@ impl Failure {
             }
             Self::UpgradeRefused => "this upgrade is not enabled here".into(),
             Self::Draining => "this process is shutting down".into(),
-            Self::Denied(denial) => format!("a filter refused the request: {}", denial.details),
+            Self::Denied(denial) => match &denial.because {
+                None => format!("a filter refused the request: {}", denial.details),
+                Some(why) => format!("a filter refused the request: {}: {why}", denial.details),
+            },
         }
     }
 

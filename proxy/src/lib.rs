@@ -24,6 +24,7 @@ pub mod observe;
 pub mod preview;
 pub mod redirect;
 mod response_cache;
+pub mod services;
 pub mod sniff;
 pub mod tls;
 pub mod upstream;

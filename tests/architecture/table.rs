@@ -146,6 +146,10 @@ pub(crate) const MODULES: &[Module] = &[
         may_name: &[],
     },
     Module {
+        name: "services",
+        may_name: &[],
+    },
+    Module {
         name: "exchange",
         may_name: &[],
     },
@@ -230,6 +234,7 @@ pub(crate) const MODULES: &[Module] = &[
             edge("http2", "the server side of the codec"),
             edge("failure", "a failure becomes a response"),
             edge("observe", "a request fills one record"),
+            edge("services", "what is asked of services, and what they answered"),
             edge("upstream", "a request takes an upstream connection"),
             edge("worker", "the pinned world, the random source, spawning"),
         ],
@@ -297,7 +302,7 @@ pub(crate) const NEVER_MEET: &[(&str, &str)] = &[("data_path", "control"), ("sni
 pub(crate) const PACKAGES: &[(&str, &[&str], &str)] = &[
     (
         "remora_translate",
-        &["main", "bootstrap", "control", "admin", "preview"],
+        &["main", "bootstrap", "control", "admin", "preview", "services"],
         "configuration is read, and shown, at the edge",
     ),
     (

@@ -13,6 +13,7 @@ pub mod namespaces;
 pub mod peers;
 pub mod process;
 pub mod scripted;
+pub mod services;
 pub mod tls;
 pub mod traffic;
 pub mod upstream;

@@ -38,6 +38,8 @@ mod protocol;
 mod redirects;
 #[path = "differential/retries.rs"]
 mod retries;
+#[path = "differential/services.rs"]
+mod services;
 #[path = "differential/table.rs"]
 mod table;
 #[path = "differential/templates.rs"]
@@ -53,6 +55,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use harness::peers;
 use harness::process::{Options, Port, Proxy, ProxyProcess};
+use harness::services::Services;
 use harness::upstream::Upstream;
 use serde_json::Value;
 
@@ -78,6 +81,7 @@ fn rows() -> Vec<&'static Row> {
         limits::ROWS,
         descriptors::ROWS,
         descriptors::CONVERSATIONS,
+        services::ROWS,
         retries::ROWS,
         mirrors::ROWS,
         redirects::ROWS,
@@ -113,6 +117,7 @@ struct Stage {
     closed: Port,
     a: Upstream,
     b: Upstream,
+    services: Services,
 }
 
 impl Stage {
@@ -126,6 +131,7 @@ impl Stage {
         ];
         let (admin, closed) = (Port::reserve()?, Port::reserve()?);
         let (a, b) = (Upstream::start("a").await?, Upstream::start("b").await?);
+        let services = Services::start().await?;
         let bootstrap = config::bootstrap(&Addresses {
             admin: admin.address(),
             main: ports[0].address(),
@@ -136,6 +142,7 @@ impl Stage {
             a: a.address(),
             b: b.address(),
             closed: closed.address(),
+            services: services.address(),
         });
         let process = ProxyProcess::start(proxy, &bootstrap.to_string(), admin, &Options::default()).await?;
         Ok(Self {
@@ -144,6 +151,7 @@ impl Stage {
             closed,
             a,
             b,
+            services,
         })
     }
 
@@ -180,9 +188,13 @@ impl Stage {
         let mut seen = Vec::new();
         for row in rows {
             let began = std::time::Instant::now();
-            let value = observe::observe(&row.send, self.address(row.listener), &[&self.a, &self.b])
+            let mut value = observe::observe(&row.send, self.address(row.listener), &[&self.a, &self.b])
                 .await
                 .with_context(|| format!("{} in '{}'", self.process.kind().name(), row.name))?;
+            let asked = self.services.take();
+            if !asked.is_empty() {
+                value["asked"] = asked.into();
+            }
             if began.elapsed().as_secs() >= 3 {
                 writeln!(
                     std::io::stderr(),

@@ -6,6 +6,7 @@
 mod buffer;
 mod cache;
 mod compression;
+mod global_rate_limit;
 mod grpc;
 mod health_check;
 mod mutation_filter;
@@ -45,6 +46,8 @@ use crate::observe::ExchangeRecord;
 pub enum OnResponse {
     /// Sets these headers.
     Set(Vec<(HeaderName, HeaderValue)>),
+    /// Adds these headers.
+    Append(Vec<(HeaderName, HeaderValue)>),
     /// Carries these out.
     Mutate(Arc<[HeaderOperation]>),
     /// Carries these out on its trailers.
@@ -129,6 +132,11 @@ pub fn respond(
                     headers.insert(name, value.clone());
                 }
             }
+            OnResponse::Append(fields) => {
+                for (name, value) in fields {
+                    headers.append(name, value.clone());
+                }
+            }
             OnResponse::MutateTrailers(operations) => {
                 mutation_filter::at_trailers(settled(operations, &printer), head, stages);
             }
@@ -191,6 +199,7 @@ impl<D: Downstream> Exchange<'_, D> {
                     self.mutate(own, &filter.name, decision.as_ref(), head);
                     false
                 }
+                HttpFilter::GlobalRateLimit(_) => self.ask(filter, decision.as_ref(), head).await?,
                 HttpFilter::Quota(own) => self.allow(own, &filter.name, decision.as_ref(), head).await?,
                 HttpFilter::LocalRateLimit(own) => {
                     self.limit(own, &filter.name, decision.as_ref(), head)?;
@@ -221,6 +230,19 @@ impl<D: Downstream> Exchange<'_, D> {
             if answered {
                 return Ok(true);
             }
+        }
+        Ok(false)
+    }
+
+    /// Filters that ask a service; whether one answered in the upstream's place.
+    async fn ask(
+        &mut self,
+        filter: &ChainedFilter,
+        decision: Option<&Decision<'_>>,
+        head: &mut RequestHead,
+    ) -> Result<bool, Cut> {
+        if let HttpFilter::GlobalRateLimit(own) = &filter.filter {
+            self.ask_limit(own, &filter.name, decision, head).await?;
         }
         Ok(false)
     }

@@ -39,17 +39,19 @@ impl Reply {
             );
         }
         let mut as_grpc = None;
+        let mut body = Bytes::from(said.body.into_owned());
         if let Failure::Timeout(Timer::StreamDuration(_)) = failure {
             as_grpc = Some(DEADLINE_EXCEEDED);
         }
         if let Failure::Denied(denial) = failure {
             as_grpc = denial.grpc;
             headers.extend(denial.headers.iter().cloned());
+            body = denial.raw.clone().unwrap_or(body);
         }
         let reply = Self {
             status: said.status,
             headers,
-            body: Bytes::from(said.body.into_owned()),
+            body,
         };
         if !grpc {
             return reply;

@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use remora_model::cluster::{Cluster, Level, PickFacts, RequestPriority};
+use remora_model::cluster::{Cluster, Level};
 use remora_model::filter::apply_operations;
 use remora_model::listener::HttpManager;
 use remora_model::route::{Mirror, Origin, TimeLimit};
 
+use super::ask::{Whose, reach};
 use super::deadlines::LazyTimer;
 use super::forwarded_for;
 use super::http::HttpContext;
@@ -29,7 +30,7 @@ use crate::exchange::{
 };
 use crate::failure::{Failure, Timer};
 use crate::observe::{ExchangeRecord, HttpCells};
-use crate::upstream::{Acquire, Protocol, UpstreamExchange};
+use crate::upstream::{Protocol, UpstreamExchange};
 use crate::worker::{Worker, spawn};
 
 /// How long a copy may take for anything but waiting for its client, where the route sets no timeout.
@@ -262,40 +263,15 @@ impl Copy {
     }
 
     async fn travel(&mut self) -> Result<(), Failure> {
-        if self.cluster.endpoints.endpoints.is_empty()
-            && let Some(filled) = target::with_endpoints(&self.worker, &self.cluster).await?
-        {
-            self.cluster = filled;
-        }
-        let endpoint = target::endpoint_of(
-            &self.worker,
-            &self.cluster,
-            &PickFacts {
-                level: self.level,
-                ..PickFacts::default()
-            },
-            None,
-            Some(&self.head.headers),
-        )?;
-        let http = &self.cluster.config.http;
-        let authority = self.head.authority.as_ref().filter(|_| http.auto_sni);
-        let wanted = Acquire {
-            cluster: &self.cluster,
-            endpoint: &endpoint,
-            priority: RequestPriority::Default,
+        let whose = Whose {
+            caller: &self.record.connection,
             protocol: self.protocol,
-            server_name: authority.map(|authority| authority.host()),
-            alpn: None,
-            caller: Some(&self.record.connection),
-            fresh: false,
+            level: self.level,
         };
-        let lease = self.worker.pools.acquire(&self.worker, wanted);
+        let reached = reach(&self.worker, &self.cluster, whose, &self.head);
         let timed_out = |_| Failure::Timeout(Timer::Response(self.limit));
-        let lease = tokio::time::timeout(self.limit.limit, lease)
-            .await
-            .map_err(timed_out)??;
-        let mut upstream = UpstreamExchange::begin(&self.worker, &self.cluster, lease, &self.head)
-            .map_err(|(error, _)| Failure::UpstreamReset(error))?;
+        let reached = tokio::time::timeout(self.limit.limit, reached).await;
+        let mut upstream = reached.map_err(timed_out)??;
         match self.exchange(&mut upstream).await {
             Ok(()) => {
                 upstream.finish(&self.record, Instant::now());

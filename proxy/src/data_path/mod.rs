@@ -6,6 +6,7 @@
 //! `remora-model`; everything that can go wrong is a [`Failure`](crate::failure::Failure).
 
 mod admission;
+mod ask;
 mod attempts;
 mod body;
 mod client_certificate;

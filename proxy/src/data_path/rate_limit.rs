@@ -16,7 +16,7 @@ use crate::exchange::{Downstream, RequestHead};
 use crate::failure::{Denial, Failure, LOCAL_RATE_LIMITED};
 
 /// gRPC's `RESOURCE_EXHAUSTED`.
-const RESOURCE_EXHAUSTED: u16 = 8;
+pub const RESOURCE_EXHAUSTED: u16 = 8;
 
 /// The headers of `enable_x_ratelimit_headers` (draft 03 of `RateLimit Fields for HTTP`, with Envoy's `x-`).
 pub fn tell(bucket: &TokenBucket, headers: &mut HeaderMap) {

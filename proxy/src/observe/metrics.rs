@@ -285,6 +285,20 @@ group! {
 }
 
 group! {
+    /// `cluster.<name>.ratelimit[.<stat_prefix>].*`
+    RateLimitCounters {
+        /// Within the limit, says the service.
+        ok: Counter,
+        /// Above it.
+        over_limit: Counter,
+        /// The service gave no answer.
+        error: Counter,
+        /// Of these, let through.
+        failure_mode_allowed: Counter,
+    }
+}
+
+group! {
     /// `local_rate_limit.<stat_prefix>.*`
     ConnectionRateLimitCounters {
         /// Connections closed because there was no token for them.

@@ -4,8 +4,8 @@
 //! entry per cluster, listener and manager; values are read and written piece by piece, one family (Prometheus) or one
 //! thing (text) at a time. A family has one `# TYPE` line and one kind. Series of what is gone are not shown.
 
-mod codecs;
 mod grpc;
+mod parts;
 mod prometheus;
 mod tables;
 mod text;
@@ -104,7 +104,8 @@ impl Scrape {
             tables::connection_rates(observe, snapshot),
             tables::connection_limits(observe, snapshot),
             grpc::calls(observe),
-            codecs::codecs(observe),
+            parts::codecs(observe),
+            parts::rate_limits(observe),
         ];
         let process = ProcessFacts::now();
         ask_server(observe, snapshot, server);

@@ -20,7 +20,7 @@ use super::metrics::{
     AbsentHeaderCounters, ClusterCounters, CodecCounters, ConnectionLimitCounters,
     ConnectionRateLimitCounters, CorsCounters, FaultCounters, GrpcCounters, HeaderErrorCounters,
     HeaderVersionCounters, HealthCheckCounters, HttpCounters, LimitCounters, ListenerCounters,
-    OutlierCounters, TcpCounters, TlsCounters,
+    OutlierCounters, RateLimitCounters, TcpCounters, TlsCounters,
 };
 
 /// Cells of a listener.
@@ -72,6 +72,13 @@ pub(super) const PART: char = '\0';
 pub struct LimitCells {
     /// Of requests.
     pub http: LimitCounters,
+}
+
+/// Cells of what a service said of requests to a cluster.
+#[derive(Debug, Default)]
+pub struct ServiceCells {
+    /// A rate limit service.
+    pub limit: RateLimitCounters,
 }
 
 /// Cells of `proxy_protocol` filters.
@@ -142,6 +149,9 @@ pub struct Observe {
     pub proxy_headers: Shards<ProxyHeaderCells>,
     /// By `stat_prefix`. Any route may name one, so they are never let go of.
     pub limits: Shards<LimitCells>,
+    /// By `alt_stat_name` or name of the cluster that a request is for, and the filter's word with its `stat_prefix`, with
+    /// [`PART`] between them.
+    pub services: Shards<ServiceCells>,
     /// By `stat_prefix`.
     pub connection_rates: Shards<ConnectionRateLimitCells>,
     /// By `stat_prefix`.
@@ -171,6 +181,7 @@ impl Observe {
             by_limit: RefCell::default(),
             by_method: RefCell::default(),
             by_codec: RefCell::default(),
+            by_service: RefCell::default(),
         }
     }
 
@@ -206,6 +217,7 @@ impl Observe {
                 .is_some_and(|name| names.clusters.contains(name))
         };
         retain(&self.grpc, of_method);
+        retain(&self.services, of_method);
         let of_manager = |key: &Name| {
             key.split(PART)
                 .next()
@@ -296,6 +308,7 @@ pub struct WorkerCounters {
     /// With the key that was asked for last, whose memory is used again.
     by_method: RefCell<(HashMap<Name, Arc<GrpcCells>>, String)>,
     by_codec: RefCell<(HashMap<Name, Arc<CodecCells>>, String)>,
+    by_service: RefCell<(HashMap<Name, Arc<ServiceCells>>, String)>,
 }
 
 impl WorkerCounters {
@@ -355,6 +368,24 @@ impl WorkerCounters {
         cells
     }
 
+    /// The cells of what a service says of requests to a cluster; `word` names the filter.
+    pub fn service(&self, stat_name: &str, word: &str, stat_prefix: &str) -> Arc<ServiceCells> {
+        let mut by_service = self.by_service.borrow_mut();
+        let (known, key) = &mut *by_service;
+        key.clear();
+        key.extend([stat_name, "\0", word]);
+        if !stat_prefix.is_empty() {
+            key.extend([".", stat_prefix]);
+        }
+        if let Some(cells) = known.get(key.as_str()) {
+            return Arc::clone(cells);
+        }
+        let name: Name = key.as_str().into();
+        let cells = self.cells(&self.all.services, &name);
+        known.insert(name, Arc::clone(&cells));
+        cells
+    }
+
     /// The cells of the gRPC calls to a cluster by protocol, service and method. Beyond a number of methods the others
     /// are counted together.
     pub fn grpc(&self, stat_name: &str, [protocol, service, method]: [&str; 3]) -> Arc<GrpcCells> {
@@ -404,6 +435,7 @@ impl WorkerCounters {
         // They are found again at the next call of each.
         self.by_method.borrow_mut().0.clear();
         self.by_codec.borrow_mut().0.clear();
+        self.by_service.borrow_mut().0.clear();
         let mut by_cluster = self.by_cluster.borrow_mut();
         self.clusters.borrow_mut().retain(|id| {
             let stays = snapshot.cluster(*id).is_some();

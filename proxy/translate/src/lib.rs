@@ -52,6 +52,7 @@ mod route;
 mod route_action;
 mod route_match;
 mod secret;
+pub mod service;
 mod subscription;
 mod subsets;
 mod tcp_proxy;

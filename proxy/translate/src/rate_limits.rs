@@ -34,6 +34,8 @@ const MOST_HITS: u64 = 1_000_000_000;
 pub(crate) enum Place {
     /// At a route or a virtual host.
     Routes,
+    /// In the global filter, or what a route says to it: as in the local one.
+    GlobalFilter,
     /// In the local filter itself, where `stage`, `disable_key` and `limit` mean nothing.
     LocalFilter,
 }
@@ -120,7 +122,7 @@ fn rule(work: &mut Work<'_, '_>, said: &api::RateLimit, place: Place) -> Option<
     if place != Place::Routes && (said.stage.is_some() || !said.disable_key.is_empty()) {
         work.wrong("'stage' field and 'disable_key' field are not supported");
     }
-    if place == Place::LocalFilter && said.limit.is_some() {
+    if place != Place::Routes && said.limit.is_some() {
         work.wrong("'limit' field is not supported");
     }
     if said.actions.is_empty() {

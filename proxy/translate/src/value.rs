@@ -118,6 +118,11 @@ pub(crate) fn required<'t>(work: &mut Work<'_, '_>, field: &str, said: &'t str) 
     Some(said)
 }
 
+/// A text, or what stands for an empty one.
+pub(crate) fn or<'t>(said: &'t str, default: &'t str) -> &'t str {
+    if said.is_empty() { default } else { said }
+}
+
 /// Where an address points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {

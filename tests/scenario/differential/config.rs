@@ -19,6 +19,7 @@ pub(crate) struct Addresses {
     pub(crate) a: SocketAddr,
     pub(crate) b: SocketAddr,
     pub(crate) closed: SocketAddr,
+    pub(crate) services: SocketAddr,
 }
 
 /// `main` is a sidecar's listener, `edge` trusts nobody's forwarding headers, `plain` changes the limits and leaves
@@ -84,6 +85,7 @@ fn clusters(at: &Addresses) -> Vec<Value> {
         cluster("b", &[at.b]),
         http2_cluster("h2", &[at.b]),
         same,
+        super::services::cluster(at.services),
         cluster("closed", &[at.closed]),
         cluster("empty", &[]),
     ];
@@ -180,6 +182,7 @@ fn hosts_of_parts() -> Vec<Value> {
         super::timeouts::hosts(),
         super::compression::hosts(),
         super::cache::hosts(),
+        super::services::hosts(),
     ];
     parts.concat()
 }

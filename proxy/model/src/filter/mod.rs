@@ -11,6 +11,7 @@ mod compression;
 mod connection_limits;
 mod cors;
 mod fault;
+mod global_rate_limit;
 mod grpc;
 mod header_mutation;
 mod health_check;
@@ -18,6 +19,7 @@ mod local_rate_limit;
 mod pace;
 mod per_route;
 mod quota;
+mod service;
 mod stateful_session;
 mod token_bucket;
 
@@ -31,6 +33,7 @@ pub use compression::{
 pub use connection_limits::{ConnectionLimit, ConnectionRateLimit, CountedConnection};
 pub use cors::{CorsPolicy, CorsVerdict, Preflight};
 pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
+pub use global_rate_limit::{Concerns, GlobalRateLimit, RouteRateLimit};
 pub use grpc::{GrpcMessages, GrpcStats, GrpcWeb, trailers_frame};
 pub use header_mutation::{
     HeaderOperation, MutationFilter, Mutations, QueryOperation, apply_operations, apply_to_query, settled,
@@ -40,12 +43,14 @@ pub use local_rate_limit::LocalRateLimit;
 pub use pace::Pace;
 pub use per_route::{FilterSettings, RouteFilter};
 pub use quota::{ByDescriptor, Quota, QuotaSettings, QuotaVerdict};
+pub use service::GrpcService;
 pub use stateful_session::{SessionCookie, SessionState, StatefulSession};
 pub use token_bucket::{Fill, TokenBucket};
 
 use std::sync::Arc;
 
 use crate::Name;
+use crate::snapshot::ClusterId;
 
 /// A network filter before the terminal one.
 #[derive(Debug, Clone)]
@@ -82,6 +87,8 @@ pub enum HttpFilter {
     HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.local_ratelimit`.
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// `envoy.filters.http.ratelimit`.
+    GlobalRateLimit(Arc<GlobalRateLimit>),
     /// `remora.filters.http.Quota`.
     Quota(Arc<Quota>),
     /// `envoy.filters.http.buffer`.
@@ -103,6 +110,16 @@ pub enum HttpFilter {
     /// A filter that is not supported, by the type of its configuration: disabled in its chain, so that only a route
     /// that enables it is answered with an error.
     Unsupported(Name),
+}
+
+impl HttpFilter {
+    /// The cluster of the service that it asks, if it asks one.
+    pub fn asks(&self) -> Option<ClusterId> {
+        match self {
+            Self::GlobalRateLimit(limit) => Some(limit.service.cluster),
+            _ => None,
+        }
+    }
 }
 
 /// ALPN offers by upstream protocol; an empty list leaves the TLS context's own.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     BufferFilter, CacheFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations, Quota,
-    StatefulSession,
+    RouteRateLimit, StatefulSession,
 };
 use crate::Name;
 use crate::limit::RateLimits;
@@ -33,6 +33,8 @@ pub enum RouteFilter {
     StatefulSession(Arc<StatefulSession>),
     /// `LocalRateLimit` in place of the filter's own.
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// `RateLimitPerRoute`.
+    GlobalRateLimit(Arc<RouteRateLimit>),
     /// `remora.filters.http.Quota` in place of the filter's own.
     Quota(Arc<Quota>),
 }

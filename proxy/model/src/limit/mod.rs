@@ -4,11 +4,13 @@
 //! rate limit service count by. Rules stand at routes and virtual hosts, or in a filter.
 //! Windows and queues count what Envoy's buckets cannot say.
 
+mod answer;
 mod descriptor;
 mod recent;
 mod rule;
 mod window;
 
+pub use answer::{CurrentLimit, DescriptorStatus, LimitAnswer};
 pub use descriptor::{Descriptor, Entry, LimitOverride, TellClients, Unit};
 pub use recent::Recent;
 pub use rule::{

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::{Descriptor, Entry, LimitOverride, TellClients};
 use crate::Name;
+use crate::endpoint::LabelValue;
 use crate::log::Format;
 use crate::route::{HeaderMatch, HeaderPredicateName, QueryMatch, Render, RequestFacts, decoded_query_value};
 
@@ -152,7 +153,7 @@ pub enum Action {
 /// `MetaData.Source`, as far as there is such metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetadataSource {
-    /// What filters noted of the request: nothing, as no filter does.
+    /// What filters noted of the request.
     Dynamic,
     /// The route's.
     Route,
@@ -288,10 +289,13 @@ impl Action {
                 skip_if_absent,
             } => {
                 let known = match source {
-                    MetadataSource::Dynamic => None,
-                    MetadataSource::Route => facts.route_metadata.iter().find(|(known, _)| known == at),
+                    MetadataSource::Dynamic => noted(facts, at),
+                    MetadataSource::Route => {
+                        let mut known = facts.route_metadata.iter();
+                        known.find(|(known, _)| known == at).map(|(_, value)| value)
+                    }
                 };
-                let value = known.map(|(_, value)| value).or(default.as_ref());
+                let value = known.or(default.as_ref());
                 Some((key, value.cloned(), *skip_if_absent))
             }
             _ => None,
@@ -340,6 +344,14 @@ impl Action {
             }
             Self::RequestHeader { .. } | Self::QueryParameter { .. } | Self::Metadata { .. } => None,
         }
+    }
+}
+
+/// A text that a filter noted, unless it is empty.
+fn noted<'a>(facts: &LimitFacts<'a>, at: &MetadataKey) -> Option<&'a Name> {
+    match facts.request.metadata?.at(&at.namespace, &at.path)? {
+        LabelValue::Text(text) if !text.is_empty() => Some(text),
+        _ => None,
     }
 }
 

@@ -144,7 +144,7 @@ impl HeaderMutations {
 
 impl HeaderTemplate {
     /// Carries it out.
-    pub(crate) fn apply(&self, headers: &mut HeaderMap, render: &impl Render) {
+    pub fn apply(&self, headers: &mut HeaderMap, render: &impl Render) {
         let there = headers.contains_key(&self.name);
         let replace = match self.action {
             AppendAction::AppendIfExistsOrAdd => false,

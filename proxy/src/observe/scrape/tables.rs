@@ -499,6 +499,9 @@ pub(super) fn reset(observe: &Observe) {
     for cells in taken(&observe.codecs).values().flatten() {
         cells.1.codec.each(&mut zero);
     }
+    for cells in taken(&observe.services).values().flatten() {
+        cells.1.limit.each(&mut zero);
+    }
     for cells in taken(&observe.grpc).values().flatten() {
         cells.1.calls.each(&mut zero);
         cells.1.codes.iter().for_each(Counter::reset);

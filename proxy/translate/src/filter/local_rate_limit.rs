@@ -206,7 +206,7 @@ fn share(work: &mut Work<'_, '_>, field: &str, said: Option<&RuntimeFractionalPe
     }
 }
 
-fn additions(work: &mut Work<'_, '_>, field: &str, said: &[HeaderValueOption]) -> HeaderMutations {
+pub(super) fn additions(work: &mut Work<'_, '_>, field: &str, said: &[HeaderValueOption]) -> HeaderMutations {
     if said.len() > MOST_HEADERS {
         work.wrong_at(
             field,

@@ -10,6 +10,7 @@ mod compression;
 mod connection_limits;
 pub(crate) mod cors;
 mod fault;
+mod global_rate_limit;
 mod grpc;
 pub(crate) mod header_mutation;
 mod health_check;
@@ -147,6 +148,9 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
         local_rate_limit::KIND => {
             runs(local_rate_limit::translate(work, extension).map(HttpFilter::LocalRateLimit))
         }
+        global_rate_limit::KIND => {
+            runs(global_rate_limit::translate(work, extension).map(HttpFilter::GlobalRateLimit))
+        }
         buffer::KIND => runs(buffer::translate(work, extension).map(HttpFilter::Buffer)),
         compression::COMPRESSOR => runs(compression::compressor(work, extension).map(HttpFilter::Compressor)),
         compression::DECOMPRESSOR => {
@@ -266,6 +270,7 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         cors::POLICY => cors::policy(work, &extension).map(RouteFilter::Cors),
         header_mutation::PER_ROUTE => header_mutation::per_route(work, &extension),
         local_rate_limit::KIND => local_rate_limit::per_route(work, &extension),
+        global_rate_limit::PER_ROUTE => global_rate_limit::per_route(work, &extension),
         stateful_session::PER_ROUTE => stateful_session::per_route(work, &extension),
         quota::KIND => quota::translate(work, &extension).map(RouteFilter::Quota),
         compression::PER_ROUTE => compression::per_route(work, &extension),

@@ -43,6 +43,7 @@ pub const IN_PART: &[&str] = &[
     "envoy.config.route.v3.RetryPolicy.retry_on",
     "envoy.config.accesslog.v3.AccessLog.filter",
     "envoy.config.accesslog.v3.AccessLog.typed_config",
+    "envoy.config.core.v3.GrpcService.retry_policy",
     "envoy.config.core.v3.SubstitutionFormatString.formatters",
     "envoy.config.route.v3.FilterConfig.is_optional",
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.is_optional",
@@ -213,14 +214,6 @@ pub const UNREAD: &[FieldReason] = &[
     (
         "envoy.config.core.v3.ConfigSource.authorities",
         "read with xdstp names only",
-    ),
-    (
-        "envoy.config.core.v3.GrpcService.EnvoyGrpc.max_receive_message_length",
-        "tuning: messages of the control plane have a bound of their own",
-    ),
-    (
-        "envoy.config.core.v3.GrpcService.EnvoyGrpc.skip_envoy_headers",
-        "no x-envoy-* header is sent to the control plane",
     ),
     (
         "envoy.config.core.v3.JsonFormatOptions.sort_properties",

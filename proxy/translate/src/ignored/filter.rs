@@ -7,6 +7,9 @@ use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use crate::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3::Mutations;
 use crate::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateLimit;
+use crate::pb::envoy::extensions::filters::http::ratelimit::v3::{
+    RateLimit as GlobalRateLimit, RateLimitPerRoute,
+};
 use crate::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use crate::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit;
 use crate::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit as ConnectionRateLimit;
@@ -46,6 +49,23 @@ reviewed! { LocalRateLimit as "LocalRateLimit" {
     ]
     ignored: {}
     refused: { local_cluster_rate_limit: "a limit that the members of a cluster share" }
+} }
+
+reviewed! { GlobalRateLimit as "ratelimit.RateLimit" {
+    honoured: [
+        domain, stage, request_type, timeout, failure_mode_deny, rate_limited_as_resource_exhausted, rate_limit_service,
+        enable_x_ratelimit_headers, disable_x_envoy_ratelimited_header, rate_limited_status, response_headers_to_add,
+        status_on_error, stat_prefix, filter_enabled, filter_enforced, failure_mode_deny_percent, rate_limits,
+        metadata_namespace, enable_retry_after_header,
+    ]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { RateLimitPerRoute as "RateLimitPerRoute" {
+    honoured: [vh_rate_limits, rate_limits, domain]
+    ignored: { override_option: "not implemented in Envoy either" }
+    refused: {}
 } }
 
 reviewed! { GrpcStats as "grpc_stats.FilterConfig" {

@@ -45,6 +45,10 @@ pub const PARTLY: &[FieldReason] = &[
         "a filter that is optional may be left out",
     ),
     (
+        "GrpcService.retry_policy",
+        "a service that filters ask is asked once; a stream to a control plane is retried for ever",
+    ),
+    (
         "HttpConnectionManager.request_id_extension",
         "the request id is always a UUID; the trace reason is not packed",
     ),
@@ -69,12 +73,12 @@ pub const PARTLY: &[FieldReason] = &[
         "tuning: pings are sent at the interval",
     ),
     (
-        "RateLimit.Override.dynamic_metadata",
-        "nothing writes dynamic metadata, so there is never a limit in it",
-    ),
-    (
         "RateLimit.hits_addend",
         "at routes and virtual hosts a request is one hit, as in Envoy; in filters it is honoured",
+    ),
+    (
+        "RateLimit.Override.dynamic_metadata",
+        "nothing writes dynamic metadata, so there is never a limit in it",
     ),
     (
         "RetryPolicy.retry_host_predicate",
@@ -209,6 +213,8 @@ fn filter_lists() -> Vec<Lists> {
         of::<filters::grpc_stats::v3::FilterConfig>(),
         of::<filters::header_mutation::v3::Mutations>(),
         of::<filters::local_ratelimit::v3::LocalRateLimit>(),
+        of::<filters::ratelimit::v3::RateLimit>(),
+        of::<filters::ratelimit::v3::RateLimitPerRoute>(),
         of::<filters::stateful_session::v3::StatefulSession>(),
     ]
 }

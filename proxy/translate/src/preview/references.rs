@@ -133,6 +133,14 @@ fn of_listener(names: &Interner<ClusterMark>, listener: &Listener, found: &mut V
     for chain in listener.chains.iter().chain(listener.default_chain.as_ref()) {
         match &chain.terminal {
             Terminal::Http(manager) => {
+                let asked = manager
+                    .filters
+                    .iter()
+                    .filter_map(|filter| Some((filter, filter.filter.asks()?)));
+                found.extend(asked.filter_map(|(filter, cluster)| {
+                    let name = names.name(cluster)?.to_string();
+                    Some((name, format!("filter '{}' ", filter.name)))
+                }));
                 if let Routes::Inline(table) = &manager.routes {
                     of_table(names, table, found);
                 }
