@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderName};
 use remora_model::cluster::{Cluster, RequestPriority};
 use remora_model::endpoint::Endpoint;
-use remora_model::retry::{Bearer, Conditions, Ended, GivenUp, Moment, Not, Reset, RetryPolicy, Tries};
+use remora_model::retry::{
+    Again, Bearer, Conditions, Ended, GivenUp, Moment, Not, Reset, RetryPolicy, Tries,
+};
 use remora_model::route::{Forward, Origin, RequestFacts, TimeLimit};
 
 use crate::failure::{Failure, Limit, Timer};
@@ -135,11 +137,41 @@ impl Attempts {
     }
 
     /// Whether the policy speaks of this end, however many retries are left.
-    pub fn covers(&self, reset: Reset) -> bool {
-        let ended = Ended::Reset(reset);
+    pub fn covers(&self, ended: &Ended<'_>) -> bool {
         self.policy
             .as_ref()
-            .is_some_and(|policy| policy.wants_retry(&ended))
+            .is_some_and(|policy| policy.wants_retry(ended))
+    }
+
+    /// The policy, if there is one.
+    pub fn policy(&self) -> Option<Arc<RetryPolicy>> {
+        self.policy.clone()
+    }
+
+    /// There is no other attempt.
+    pub fn end(&mut self) {
+        self.tries.end();
+    }
+
+    /// Whether another attempt is made beside one that is not answered in time, and after which wait.
+    pub fn hedge(
+        &mut self,
+        cluster: &Cluster,
+        cells: &ClusterCells,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Duration> {
+        self.timed_out = true;
+        let policy = self.policy.as_deref()?;
+        let bearer = self.bearer(cluster);
+        counted(self.tries.hedge(policy, bearer, Instant::now(), rng), cells)
+    }
+
+    fn bearer<'c>(&self, cluster: &'c Cluster) -> Bearer<'c> {
+        Bearer {
+            limit: cluster.thresholds(self.priority).retries,
+            live: &cluster.live,
+            priority: self.priority,
+        }
     }
 
     /// Whether an attempt that ended this way is made again, and after which wait. Takes a place in the cluster's
@@ -154,37 +186,38 @@ impl Attempts {
     ) -> Option<Duration> {
         self.timed_out = matches!(ended, Ended::Reset(Reset::PerTryTimeout));
         let policy = self.policy.as_deref()?;
-        let bearer = Bearer {
-            limit: cluster.thresholds(self.priority).retries,
-            live: &cluster.live,
-            priority: self.priority,
-        };
+        let bearer = self.bearer(cluster);
         let clock = || Moment {
             now: Instant::now(),
             unix_seconds: unix_seconds(),
         };
-        let traffic = &cells.traffic;
-        let why_not = match self.tries.again(policy, ended, possible, bearer, clock, rng) {
-            Ok(again) => {
-                traffic.upstream_rq_retry.one();
-                if again.asked {
-                    traffic.upstream_rq_retry_backoff_ratelimited.one();
-                } else {
-                    traffic.upstream_rq_retry_backoff_exponential.one();
-                }
-                return Some(again.wait);
-            }
-            Err(why_not) => why_not,
-        };
-        match why_not {
-            Not::Covered | Not::Concerned => {}
-            Not::Wanted => traffic.upstream_rq_retry_withheld.one(),
-            Not::Possible => traffic.retry_or_shadow_abandoned.one(),
-            Not::Borne(GivenUp::Exhausted) => traffic.upstream_rq_retry_limit_exceeded.one(),
-            Not::Borne(GivenUp::Overflow) => traffic.upstream_rq_retry_overflow.one(),
-        }
-        None
+        counted(
+            self.tries.again(policy, ended, possible, bearer, clock, rng),
+            cells,
+        )
     }
+}
+
+/// The wait before another attempt, if there is one; counts what was decided.
+fn counted(decided: Result<Again, Not>, cells: &ClusterCells) -> Option<Duration> {
+    let traffic = &cells.traffic;
+    match decided {
+        Ok(again) => {
+            traffic.upstream_rq_retry.one();
+            if again.asked {
+                traffic.upstream_rq_retry_backoff_ratelimited.one();
+            } else {
+                traffic.upstream_rq_retry_backoff_exponential.one();
+            }
+            return Some(again.wait);
+        }
+        Err(Not::Covered | Not::Concerned) => {}
+        Err(Not::Wanted) => traffic.upstream_rq_retry_withheld.one(),
+        Err(Not::Possible) => traffic.retry_or_shadow_abandoned.one(),
+        Err(Not::Borne(GivenUp::Exhausted)) => traffic.upstream_rq_retry_limit_exceeded.one(),
+        Err(Not::Borne(GivenUp::Overflow)) => traffic.upstream_rq_retry_overflow.one(),
+    }
+    None
 }
 
 /// The policy that a request asks for by its headers, on top of its route's.

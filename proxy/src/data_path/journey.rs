@@ -9,17 +9,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method};
-use remora_model::cluster::{Cluster, Level, PickFacts};
+use http::HeaderValue;
+use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::endpoint::Endpoint;
 use remora_model::health::{Outcome, Permit};
 use remora_model::retry::Ended;
 use remora_model::route::{Forward, Origin, TimeLimit};
 
+use super::aggregate::Aggregate;
 use super::attempts::{Attempts, reset_of};
 use super::deadlines::{Deadlines, starting};
 use super::filters::{self, Responding};
 use super::forward::{Cut, Done, Kept, Transfer, within};
+use super::hedge::{self, Beside};
 use super::redirects::Asked;
 use super::replay::Replay;
 use super::request::{Exchange, facts};
@@ -28,7 +30,7 @@ use super::verdict::{Verdict, Wanted};
 use super::{connect_end, mirror, mutation, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::Failure;
-use crate::observe::ClusterCells;
+use crate::observe::{ClusterCells, ExchangeRecord};
 use crate::upstream::{Acquire, InFlight, Lease, Protocol, UpstreamExchange, health};
 
 /// How often a request may be sent again because a reused connection had died before anything was processed.
@@ -38,35 +40,30 @@ const REUSE_RETRIES: u32 = 3;
 const KEPT_BODY: u64 = 1 << 20;
 
 /// What a request needs on its way.
-struct Journey<'a> {
-    cluster: &'a Arc<Cluster>,
-    cells: &'a ClusterCells,
-    forward: &'a Forward,
-    chosen: &'a Chosen,
-    hash: Option<u64>,
-    protocol: Protocol,
-    cookie: Option<HeaderValue>,
-    deadlines: Deadlines,
-    response_limit: Option<TimeLimit>,
-    attempts: Attempts,
-    replay: Replay,
+pub(super) struct Journey<'a> {
+    pub(super) cluster: &'a Arc<Cluster>,
+    pub(super) cells: &'a ClusterCells,
+    pub(super) forward: &'a Forward,
+    pub(super) chosen: &'a Chosen,
+    pub(super) hash: Option<u64>,
+    pub(super) protocol: Protocol,
+    pub(super) cookie: Option<HeaderValue>,
+    pub(super) deadlines: Deadlines,
+    pub(super) response_limit: Option<TimeLimit>,
+    pub(super) attempts: Attempts,
+    pub(super) replay: Replay,
+    /// Where the route hedges: the attempts that go on.
+    pub(super) beside: Option<Box<Beside>>,
     /// A new connection, not a reused one.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// What the cluster's circuit breaker wants to hear of this attempt.
-    permit: Option<Permit>,
+    pub(super) permit: Option<Permit>,
     /// Whose member the cluster is, in this attempt.
-    of: Option<&'a Aggregate<'a>>,
-}
-
-/// The aggregate cluster whose member serves an attempt.
-struct Aggregate<'a> {
-    cluster: &'a Arc<Cluster>,
-    cells: &'a ClusterCells,
-    level: Level,
+    pub(super) of: Option<&'a Aggregate<'a>>,
 }
 
 /// What follows an attempt.
-enum Next {
+pub(super) enum Next {
     /// The response is with the client.
     Done,
     /// Another attempt, after a wait.
@@ -75,6 +72,8 @@ enum Next {
     Redirected,
     /// Another attempt at once: nothing of this one was processed.
     Unprocessed(Cut),
+    /// An answer of the attempts that go on; without any this.
+    Await(Cut),
 }
 
 impl<'a> Journey<'a> {
@@ -87,8 +86,13 @@ impl<'a> Journey<'a> {
         left.or(self.response_limit.map(|limit| limit.limit))
     }
 
+    /// Whether attempts go on beside the one that is made.
+    pub(super) fn goes_on(&self) -> bool {
+        self.beside.as_deref().is_some_and(Beside::is_running)
+    }
+
     /// Whose limit of retries holds, and where they are counted.
-    fn retrying(&self) -> (&'a Arc<Cluster>, &'a ClusterCells) {
+    pub(super) fn retrying(&self) -> (&'a Arc<Cluster>, &'a ClusterCells) {
         self.of
             .map_or((self.cluster, self.cells), |of| (of.cluster, of.cells))
     }
@@ -116,7 +120,12 @@ impl<D: Downstream> Exchange<'_, D> {
             .context
             .worker
             .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
-        let told = shorter(limits.response, attempts.limits().0);
+        // Where the route hedges, an attempt may take longer than its limit says.
+        let per_try = attempts
+            .limits()
+            .0
+            .filter(|_| !forward.hedges(head.upgrade.is_some()));
+        let told = shorter(limits.response, per_try);
         let by_router = mutation::request(head, forward, chosen, told, &self.record);
         // A redirect that is followed says our own limit already.
         self.record.by_router |= by_router && self.redirects.is_none();
@@ -154,6 +163,7 @@ impl<D: Downstream> Exchange<'_, D> {
             response_limit: limits.response,
             attempts,
             replay,
+            beside: forward.hedges(head.upgrade.is_some()).then(Box::default),
             fresh: false,
             permit: None,
             of: None,
@@ -200,18 +210,24 @@ impl<D: Downstream> Exchange<'_, D> {
 
     /// Attempt after attempt.
     async fn travel(&mut self, mut journey: Journey<'_>, head: &mut RequestHead) -> Result<(), Cut> {
-        let mut races = 0;
+        let (mut races, mut wait) = (0, Duration::ZERO);
         loop {
             self.record.attempts += 1;
             let retried = self.record.attempts > 1;
             if retried {
                 journey.replay.rewind();
-                let per_try = journey.attempts.limits().0.map(|limit| limit.limit);
+                let per_try = journey.attempts.limits().0.filter(|_| journey.beside.is_none());
+                let per_try = per_try.map(|limit| limit.limit);
                 let told = journey.remaining().into_iter().chain(per_try).min();
                 let timed_out = journey.attempts.timed_out;
                 mutation::attempt(head, journey.chosen, self.record.attempts, timed_out, told);
             }
-            match self.attempt(&mut journey, head).await? {
+            let next = match journey.beside {
+                None => self.attempt(&mut journey, head).await?,
+                Some(_) => Box::pin(self.hedged(&mut journey, head, wait)).await?,
+            };
+            match next {
+                Next::Await(cut) => return Err(cut),
                 Next::Done => {
                     if retried {
                         journey.cells.traffic.upstream_rq_retry_success.one();
@@ -231,10 +247,14 @@ impl<D: Downstream> Exchange<'_, D> {
                     journey.cells.traffic.upstream_rq_retry.one();
                     journey.cells.traffic.upstream_rq_reuse_race_retried.one();
                 }
-                Next::Again(wait) => {
+                Next::Again(later) => {
+                    wait = later;
                     journey.deadlines.attempt = None;
                     journey.deadlines.attempt_idle = None;
                     journey.deadlines.upstream = None;
+                    if journey.goes_on() {
+                        continue;
+                    }
                     within(
                         self.downstream,
                         &journey.deadlines,
@@ -247,53 +267,12 @@ impl<D: Downstream> Exchange<'_, D> {
         }
     }
 
-    /// One attempt at a member of an aggregate cluster: all but the retries is the member's.
-    async fn attempt_at_member(
+    /// One attempt and what follows it.
+    pub(super) async fn attempt(
         &mut self,
         journey: &mut Journey<'_>,
         head: &mut RequestHead,
     ) -> Result<Next, Cut> {
-        let worker = &self.context.worker;
-        let chosen = target::member_of(worker, journey.cluster).inspect_err(|_| {
-            journey.cells.traffic.upstream_cx_none_healthy.one();
-        })?;
-        let Some((member, level)) = chosen else {
-            return Err(Failure::NoHealthyUpstream.into());
-        };
-        let cells = worker.counters.cluster(&member.config);
-        let of = Aggregate {
-            cluster: journey.cluster,
-            cells: journey.cells,
-            level,
-        };
-        let http2 = head.version == http::Version::HTTP_2;
-        let mut inside = Journey {
-            cluster: &member,
-            cells: &cells,
-            protocol: Protocol::towards(member.config.http.protocol, http2),
-            cookie: journey.cookie.clone(),
-            deadlines: std::mem::take(&mut journey.deadlines),
-            attempts: std::mem::take(&mut journey.attempts),
-            replay: std::mem::take(&mut journey.replay),
-            permit: None,
-            of: Some(&of),
-            ..*journey
-        };
-        let next = self.attempt(&mut inside, head).await;
-        let Journey {
-            deadlines,
-            attempts,
-            replay,
-            fresh,
-            ..
-        } = inside;
-        (journey.deadlines, journey.attempts) = (deadlines, attempts);
-        (journey.replay, journey.fresh) = (replay, fresh);
-        next
-    }
-
-    /// One attempt and what follows it.
-    async fn attempt(&mut self, journey: &mut Journey<'_>, head: &mut RequestHead) -> Result<Next, Cut> {
         if journey.cluster.stands_for().is_some() {
             return Box::pin(self.attempt_at_member(journey, head)).await;
         }
@@ -326,15 +305,15 @@ impl<D: Downstream> Exchange<'_, D> {
             Err((error, true)) => return Ok(Next::Unprocessed(Failure::UpstreamReset(error).into())),
             Err((error, false)) => return self.after(journey, Failure::UpstreamReset(error).into()),
         };
-        self.transfer(journey, head, upstream, reused).await
+        self.transfer(journey, head, (upstream, head.body), reused).await
     }
 
-    /// Moves the request up and the response down.
-    async fn transfer(
+    /// Moves the request, with so much of a body, up and the response down.
+    pub(super) async fn transfer(
         &mut self,
         journey: &mut Journey<'_>,
         head: &mut RequestHead,
-        mut upstream: UpstreamExchange,
+        (mut upstream, body): (UpstreamExchange, BodyLength),
         reused: bool,
     ) -> Result<Next, Cut> {
         let (manager, request_id) = (self.manager, self.request_id.as_ref());
@@ -342,6 +321,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let (keep, worker) = (self.context.keeps_headers(manager), &self.context.worker);
         let (cluster, retrying) = (journey.cluster, journey.retrying());
         let (flag, attempt_limit) = (Cell::new(None), journey.attempts.limits().0);
+        let beside = journey.beside.as_deref();
         let mut verdict = Verdict {
             worker,
             cluster,
@@ -349,6 +329,7 @@ impl<D: Downstream> Exchange<'_, D> {
             watched: upstream.watched(cluster),
             permit: &mut journey.permit,
             retrying,
+            beside,
             head,
             redirect: Asked::of(journey.forward, chosen, self.redirects.as_deref(), &self.record),
             attempts: &mut journey.attempts,
@@ -373,12 +354,11 @@ impl<D: Downstream> Exchange<'_, D> {
         };
         let outcome = transfer
             .run(
-                head.body,
+                body,
                 head.upgrade.is_some(),
                 |response: &ResponseHead, kept: Kept| verdict.declines(response, kept),
                 |response, record, stages| {
-                    record.flags.extend(flag.get());
-                    record.given_up |= flag.get().is_some();
+                    begins(record, flag.get(), beside);
                     response_head::from_upstream(response, record, head.upgrade.as_deref());
                     mutation::response(&mut response.headers, chosen, record, Some(&head.headers));
                     mutation::attempts_made(&mut response.headers, chosen, record.attempts);
@@ -393,7 +373,7 @@ impl<D: Downstream> Exchange<'_, D> {
             )
             .await;
         let wanted = verdict.wanted;
-        self.settle(journey, upstream, outcome, wanted, (reused, &head.method))
+        self.settle(journey, upstream, outcome, wanted, (reused, head))
     }
 
     /// What becomes of an attempt's connection, and what follows.
@@ -403,7 +383,7 @@ impl<D: Downstream> Exchange<'_, D> {
         upstream: UpstreamExchange,
         outcome: Result<Done, Cut>,
         wanted: Wanted,
-        (reused, method): (bool, &Method),
+        (reused, head): (bool, &RequestHead),
     ) -> Result<Next, Cut> {
         match outcome {
             Ok(Done::Complete) => {
@@ -417,21 +397,29 @@ impl<D: Downstream> Exchange<'_, D> {
                     upstream.discard(status);
                     return Ok(Next::Redirected);
                 }
+                if let Some(status) = wanted.others {
+                    upstream.discard(status);
+                    return Ok(Next::Await(Failure::NoHealthyUpstream.into()));
+                }
                 let (wait, status) = wanted.again.unwrap_or_default();
                 upstream.discard(status);
                 Ok(Next::Again(wait))
             }
             Err(cut) => {
-                let unprocessed = upstream.proves_unprocessed(&cut.failure, reused, method);
+                let unprocessed = upstream.proves_unprocessed(&cut.failure, reused, &head.method);
                 if !unprocessed {
                     let worker = &self.context.worker;
                     health::failed(worker, journey.cluster, upstream.endpoint(), &cut.failure);
                     health::broke(worker, &mut journey.permit, &cut.failure);
                 }
+                if hedge::outlives(journey, &cut, head.body) {
+                    return Ok(self.hedge(journey, upstream, cut));
+                }
                 upstream.fail(&cut.failure, &self.record);
                 // The next attempt does not take a connection that may have died too.
                 journey.fresh |= unprocessed;
-                let by_policy = reset_of(&cut.failure).is_some_and(|reset| journey.attempts.covers(reset));
+                let by_policy =
+                    reset_of(&cut.failure).is_some_and(|reset| journey.attempts.covers(&Ended::Reset(reset)));
                 if unprocessed && !by_policy && !cut.head_sent && journey.replay.possible() {
                     return Ok(Next::Unprocessed(cut));
                 }
@@ -459,9 +447,8 @@ impl<D: Downstream> Exchange<'_, D> {
         again.map(Next::Again).ok_or(cut)
     }
 
-    fn note_exhausted(&mut self, journey: &Journey<'_>) {
-        self.record.flags.extend(journey.attempts.flag());
-        self.record.given_up |= journey.attempts.flag().is_some();
+    pub(super) fn note_exhausted(&mut self, journey: &Journey<'_>) {
+        self.record.gave_up(journey.attempts.flag());
     }
 
     /// Endpoint and connection.
@@ -534,6 +521,14 @@ impl<D: Downstream> Exchange<'_, D> {
             endpoint = choose()?;
         }
         Ok(endpoint)
+    }
+}
+
+/// The client sees a response now.
+fn begins(record: &mut ExchangeRecord, flag: Option<&'static str>, beside: Option<&Beside>) {
+    record.gave_up(flag);
+    if let Some(beside) = beside {
+        beside.commit();
     }
 }
 

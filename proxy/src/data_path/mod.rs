@@ -6,6 +6,7 @@
 //! `remora-model`; everything that can go wrong is a [`Failure`](crate::failure::Failure).
 
 mod admission;
+mod aggregate;
 mod ask;
 mod attempts;
 mod body;
@@ -17,6 +18,7 @@ mod filters;
 mod first_word;
 mod forward;
 mod forwarded_for;
+mod hedge;
 mod http;
 mod journey;
 mod local_reply;

@@ -13,6 +13,7 @@ use remora_model::retry::Ended;
 
 use super::attempts::Attempts;
 use super::forward::Kept;
+use super::hedge::Beside;
 use super::local_reply::is_grpc;
 use super::redirects::{Asked, Followed};
 use crate::exchange::{RequestHead, ResponseHead};
@@ -27,6 +28,8 @@ pub struct Wanted {
     pub again: Option<(Duration, u16)>,
     /// Another place.
     pub followed: Option<(Followed, u16)>,
+    /// The answer of another attempt, which goes on.
+    pub others: Option<u16>,
 }
 
 /// What is asked, and what came of it.
@@ -53,6 +56,8 @@ pub struct Verdict<'a> {
     pub http: &'a HttpCells,
     /// Why there is no other attempt, as a response flag.
     pub flag: &'a Cell<Option<&'static str>>,
+    /// The attempts that go on, where the route hedges.
+    pub beside: Option<&'a Beside>,
     /// The place that a breaker gave.
     pub permit: &'a mut Option<Permit>,
 }
@@ -79,6 +84,18 @@ impl Verdict<'_> {
             let followed = redirect.follow(response, self.head, whole, self.worker, (self.http, self.cells));
             self.wanted.followed = followed.map(|followed| (followed, response.status.as_u16()));
         }
-        self.wanted.again.is_some() || self.wanted.followed.is_some()
+        if self.wanted.again.is_none()
+            && self.wanted.followed.is_none()
+            && self.beside.is_some_and(Beside::has_others)
+            && self.attempts.covers(&ended)
+        {
+            self.wanted.others = Some(response.status.as_u16());
+        }
+        let Wanted {
+            again,
+            followed,
+            others,
+        } = &self.wanted;
+        again.is_some() || followed.is_some() || others.is_some()
     }
 }

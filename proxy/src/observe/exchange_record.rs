@@ -207,6 +207,13 @@ pub struct ExchangeRecord {
 }
 
 impl ExchangeRecord {
+    /// Why there was no other attempt, as a response flag.
+    pub fn gave_up(&mut self, flag: Option<&'static str>) {
+        self.given_up |= flag.is_some();
+        let new = flag.filter(|flag| !self.flags.contains(flag));
+        self.flags.extend(new);
+    }
+
     /// Whether a client that could try this again is to be told not to: it was tried again here in vain, or could not be.
     pub fn is_in_vain(&self, failed: bool) -> bool {
         self.by_router && (self.given_up || failed && self.attempts > 1)

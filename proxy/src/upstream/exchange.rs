@@ -16,7 +16,9 @@ use remora_model::endpoint::Endpoint;
 
 use super::lease::{InFlight, Lease, PooledHttp1, SharedHttp2};
 use super::pool::Pool;
-use crate::exchange::{Frame, Receive, RequestHead, ResponseEvent, StreamError, Transmit, Upstream};
+use crate::exchange::{
+    Frame, Receive, RequestHead, ResponseEvent, ResponseHead, StreamError, Transmit, Upstream,
+};
 use crate::failure::{Failure, Timer};
 use crate::http2;
 use crate::observe::metrics::class_of;
@@ -41,6 +43,8 @@ enum Side {
 #[derive(Debug)]
 pub struct UpstreamExchange {
     side: Side,
+    /// A head that was read and is heard again.
+    again: Option<Box<ResponseHead>>,
     active: ActiveUpstream,
     worker: Rc<Worker>,
 }
@@ -93,6 +97,7 @@ impl UpstreamExchange {
                 let sent = pooled.connection.send_request(head);
                 let this = Self {
                     side: Side::Http1(Some(pooled), pool),
+                    again: None,
                     active,
                     worker: Rc::clone(worker),
                 };
@@ -111,6 +116,7 @@ impl UpstreamExchange {
         };
         Ok(Self {
             side,
+            again: None,
             active,
             worker: Rc::clone(worker),
         })
@@ -170,8 +176,19 @@ impl UpstreamExchange {
         self.reset(h2::Reason::CANCEL);
     }
 
+    /// The head of its response was read; whoever reads next hears it once more.
+    pub fn hears_again(&mut self, response: ResponseHead) {
+        self.again = Some(Box::new(response));
+    }
+
+    /// Nobody waits for its answer any more.
+    pub fn give_up(mut self) {
+        self.active.cells.traffic.upstream_rq_tx_reset.one();
+        self.reset(h2::Reason::CANCEL);
+    }
+
     /// The exchange failed: counts it; its connection or stream is given up.
-    pub fn fail(mut self, failure: &Failure, record: &ExchangeRecord) {
+    pub fn fail<'r>(mut self, failure: &Failure, record: impl Into<Option<&'r ExchangeRecord>>) {
         let traffic = &self.active.cells.traffic;
         match failure {
             Failure::UpstreamReset(error) | Failure::UpstreamCut(error) => {
@@ -198,7 +215,9 @@ impl UpstreamExchange {
         } else {
             traffic.upstream_rq_tx_reset.one();
         }
-        self.count_bytes(record);
+        if let Some(record) = record.into() {
+            self.count_bytes(record);
+        }
         self.reset(h2::Reason::CANCEL);
     }
 
@@ -275,6 +294,9 @@ impl Transmit for UpstreamExchange {
 
 impl Upstream for UpstreamExchange {
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseEvent, StreamError>> {
+        if let Some(head) = self.again.take() {
+            return Poll::Ready(Ok(ResponseEvent::Head(*head)));
+        }
         either!(self, io => io.poll_response(cx), Poll::Ready(Err(StreamError::Truncated)))
     }
 

@@ -65,6 +65,19 @@ pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::RetryPolicy) -> Option
     Some(work.context.repeated.retry(said, policy))
 }
 
+/// Whether a try that is not answered in time goes on beside the next.
+pub(crate) fn hedges(work: &mut Work<'_, '_>, said: &api::HedgePolicy) -> bool {
+    work.review(said);
+    if said
+        .initial_requests
+        .as_ref()
+        .is_some_and(|count| count.value == 0)
+    {
+        work.wrong_at("initial_requests", "expected at least 1, found 0");
+    }
+    said.hedge_on_per_try_timeout
+}
+
 fn back_off(work: &mut Work<'_, '_>, said: &inner::RetryBackOff) -> Option<BackOff> {
     if said.base_interval.is_none() {
         work.wrong_at("base_interval", "expected a duration, found none");

@@ -201,6 +201,10 @@ fn virtual_host(
             Some(said) => work.at("retry_policy", |work| retry::policy(work, said)),
             None => None,
         },
+        hedge_on_per_try_timeout: match &said.hedge_policy {
+            Some(said) => work.at("hedge_policy", |work| retry::hedges(work, said)),
+            None => false,
+        },
         buffer_limit: buffer_limit(
             said.per_request_buffer_limit_bytes.as_ref(),
             said.request_body_buffer_limit.as_ref(),
@@ -255,6 +259,8 @@ pub(crate) struct Defaults {
     pub(crate) body_limit: u32,
     /// `retry_policy`.
     pub(crate) retry: Option<Arc<RetryPolicy>>,
+    /// `hedge_policy`.
+    pub(crate) hedge_on_per_try_timeout: bool,
     /// `per_request_buffer_limit_bytes` or `request_body_buffer_limit`.
     pub(crate) buffer_limit: Option<u64>,
     /// What its `rate_limits` read of a route's metadata.

@@ -180,8 +180,13 @@ fn forward(
         [] => Arc::clone(&defaults.mirrors),
         own => mirror::policies(work, own),
     };
+    let hedge_on_per_try_timeout = match &said.hedge_policy {
+        Some(said) => work.at("hedge_policy", |work| retry::hedges(work, said)),
+        None => defaults.hedge_on_per_try_timeout,
+    };
     let rare = Rare {
         mirrors,
+        hedge_on_per_try_timeout,
         connect: connect_end(work, &said.upgrade_configs),
         internal_redirect: internal_redirect::policy(work, said),
     };

@@ -260,6 +260,11 @@ fn normal_value(name: &str, value: &str) -> String {
         {
             "AT MOST 2000".to_owned()
         }
+        "x-envoy-expected-rq-timeout-ms"
+            if value.parse().is_ok_and(|left: u32| (5000..=8000).contains(&left)) =>
+        {
+            "AT MOST 8000".to_owned()
+        }
         // How long the rows took.
         "age" if value.parse().is_ok_and(|age: u32| age <= 60) => "AGE".to_owned(),
         "x-envoy-upstream-service-time" => "MILLISECONDS".to_owned(),

@@ -72,9 +72,36 @@ fn routes() -> Vec<Value> {
     ]
 }
 
+/// Each try has 0.2 s, then another one is made beside it.
+fn hedged(path: &str, retries: u32, more: Value) -> Value {
+    let mut route = route(
+        path,
+        "a",
+        policy("5xx", retries, json!({"per_try_timeout": "0.2s"})),
+    );
+    let hedging = json!({"hedge_policy": {"hedge_on_per_try_timeout": true}, "timeout": "8s"});
+    harness::bootstrap::merge(&mut route["route"], &hedging);
+    harness::bootstrap::merge(&mut route["route"], &more);
+    route
+}
+
+fn hedging() -> Vec<Value> {
+    vec![
+        hedged("/hedge-none", 0, json!({})),
+        hedged("/hedge-h2", 1, json!({"cluster": "h2"})),
+        hedged("/hedge-limit", 1, json!({"timeout": "0.9s"})),
+        hedged(
+            "/hedge-not",
+            1,
+            json!({"hedge_policy": {"hedge_on_per_try_timeout": false}}),
+        ),
+        hedged("/hedge", 1, json!({})),
+    ]
+}
+
 /// The virtual hosts of these rows.
 pub(crate) fn hosts() -> Vec<Value> {
-    let mut retrying = host("retries", &["retry.test"], routes());
+    let mut retrying = host("retries", &["retry.test"], [hedging(), routes()].concat());
     harness::bootstrap::merge(
         &mut retrying,
         &json!({"include_request_attempt_count": true, "include_attempt_count_in_response": true,
@@ -229,6 +256,26 @@ pub(crate) const ROWS: &[Row] = &[
         "/host",
         "status=418,first=1",
         200
+    ),
+    row!("hedge: the second is faster", "/hedge", "delay=3000,first=1", 200),
+    row!("hedge: the first is still faster", "/hedge", "delay=1000", 200),
+    row!(
+        "hedge: the first fails after the second",
+        "/hedge",
+        "delay=800,status=503,first=1",
+        200
+    ),
+    row!("hedge: both fail", "/hedge", "delay=700,status=503", 503),
+    row!("hedge: both are dropped", "/hedge", "delay=700,drop", 503),
+    row!("hedge not what is in time", "/hedge", "status=503,first=1", 200),
+    row!("hedge without a retry left", "/hedge-none", "delay=600", 200),
+    row!("hedge in vain", "/hedge-limit", "delay=4000", 504),
+    row!("hedge over h2", "/hedge-h2", "delay=3000,first=1", 200),
+    row!("hedge switched off", "/hedge-not", "delay=3000,first=1", 200),
+    text(
+        "hedge with a body",
+        "POST /hedge HTTP/1.1\nhost: retry.test\nx-behave: delay=3000,first=1\ncontent-length: 5\n\nhello",
+        200,
     ),
     row!("retry without endpoints", "/empty", "", 503),
     text(

@@ -26,6 +26,8 @@ pub struct Tries {
     left: u32,
     made: u32,
     ticket: Option<RetryTicket>,
+    /// Of retries that go on beside a newer one.
+    held: Vec<RetryTicket>,
     given_up: Option<GivenUp>,
 }
 
@@ -101,6 +103,40 @@ impl Tries {
         self.given_up
     }
 
+    /// There is no other.
+    pub fn end(&mut self) {
+        self.left = 0;
+    }
+
+    /// Whether an attempt is made beside one that is not answered in time and goes on: always, if one is left and the
+    /// cluster can bear it, whatever `retry_on` says (Envoy's hedging).
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn hedge(
+        &mut self,
+        policy: &RetryPolicy,
+        bearer: Bearer<'_>,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Again, Not> {
+        self.is_left(policy)?;
+        self.held.extend(self.ticket.take());
+        self.take(bearer, now)?;
+        Ok(Again {
+            wait: policy.back_off.wait(self.made, rng),
+            asked: false,
+        })
+    }
+
+    fn is_left(&mut self, policy: &RetryPolicy) -> Result<(), Not> {
+        match (self.left, self.made) {
+            (1.., _) => Ok(()),
+            (0, 0) if policy.retries > 0 => Err(Not::Concerned),
+            (0, _) => Err(self.give_up(GivenUp::Exhausted)),
+        }
+    }
+
     /// Whether an attempt that ended this way is made again. `possible`: the request can be sent from its beginning.
     /// The clocks are read only where they count.
     ///
@@ -123,12 +159,7 @@ impl Tries {
             Ended::Reset(_) => None,
         };
         let pushback = fields.map_or(Ok(None), pushback).map_err(|_| Not::Wanted)?;
-        if self.left == 0 {
-            if self.made == 0 && policy.retries > 0 {
-                return Err(Not::Concerned);
-            }
-            return Err(self.give_up(GivenUp::Exhausted));
-        }
+        self.is_left(policy)?;
         if !possible {
             return Err(Not::Possible);
         }
@@ -277,5 +308,20 @@ mod tests {
             Err(Not::Concerned)
         );
         assert_eq!(borne.left(), 2);
+    }
+
+    #[test]
+    fn attempts_that_go_on_keep_their_places() {
+        let live = Arc::new(ClusterLive::default());
+        let bearer = Bearer {
+            limit: RetryLimit::Fixed(2),
+            live: &live,
+            priority: RequestPriority::Default,
+        };
+        let (policy, mut rng) = (policy(5), fastrand::Rng::with_seed(1));
+        let mut tries = Tries::new(&policy);
+        let mut hedge = || tries.hedge(&policy, bearer, Instant::now(), &mut rng);
+        assert!(hedge().is_ok() && hedge().is_ok());
+        assert_eq!(hedge(), Err(Not::Borne(GivenUp::Overflow)));
     }
 }

@@ -199,6 +199,17 @@ pub struct Rare {
     pub internal_redirect: Option<InternalRedirect>,
     /// `connect_config`: CONNECT requests end here.
     pub connect: Option<ConnectEnd>,
+    /// `hedge_policy.hedge_on_per_try_timeout` of the route, or else of its virtual host.
+    pub hedge_on_per_try_timeout: bool,
+}
+
+impl Forward {
+    /// Whether attempts go on beside those that are made after them. Upgrades are never sent twice.
+    pub fn hedges(&self, upgrade: bool) -> bool {
+        self.rare
+            .as_deref()
+            .is_some_and(|rare| rare.hedge_on_per_try_timeout && !upgrade)
+    }
 }
 
 /// `RouteAction.UpgradeConfig.ConnectConfig`: the body of a request is what the upstream gets, as TCP.
@@ -213,7 +224,10 @@ pub struct ConnectEnd {
 impl Rare {
     /// Whether anything is said.
     pub fn is_empty(&self) -> bool {
-        self.mirrors.is_empty() && self.internal_redirect.is_none() && self.connect.is_none()
+        self.mirrors.is_empty()
+            && self.internal_redirect.is_none()
+            && self.connect.is_none()
+            && !self.hedge_on_per_try_timeout
     }
 }
 

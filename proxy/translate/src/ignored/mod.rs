@@ -170,6 +170,7 @@ pub fn lists() -> Vec<Lists> {
         of::<routes::RouteAction>(),
         of::<routes::RetryPolicy>(),
         of::<routes::route_action::RequestMirrorPolicy>(),
+        of::<routes::HedgePolicy>(),
         of::<routes::WeightedCluster>(),
         of::<routes::weighted_cluster::ClusterWeight>(),
         of::<routes::DirectResponseAction>(),

@@ -3,8 +3,8 @@
 use crate::pb::envoy::config::route::v3::route_action::RequestMirrorPolicy;
 use crate::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use crate::pb::envoy::config::route::v3::{
-    DirectResponseAction, RateLimit, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
-    VirtualHost, WeightedCluster,
+    DirectResponseAction, HedgePolicy, RateLimit, RetryPolicy, Route, RouteAction, RouteConfiguration,
+    RouteMatch, VirtualHost, WeightedCluster,
 };
 use crate::reviewed::reviewed;
 
@@ -30,12 +30,11 @@ reviewed! { VirtualHost as "VirtualHost" {
         name, domains, routes, require_tls, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
         response_headers_to_remove, typed_per_filter_config, include_request_attempt_count, cors, retry_policy,
         include_attempt_count_in_response, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
-        request_body_buffer_limit, request_mirror_policies, rate_limits,
+        request_body_buffer_limit, request_mirror_policies, rate_limits, hedge_policy,
     ]
     ignored: {
         virtual_clusters: "observability: metrics by request pattern",
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
-        hedge_policy: "hedged requests are not supported yet; one request is sent",
         metadata: "read by no filter that is supported",
     }
     refused: {
@@ -73,12 +72,21 @@ reviewed! { RouteAction as "RouteAction" {
         host_rewrite_specifier, cors, retry_policy, request_mirror_policies, internal_redirect_policy,
         internal_redirect_action, max_internal_redirects, metadata_match, rate_limits, include_vh_rate_limits, priority,
         path_rewrite_policy, path_rewrite,
+        hedge_policy,
     ]
     ignored: {
         flush_timeout: "tuning: idle_timeout bounds the flush too",
         early_data_policy: "TLS early data is never sent",
         retry_policy_typed_config: "retries by a plug-in that is not supported; a failure is passed on",
-        hedge_policy: "hedged requests are not supported yet; one request is sent",
+    }
+    refused: {}
+} }
+
+reviewed! { HedgePolicy as "HedgePolicy" {
+    honoured: [hedge_on_per_try_timeout]
+    ignored: {
+        initial_requests: "Envoy does not carry it out either: one request is sent first",
+        additional_request_chance: "Envoy does not carry it out either: one request is sent first",
     }
     refused: {}
 } }
