@@ -183,9 +183,20 @@ fn health_flags(endpoint: &Endpoint) -> String {
         Health::Unhealthy => "/failed_eds_health",
     };
     let holds = |flag, word| if endpoint.has(flag) { word } else { "" };
+    let (failed, degraded) = match endpoint.spec.health {
+        Health::Degraded => ("", eds),
+        _ => (eds, ""),
+    };
     let flags = [
+        holds(Flag::FailedCheck, "/failed_active_hc"),
         holds(Flag::Ejected, "/failed_outlier_check"),
-        eds,
+        failed,
+        holds(Flag::Degraded, "/degraded_active_hc"),
+        degraded,
+        holds(Flag::Lingers, "/pending_dynamic_removal"),
+        holds(Flag::Unchecked, "/pending_active_hc"),
+        holds(Flag::Leaves, "/excluded_via_immediate_hc_fail"),
+        holds(Flag::TimedOut, "/active_hc_timeout"),
         holds(Flag::Quarantined, "/quarantined"),
     ]
     .concat();
@@ -302,8 +313,18 @@ fn health_status(endpoint: &Endpoint) -> Value {
         Health::Unhealthy => "UNHEALTHY",
     };
     let mut status = Map::new();
-    if endpoint.has(Flag::Ejected) {
-        status.insert("failed_outlier_check".into(), json!(true));
+    for (flag, name) in [
+        (Flag::FailedCheck, "failed_active_health_check"),
+        (Flag::Ejected, "failed_outlier_check"),
+        (Flag::Degraded, "failed_active_degraded_check"),
+        (Flag::Lingers, "pending_dynamic_removal"),
+        (Flag::Unchecked, "pending_active_hc"),
+        (Flag::Leaves, "excluded_via_immediate_hc_fail"),
+        (Flag::TimedOut, "active_hc_timeout"),
+    ] {
+        if endpoint.has(flag) {
+            status.insert(name.into(), json!(true));
+        }
     }
     status.insert("eds_health_status".into(), json!(eds));
     Value::Object(status)

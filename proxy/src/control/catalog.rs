@@ -10,6 +10,7 @@ mod resolved;
 #[cfg(test)]
 mod sharing;
 mod standing;
+mod warming;
 mod watching;
 #[cfg(test)]
 mod worlds;
@@ -33,6 +34,7 @@ use remora_translate::{
 
 use self::hold::Hold;
 pub use self::hold::PATIENCE;
+pub use self::watching::check_of;
 use super::files::{Reader, Readers};
 use super::held::{Held, HeldResource, Kind};
 use super::needs::{Need, Needs, User, kind_of, need_of};
@@ -47,6 +49,8 @@ use crate::tls;
 struct NewCluster {
     config: Arc<ClusterConfig>,
     own: Option<Arc<Assignment>>,
+    /// Its endpoints were asked once whether they are well, if they are to be asked at all.
+    checked: bool,
 }
 
 /// What changed outside the world itself, for the caller to carry out.
@@ -88,6 +92,8 @@ pub struct Catalog {
     pub journal: Journal,
     /// Clusters whose endpoints are to be watched, or no more.
     pub watch_changes: Vec<ClusterId>,
+    /// Clusters that wait for the first round of their health checks.
+    pub rounds_wanted: Vec<Name>,
     /// Clusters whose endpoints are subscribed to by use.
     pub on_demand: OnDemand,
     /// Routes that wait for their clusters.
@@ -130,6 +136,7 @@ impl Catalog {
             ignored: IgnoredFields::default(),
             journal: Journal::default(),
             watch_changes: Vec::new(),
+            rounds_wanted: Vec::new(),
             on_demand: OnDemand::default(),
             hold: Hold::default(),
             repeated: Repeated::default(),
@@ -286,7 +293,10 @@ impl Catalog {
         self.cluster_names.enter(arrived.name);
         let mut new = self.translated(|context| translate::cluster(arrived.body, context))?;
         self.check_static_secrets(&new.subscriptions)?;
-        if !arrived.is_static {
+        let is_checked = check_of(&new.config).is_some();
+        if is_checked {
+            self.on_demand.remove(arrived.name);
+        } else if !arrived.is_static {
             let config = &new.config;
             self.on_demand
                 .defer(&config.name, &config.stat_name, &mut new.subscriptions);
@@ -306,6 +316,7 @@ impl Catalog {
         let part = NewCluster {
             config: new.config,
             own: new.assignment,
+            checked: false,
         };
         let waiting = Waiting {
             part,
@@ -318,53 +329,6 @@ impl Catalog {
         Ok(new.files)
     }
 
-    /// Activates a warming cluster whose needs are met.
-    fn warm_cluster(&mut self, name: &Name) {
-        let Some(slot) = self.clusters.get(name) else {
-            return;
-        };
-        let Some(waiting) = &slot.warming else { return };
-        let config = &waiting.part.config;
-        let dns = matches!(
-            config.discovery,
-            Discovery::StrictDns(_) | Discovery::LogicalDns(_)
-        );
-        let resolved_before =
-            dns && slot.active.is_some()
-                && self.edit.preview().cluster(config.id).is_some_and(|active| {
-                    resolved::same_targets(&active.config.discovery, &config.discovery)
-                });
-        let has_endpoints = !dns || waiting.part.own.is_some() || resolved_before;
-        if !has_endpoints
-            || !waiting
-                .needs
-                .iter()
-                .all(|need| self.is_satisfied(&Need::from(need)))
-        {
-            return;
-        }
-        let Some(Activated { part, needs, before }) = self.clusters.activate(name) else {
-            return;
-        };
-        self.serving.remove(&(Kind::Cluster, Arc::clone(name)));
-        let id = part.config.id;
-        self.note_watched(&part.config);
-        self.edit.set_cluster(Arc::clone(&part.config));
-        let by_eds = needs
-            .iter()
-            .find(|need| need.kind == SubscriptionKind::ClusterLoadAssignment)
-            .and_then(|need| self.assignments.get(&Need::from(need)).cloned());
-        // What another service (or the cluster itself) said before is not this one's.
-        let none_yet = || match &part.config.discovery {
-            Discovery::Eds { service } => Some(Arc::new(Assignment::empty(Arc::clone(service)))),
-            _ => None,
-        };
-        if let Some(assignment) = part.own.or(by_eds).or_else(none_yet) {
-            self.edit.set_endpoints(id, assignment);
-        }
-        self.release(&User::Cluster(Arc::clone(name)), &before, &needs);
-    }
-
     fn remove_cluster(&mut self, name: &Name) {
         let Some(needs) = self.clusters.remove(name) else {
             return;
@@ -372,6 +336,7 @@ impl Catalog {
         self.on_demand.remove(name);
         if let Some(id) = self.cluster_names.known(name) {
             self.edit.remove_cluster(id);
+            self.watch_changes.push(id);
         }
         self.effects.push(Effect::StopResolving(Arc::clone(name)));
         self.effects.push(Effect::ClusterGone);
@@ -496,7 +461,7 @@ impl Catalog {
         for user in self.needs.users(&need) {
             let User::Cluster(name) = user else { continue };
             if let Some(id) = self.cluster_names.known(&name) {
-                self.edit.set_endpoints(id, Arc::clone(&assignment));
+                self.set_members(id, Arc::clone(&assignment));
             }
         }
         self.heard(Kind::Endpoints, arrived);

@@ -28,8 +28,8 @@ pub struct Watches {
     watched: HashMap<ClusterId, Instant>,
     /// Ends of quarantines; at most one for each endpoint.
     quarantined: Vec<(Instant, ClusterId, Arc<Endpoint>)>,
-    rng: fastrand::Rng,
-    counters: WorkerCounters,
+    pub(super) rng: fastrand::Rng,
+    pub(super) counters: WorkerCounters,
 }
 
 impl Watches {
@@ -81,6 +81,7 @@ impl Control {
         match signal.saw {
             Saw::Tripped(trip) => self.tripped(&cluster, &signal.endpoint, trip),
             Saw::Refusal => self.refused(&cluster, signal.endpoint),
+            Saw::Leaving => self.leaving(&cluster, &signal.endpoint),
         }
     }
 
@@ -93,6 +94,7 @@ impl Control {
         let verdict = outlier.tripped(&cluster.endpoints, endpoint, trip, now, rng);
         self.note(cluster, endpoint, trip, verdict);
         if verdict == Verdict::Ejected {
+            endpoint.live().fall();
             self.catalog.renew_endpoints(cluster.config.id);
         }
     }
@@ -114,8 +116,19 @@ impl Control {
 
     /// Clusters whose configuration is another now are watched from here on, or no more.
     pub fn review_health(&mut self) {
-        for id in std::mem::take(&mut self.catalog.watch_changes) {
-            self.review_cluster(id);
+        loop {
+            let rounds = std::mem::take(&mut self.catalog.rounds_wanted);
+            let changes = std::mem::take(&mut self.catalog.watch_changes);
+            if rounds.is_empty() && changes.is_empty() {
+                return;
+            }
+            for name in rounds {
+                self.review_round(&name);
+            }
+            for id in changes {
+                self.review_cluster(id);
+                self.review_checks(id);
+            }
         }
     }
 
@@ -147,6 +160,7 @@ impl Control {
 
     /// Time passed: intervals and quarantines end.
     pub fn health_time(&mut self, now: Instant) {
+        self.ask_due(now);
         while let Some((at, id)) = self.health.intervals.first().copied() {
             if at > now {
                 break;
@@ -180,7 +194,10 @@ impl Control {
                     tracing::info!(cluster = %cluster.config.name, endpoint = ?endpoint.spec.address, "returns");
                 }
                 Change::Judged(endpoint, trip, verdict) => {
-                    moved |= verdict == Verdict::Ejected;
+                    if verdict == Verdict::Ejected {
+                        endpoint.live().fall();
+                        moved = true;
+                    }
                     self.note(&cluster, &endpoint, trip, verdict);
                 }
             }

@@ -8,6 +8,7 @@
 //! never called from here: they meet only in the snapshot.
 
 mod catalog;
+mod checks;
 mod connector;
 mod counting;
 mod dns;
@@ -87,6 +88,8 @@ pub struct Control {
     state: Option<StateDir>,
     /// Endpoints that are left out for a while.
     health: health::Watches,
+    /// Endpoints that are asked whether they are well.
+    checks: checks::Checks,
     /// Requests that wait for endpoints.
     asks: on_demand::Asks,
     /// Clusters and listeners that are taken back stay (gRFC A53).

@@ -25,10 +25,11 @@ use super::readiness::Phase;
 use super::sockets::Sockets;
 use super::sources::{ClientKey, Sources};
 use super::state_dir::{self, StateDir};
-use super::{Control, SharedControl, dns, drain, health, on_demand};
+use super::{Control, SharedControl, checks, dns, drain, health, on_demand};
 use crate::admin::{AdminContext, AdminServer};
 use crate::observe::Observe;
 use crate::observe::logging::Logging;
+use crate::upstream::check::Found;
 use crate::worker::{Ask, Graveyard, HealthSignal, HealthSignals, OnDemand, Shared, WorkerThread};
 
 /// Events of sources that may wait while the control thread is busy.
@@ -105,6 +106,8 @@ struct Queues {
     asks: mpsc::Receiver<Ask>,
     /// What workers saw of endpoints.
     health: mpsc::UnboundedReceiver<HealthSignal>,
+    /// What health checks found.
+    checked: mpsc::UnboundedReceiver<Found>,
     orders: mpsc::UnboundedReceiver<Order>,
 }
 
@@ -120,14 +123,12 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
     let (orders_to, orders) = mpsc::unbounded_channel();
     let (catalog, asks) = catalog(&options, &shared);
     let health = health_signals(&shared);
-    let world = Arc::clone(&shared);
-    let current = Rc::new(move || world.current());
-    let dialer = Dialer::start(options.observe.worker(usize::MAX), graveyard, current);
-    let node = Bytes::from(options.bootstrap.node.encoded.clone());
+    let (checks, checked) = checks::Checks::new(Arc::clone(&shared), graveyard.clone());
+    let dialer = dialer(&shared, graveyard);
     let state = state_dir(&options, found_to);
     let admin = admin_address(&options.bootstrap);
     let control: SharedControl = Rc::new(RefCell::new(Control {
-        sources: Sources::new(options.bootstrap.ads.clone(), node, dialer.clone(), events_to),
+        sources: sources(&options.bootstrap, dialer.clone(), events_to),
         bootstrap: options.bootstrap,
         catalog,
         sockets: Sockets::default(),
@@ -146,6 +147,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         versions: HashMap::new(),
         state,
         health: health::Watches::new(options.observe.worker(usize::MAX - 1)),
+        checks,
         asks: on_demand::Asks::default(),
         ignore_deletion: options.ignore_deletion,
     }));
@@ -165,6 +167,7 @@ async fn start(options: Options) -> anyhow::Result<(SharedControl, Queues)> {
         found,
         asks,
         health,
+        checked,
         orders,
     };
     Ok((control, queues))
@@ -183,6 +186,19 @@ fn workers(
     (0..options.concurrency)
         .map(|index| WorkerThread::start(index, Arc::clone(shared), graveyard.clone()))
         .collect()
+}
+
+/// Where resources come from.
+fn sources(bootstrap: &Bootstrap, dialer: Dialer, events: mpsc::Sender<(ClientKey, xds::Event)>) -> Sources {
+    let node = Bytes::from(bootstrap.node.encoded.clone());
+    Sources::new(bootstrap.ads.clone(), node, dialer, events)
+}
+
+/// How control planes are reached.
+fn dialer(shared: &Arc<Shared>, graveyard: Graveyard) -> Dialer {
+    let world = Arc::clone(shared);
+    let current = Rc::new(move || world.current());
+    Dialer::start(shared.observe.worker(usize::MAX), graveyard, current)
 }
 
 /// The way from the workers that tells of failing endpoints.
@@ -282,6 +298,7 @@ async fn follow(control: &SharedControl, mut queues: Queues) -> anyhow::Result<(
             () = at(due) => control.borrow_mut().on_time(Instant::now()),
             Some(ask) = queues.asks.recv() => control.borrow_mut().take_asks(ask, &mut queues.asks),
             Some(signal) = queues.health.recv() => control.borrow_mut().hear_health(signal, &mut queues.health),
+            Some(found) = queues.checked.recv() => control.borrow_mut().hear_checks(found, &mut queues.checked),
             Some(order) = queues.orders.recv() => match order {
                 Order::Quit => return Ok(()),
                 Order::DrainListeners { inbound_only } => control.borrow_mut().drain_listeners(inbound_only),
@@ -297,10 +314,16 @@ impl Control {
     /// When [`Self::on_time`] has something to do.
     fn due(&self) -> Option<Instant> {
         let (health, hold) = (self.health.due(), self.catalog.hold.due());
-        [self.state_due(), self.on_demand_due(), hold, health]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.state_due(),
+            self.on_demand_due(),
+            hold,
+            health,
+            self.checks.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time passed.

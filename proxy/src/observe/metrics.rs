@@ -524,6 +524,24 @@ group! {
     }
 }
 
+group! {
+    /// `cluster.<name>.health_check.*`.
+    ActiveCheckCounters {
+        /// Checks begun.
+        attempt: Counter,
+        /// Checks that passed.
+        success: Counter,
+        /// Failures, of checks or told by answers to requests.
+        failure: Counter,
+        /// Of these: no connection, no whole answer, or none in time.
+        network_failure: Counter,
+        /// Of these: an answer to a request said `x-envoy-immediate-health-check-fail`.
+        passive_failure: Counter,
+        /// The name of the answering cluster was compared.
+        verify_cluster: Counter,
+    }
+}
+
 /// Counts a status into the cell of its class.
 pub fn class_of(status: u16, classes: [&Counter; 5]) {
     if let Some(cell) = (status / 100)

@@ -94,6 +94,7 @@ impl Scrape {
         let tables = vec![
             tables::clusters(observe, snapshot),
             tables::outliers(observe, snapshot),
+            tables::checks(observe, snapshot),
             tables::breaker_states(snapshot),
             tables::managers(observe, snapshot),
             tables::listeners(observe, snapshot),

@@ -17,7 +17,7 @@ use super::cells::{Counter, StatusCodes};
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    AbsentHeaderCounters, ClusterCounters, CodecCounters, ConnectionLimitCounters,
+    AbsentHeaderCounters, ActiveCheckCounters, ClusterCounters, CodecCounters, ConnectionLimitCounters,
     ConnectionRateLimitCounters, CorsCounters, FaultCounters, GrpcCounters, HeaderErrorCounters,
     HeaderVersionCounters, HealthCheckCounters, HttpCounters, LimitCounters, ListenerCounters,
     OutlierCounters, RateLimitCounters, TcpCounters, TlsCounters,
@@ -131,6 +131,8 @@ pub struct ClusterCells {
 pub struct HealthCells {
     /// Ejections.
     pub outlier: OutlierCounters,
+    /// Health checks.
+    pub check: ActiveCheckCounters,
 }
 
 /// All cells of one kind, by name: one entry per worker that used it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use remora_model::cluster::{Cluster, Discovery};
 use remora_model::endpoint::Endpoint;
+use remora_model::health::check::IMMEDIATE_FAIL;
 use remora_model::health::{BreakerEnd, Flag, Outcome, Permit, grpc_as_http};
 
 use crate::exchange::ResponseHead;
@@ -55,6 +56,9 @@ pub fn answered(
     let grpc = grpc.and_then(|status| status.to_str().ok()?.parse().ok());
     let status = grpc.map_or(response.status.as_u16(), grpc_as_http);
     report(worker, cluster, endpoint, Outcome::Answered(status));
+    if response.headers.contains_key(&IMMEDIATE_FAIL) && is_checked(cluster) && !endpoint.has(Flag::Leaves) {
+        tell(worker, cluster, endpoint, Saw::Leaving);
+    }
     if let Some(permit) = permit.take() {
         let end = if (500..600).contains(&status) {
             BreakerEnd::Failed
@@ -63,6 +67,11 @@ pub fn answered(
         };
         permit.end(end, worker.shared.started.elapsed());
     }
+}
+
+fn is_checked(cluster: &Cluster) -> bool {
+    let health = cluster.config.health.as_deref();
+    health.is_some_and(|health| health.check.is_some())
 }
 
 /// An attempt failed.

@@ -140,6 +140,7 @@ impl OpenConnection {
             here.fetch_add(1, Ordering::Relaxed);
         }
         of_pool.open.set(of_pool.open.get() + 1);
+        cluster.live.used.store(true, Ordering::Relaxed);
         endpoint.live().connections_total.fetch_add(1, Ordering::Relaxed);
         cells.traffic.upstream_cx_total.one();
         cells.traffic.upstream_cx_active.add(1);

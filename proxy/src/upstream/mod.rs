@@ -4,6 +4,7 @@
 //! requests) is counted in `ClusterLive`. A connection is reused only if it is alive as far as we can see without a
 //! system call. A pool whose endpoint or transport is gone from the world closes its idle connections and keeps none.
 
+pub mod check;
 mod connect;
 mod exchange;
 pub mod health;

@@ -126,6 +126,8 @@ pub struct Pool {
     places: Rc<Places>,
     connecting: Cell<bool>,
     retired: Cell<bool>,
+    /// How often the endpoint had been found unfit when the pool was made.
+    falls: u32,
 }
 
 impl Pools {
@@ -173,6 +175,7 @@ impl Pools {
             places: Rc::default(),
             connecting: Cell::new(false),
             retired: Cell::new(false),
+            falls: wanted.endpoint.live().falls(),
         });
         self.by_key.borrow_mut().insert(key, Rc::clone(&pool));
         pool
@@ -507,13 +510,14 @@ impl Pool {
         let Some(cluster) = world.cluster(config_id) else {
             return false;
         };
-        let removed = self.endpoint.live().removed.load(Ordering::Relaxed);
+        let live = self.endpoint.live();
+        let gone = live.removed.load(Ordering::Relaxed) || live.falls() != self.falls;
         let socket = cluster
             .config
             .transport
             .choose(&self.endpoint.spec.details().transport_labels);
         let transport = socket.tls().map_or(0, |context| context.id);
-        !removed && transport == key.transport && socket.header() == self.socket.header()
+        !gone && transport == key.transport && socket.header() == self.socket.header()
     }
 
     /// Closes what is idle; what is in use closes when it comes back.

@@ -27,6 +27,8 @@ pub enum Saw {
     Tripped(Trip),
     /// It refused a connection.
     Refusal,
+    /// It said in an answer that it wants no more requests.
+    Leaving,
 }
 
 /// The way to the control thread.

@@ -206,6 +206,28 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) -> tokio::task::JoinHan
     tokio::task::spawn_local(future)
 }
 
+/// Runs what `begin` makes on a thread of its own, with a runtime like a worker's, until it ends.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn aside<F: Future<Output = ()>>(
+    name: &'static str,
+    begin: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<()> {
+    let thread = thread::Builder::new().name(name.into());
+    thread.spawn(move || match new_runtime() {
+        Ok(runtime) => runtime.block_on(begin()),
+        Err(error) => tracing::error!(%error, name, "no runtime"),
+    })?;
+    Ok(())
+}
+
+fn new_runtime() -> io::Result<tokio::runtime::LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(Default::default())
+}
+
 /// A running worker, as the control thread sees it.
 #[derive(Debug)]
 pub struct WorkerThread {
@@ -220,20 +242,16 @@ impl WorkerThread {
     /// When the system gives no thread.
     pub fn start(index: usize, shared: Arc<Shared>, graveyard: Graveyard) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
-        let thread = thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || {
-                match tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build_local(Default::default())
-                {
+        let thread =
+            thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || match new_runtime() {
                     Ok(runtime) => {
                         let worker = Rc::new(Worker::new(index, shared, graveyard));
                         runtime.block_on(obey(worker, inbox));
                     }
                     Err(error) => tracing::error!(%error, index, "no runtime for the worker"),
-                }
-            })?;
+                })?;
         Ok(Self {
             commands,
             thread: Some(thread),

@@ -22,7 +22,8 @@ use crate::pb::envoy::config::core::v3 as core;
 use crate::rejection::Rejection;
 use crate::subscription::Subscription;
 use crate::{
-    balance, breakers, discovery, endpoint, filter, fingerprint, health, transport, upstream_http, value,
+    balance, breakers, discovery, endpoint, filter, fingerprint, health, health_check, transport,
+    upstream_http, value,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -111,6 +112,8 @@ fn translate(
     } else {
         work.cluster_name(&said.alt_stat_name)
     };
+    let (http, health) = (http?, health::settings(work, said, bytes));
+    health_check::fits(work, &name, health.as_deref(), http.protocol);
     let config = ClusterConfig {
         id: work.context.clusters.enter(&name),
         name,
@@ -122,7 +125,7 @@ fn translate(
         locality_weighted: policy.locality_weighted,
         session_statuses: session_statuses?,
         transport: sockets?,
-        http: work.context.repeated.http(http?),
+        http: work.context.repeated.http(http),
         bind: match bind {
             Some(bind) => bind?.map(Box::new),
             None => None,
@@ -133,7 +136,7 @@ fn translate(
             .as_ref()
             .map_or(BUFFER_LIMIT, |limit| limit.value),
         thresholds: breakers::thresholds(work, said.circuit_breakers.as_ref()),
-        health: health::settings(work, said),
+        health,
         fingerprint: fingerprint::of((bytes, work.file_hash)),
     };
     Some((config, assignment))

@@ -13,6 +13,7 @@ use remora_model::endpoint::{
 };
 
 use crate::context::{Context, Work, undecodable};
+use crate::health_check;
 use crate::pb::envoy::config::core::v3::{self as core, HealthStatus};
 use crate::pb::envoy::config::endpoint::v3::{self as api, lb_endpoint, locality_lb_endpoints};
 use crate::pb::google::protobuf::{Struct, Value, value::Kind};
@@ -134,11 +135,16 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
             return None;
         }
     };
-    let address = work.at("endpoint", |work| {
+    let (address, check) = work.at("endpoint", |work| {
         work.review(inner);
-        work.at("address", |work| {
+        let address = work.at("address", |work| {
             endpoint_address(work, inner.address.as_ref(), hosts)
-        })
+        });
+        let check = inner
+            .health_check_config
+            .as_ref()
+            .and_then(|said| work.at("health_check_config", |work| health_check::target(work, said)));
+        (address, check)
     });
     let weight = said.load_balancing_weight.as_ref();
     let labels = |namespace: &str| {
@@ -152,6 +158,7 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
         hostname: (!inner.hostname.is_empty()).then(|| Name::from(inner.hostname.as_str())),
         transport_labels: labels("envoy.transport_socket_match"),
         balance_labels: labels("envoy.lb"),
+        check,
     };
     let status = status(work, "health_status", said.health_status);
     Some(EndpointSpec {

@@ -39,15 +39,28 @@ pub(crate) use header_lists;
 
 pub(crate) fn pair(work: &mut Work<'_, '_>, lists: &Lists<'_>) -> HeaderMutationPair {
     HeaderMutationPair::new(
-        HeaderMutations {
-            add: work.each("request_headers_to_add", lists.request_add, template),
-            remove: work.each("request_headers_to_remove", lists.request_remove, removal),
-        },
+        mutations(
+            work,
+            ("request_headers_to_add", lists.request_add),
+            lists.request_remove,
+        ),
         HeaderMutations {
             add: work.each("response_headers_to_add", lists.response_add, template),
             remove: work.each("response_headers_to_remove", lists.response_remove, removal),
         },
     )
+}
+
+/// Those of requests alone; with the name of the field of additions.
+pub(crate) fn mutations(
+    work: &mut Work<'_, '_>,
+    (field, add): (&str, &[HeaderValueOption]),
+    remove: &[String],
+) -> HeaderMutations {
+    HeaderMutations {
+        add: work.each(field, add, template),
+        remove: work.each("request_headers_to_remove", remove, removal),
+    }
 }
 
 fn removal(work: &mut Work<'_, '_>, name: &String) -> Option<HeaderName> {

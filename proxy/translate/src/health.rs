@@ -10,7 +10,7 @@ use remora_model::health::{BreakerSettings, Enforcing, HealthSettings, MOST, Out
 use crate::context::Work;
 use crate::pb::envoy::config::cluster::v3 as api;
 use crate::pb::google::protobuf::{Struct, Value, value::Kind};
-use crate::value;
+use crate::{health_check, value};
 
 /// Where a cluster's metadata speaks of its circuit breaker.
 const BREAKER: &str = "remora.circuit_breaker";
@@ -18,8 +18,12 @@ const BREAKER: &str = "remora.circuit_breaker";
 /// How long a breaker stays open unless it says otherwise.
 const OPEN_FOR: Duration = Duration::from_secs(30);
 
-/// `outlier_detection`, and the extension in `metadata`.
-pub(crate) fn settings(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Box<HealthSettings>> {
+/// `outlier_detection`, `health_checks`, and the extension in `metadata`; `bytes`: the cluster as received.
+pub(crate) fn settings(
+    work: &mut Work<'_, '_>,
+    said: &api::Cluster,
+    bytes: &[u8],
+) -> Option<Box<HealthSettings>> {
     let outlier = said
         .outlier_detection
         .as_ref()
@@ -34,7 +38,12 @@ pub(crate) fn settings(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<B
             breaker(work, said)
         })
     });
-    HealthSettings { outlier, breaker }.said()
+    HealthSettings {
+        outlier,
+        breaker,
+        check: health_check::of(work, said, bytes),
+    }
+    .said()
 }
 
 fn outlier(work: &mut Work<'_, '_>, said: &api::OutlierDetection) -> OutlierDetection {

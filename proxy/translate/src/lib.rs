@@ -32,6 +32,7 @@ mod filter_chain;
 mod fingerprint;
 mod header_mutation;
 mod health;
+mod health_check;
 mod http_manager;
 mod http_options;
 pub mod ignored;

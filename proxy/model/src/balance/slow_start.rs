@@ -35,7 +35,7 @@ impl SlowStart {
 
     /// The same of an endpoint; one that nobody has seen yet begins now.
     pub(super) fn factor_of(&self, endpoint: &Endpoint, now: Instant) -> f64 {
-        let since = *endpoint.live().watch().since.get_or_init(|| now);
+        let since = endpoint.live().watch().since.or(now);
         self.factor(now.saturating_duration_since(since))
     }
 }
@@ -94,7 +94,7 @@ mod tests {
             } else {
                 start
             };
-            endpoint.live().watch().since.set(since).unwrap();
+            endpoint.live().watch().since.again(since);
         }
         let policy = BalancePolicy::SlowStart(Arc::new(slow(policy, 1.0)));
         let groups = [Group {

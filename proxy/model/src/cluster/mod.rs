@@ -17,7 +17,7 @@ pub use pick::{NotThere, Pick, PickFacts, Unpickable};
 pub use transport::{TransportMatch, TransportSocket, TransportSockets};
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -222,6 +222,8 @@ pub struct ClusterLive {
     pub occupied: [Occupied; 2],
     /// Sequence of the round-robin schedulers, one for all workers.
     pub sequence: AtomicU32,
+    /// There was a connection to an endpoint.
+    pub used: AtomicBool,
     breaker: OnceLock<Box<Breaker>>,
 }
 

@@ -88,6 +88,8 @@ pub struct Standing {
     healthy: u32,
     degraded: u32,
     total: u32,
+    /// Those of them that do not count where shares are compared.
+    excluded: u32,
     /// Percent.
     overprovisioning: u32,
 }
@@ -285,7 +287,8 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
                 let ratio = if hashing {
                     1.0
                 } else {
-                    availability(eligible.len(), all.len(), over)
+                    let counted = all.iter().filter(|e| !e.does_not_count()).count();
+                    availability(eligible.len(), counted, over)
                 };
                 let weight = weighted.then(|| f64::from(place.weight.unwrap_or(0)) * ratio);
                 Group {
@@ -308,6 +311,8 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
     };
     let healthy = count(Health::Healthy);
     let total = localities.iter().map(|(_, all)| all.len() as u32).sum();
+    let everybody = localities.iter().flat_map(|(_, all)| all);
+    let excluded = everybody.filter(|e| e.does_not_count()).count() as u32;
     let over_healthy = over_class(Some(Health::Healthy));
     let over_all = if healthy == total && (hashing || !options.locality_weighted) {
         Arc::clone(&over_healthy)
@@ -318,6 +323,7 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
         healthy,
         degraded: count(Health::Degraded),
         total,
+        excluded,
         over_healthy,
         over_degraded: over_class(Some(Health::Degraded)),
         over_all,
@@ -339,6 +345,7 @@ impl Priority {
             healthy: self.healthy,
             degraded: self.degraded,
             total: self.total,
+            excluded: self.excluded,
             overprovisioning,
         }
     }
@@ -359,9 +366,14 @@ impl Standing {
         self.total == 0
     }
 
+    /// How many count where shares are compared.
+    fn counted(&self) -> u32 {
+        self.total - self.excluded
+    }
+
     /// How much of the load `part` of its endpoints can take, percent.
     fn percent(&self, part: u32) -> u32 {
-        match self.total {
+        match self.counted() {
             0 => 0,
             total => (u64::from(self.overprovisioning) * u64::from(part) / u64::from(total)).min(100) as u32,
         }
@@ -470,10 +482,11 @@ fn distribute(availability: &[u32], available: u32, rest: &mut u32) -> Vec<u32> 
 
 fn in_panic(priority: &Standing, threshold: u8) -> bool {
     let usable = f64::from(priority.healthy) + f64::from(priority.degraded);
-    let percent = if priority.total == 0 {
+    let counted = priority.counted();
+    let percent = if counted == 0 {
         0.0
     } else {
-        100.0 * usable / f64::from(priority.total)
+        100.0 * usable / f64::from(counted)
     };
     percent < f64::from(threshold.min(100))
 }

@@ -19,11 +19,12 @@ pub(crate) use zones::Way;
 pub use zones::Zones;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::Name;
 use crate::balance::Balancer;
+use crate::health::check::CheckTarget;
 use crate::health::{EndpointWatch, Flag, Flags, Monitor};
 
 /// Where an endpoint listens.
@@ -153,12 +154,15 @@ pub struct EndpointDetails {
     pub transport_labels: Labels,
     /// Metadata under `envoy.lb`.
     pub balance_labels: Labels,
+    /// `health_check_config`.
+    pub check: Option<Box<CheckTarget>>,
 }
 
 static NO_DETAILS: EndpointDetails = EndpointDetails {
     hostname: None,
     transport_labels: Labels::none(),
     balance_labels: Labels::none(),
+    check: None,
 };
 
 impl EndpointSpec {
@@ -171,6 +175,11 @@ impl EndpointSpec {
             status: HealthStatus::Unknown,
             details: None,
         }
+    }
+
+    /// Whether it is asked how it is, where its cluster's endpoints are.
+    pub fn is_checked(&self) -> bool {
+        self.details().check.as_ref().is_none_or(|check| !check.disabled)
     }
 
     /// Name and labels.
@@ -264,6 +273,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether it is left out where shares of healthy endpoints are counted.
+    pub fn does_not_count(&self) -> bool {
+        self.counts().flags.does_not_count()
+    }
+
     /// Whether a reason not to use it holds.
     pub fn has(&self, flag: Flag) -> bool {
         self.counts().flags.has(flag)
@@ -313,6 +327,18 @@ impl EndpointLive {
         self.watch.get_or_init(Box::default)
     }
 
+    /// It is not used any more, because it was found unfit: connections that it has are not used again.
+    pub fn fall(&self) {
+        self.watch().falls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that happened.
+    pub fn falls(&self) -> u32 {
+        self.watch
+            .get()
+            .map_or(0, |watch| watch.falls.load(Ordering::Relaxed))
+    }
+
     /// A connection to it was made.
     pub fn connected(&self) {
         if let Some(watch) = self.watch.get() {
@@ -349,6 +375,8 @@ pub struct Priority {
     pub degraded: u32,
     /// See `healthy`.
     pub total: u32,
+    /// Those of them that do not count where shares are compared.
+    pub excluded: u32,
     /// Over the healthy ones.
     pub over_healthy: Arc<Balancer>,
     /// Over the degraded ones.

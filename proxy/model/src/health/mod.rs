@@ -7,6 +7,7 @@
 //! Does not decide how requests are spread ([`crate::balance`]) or tried again ([`crate::retry`]).
 
 mod breaker;
+pub mod check;
 mod flags;
 mod monitor;
 mod outlier;
@@ -17,12 +18,14 @@ mod tests;
 pub use breaker::{
     Breaker, BreakerEnd, BreakerOpen, BreakerSettings, BreakerState, MOST, Permit, breaker_of,
 };
+pub use check::HealthCheck;
 pub use flags::{Flag, Flags};
 pub use monitor::{Monitor, Outcome, Trip, grpc_as_http};
 pub use outlier::{Change, Enforcing, OutlierDetection, RateRule, Verdict, bring_back, ejected};
 pub use quarantine::Quarantine;
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What a cluster's configuration says of the health of its endpoints; most clusters say nothing.
@@ -32,6 +35,8 @@ pub struct HealthSettings {
     pub outlier: Option<OutlierDetection>,
     /// `remora.circuit_breaker` of the cluster's metadata.
     pub breaker: Option<BreakerSettings>,
+    /// `health_checks`.
+    pub check: Option<Arc<HealthCheck>>,
 }
 
 impl HealthSettings {
@@ -49,7 +54,32 @@ pub struct EndpointWatch {
     /// For quarantine.
     pub quarantine: Quarantine,
     /// Since when it is there, where slow start asks for that.
-    pub since: OnceLock<Instant>,
+    pub since: Since,
+    /// How often it was found unfit: connections from before are not used again.
+    pub falls: AtomicU32,
+}
+
+/// A time that is noted once, and may move on.
+#[derive(Debug, Default)]
+pub struct Since {
+    noted: OnceLock<Instant>,
+    /// Microseconds after that.
+    moved: AtomicU64,
+}
+
+impl Since {
+    /// The time; `now` where none was noted yet.
+    pub fn or(&self, now: Instant) -> Instant {
+        let noted = *self.noted.get_or_init(|| now);
+        noted + Duration::from_micros(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// It is `now` from here on.
+    pub fn again(&self, now: Instant) {
+        let noted = *self.noted.get_or_init(|| now);
+        let moved = micros(now.saturating_duration_since(noted));
+        self.moved.store(moved, Ordering::Relaxed);
+    }
 }
 
 /// Whole microseconds.

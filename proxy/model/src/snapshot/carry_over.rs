@@ -54,7 +54,7 @@ pub fn mark_removed(before: &EndpointSet, after: Option<&EndpointSet>) {
 /// Notes of every endpoint since when it is there.
 pub fn note_beginnings(set: &EndpointSet, now: Instant) {
     for endpoint in set.endpoints.iter() {
-        endpoint.live().watch().since.get_or_init(|| now);
+        endpoint.live().watch().since.or(now);
     }
 }
 

@@ -16,7 +16,7 @@ impl Catalog {
             part.own = Some(Arc::new(assignment.unwrap_or_else(empty)));
             self.warm_cluster(name);
         } else if let (Some(id), Some(assignment)) = (self.cluster_names.known(name), assignment) {
-            self.edit.set_endpoints(id, Arc::new(assignment));
+            self.set_members(id, Arc::new(assignment));
         }
     }
 }

@@ -6,7 +6,7 @@ mod limits;
 mod proxy_header;
 
 use health::breakers;
-pub(super) use health::{breaker_states, outliers};
+pub(super) use health::{breaker_states, checks, outliers};
 pub(super) use limits::{connection_limits, connection_rates, limits};
 pub(super) use proxy_header::{proxy_header_errors, proxy_headers};
 
@@ -290,6 +290,12 @@ pub(super) fn clusters(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
     });
     table.column("membership_degraded", ColumnKind::Gauge, |row| {
         row.members(|health| health == Health::Degraded)
+    });
+    table.column("membership_excluded", ColumnKind::Gauge, |row| {
+        let cluster = row.cluster.as_ref()?;
+        let all = cluster.endpoints.endpoints.iter();
+        let excluded = all.filter(|endpoint| endpoint.does_not_count()).count();
+        Some(Number::Gauge(excluded as i64))
     });
     balancing::columns(&mut table);
     balancing::zone_columns(&mut table);

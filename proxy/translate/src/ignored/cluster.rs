@@ -3,7 +3,10 @@
 use crate::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use crate::pb::envoy::config::cluster::v3::cluster::CommonLbConfig;
 use crate::pb::envoy::config::cluster::v3::{Cluster, OutlierDetection, UpstreamConnectionOptions};
-use crate::pb::envoy::config::core::v3::BindConfig;
+use crate::pb::envoy::config::core::v3::health_check::{
+    GrpcHealthCheck, HttpHealthCheck, TcpHealthCheck, TlsOptions,
+};
+use crate::pb::envoy::config::core::v3::{BindConfig, HealthCheck};
 use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
 use crate::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use crate::pb::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
@@ -17,12 +20,11 @@ reviewed! { Cluster as "Cluster" {
         typed_extension_protocol_options, dns_refresh_rate, dns_jitter, respect_dns_ttl, dns_lookup_family,
         upstream_bind_config, lb_subset_config, common_lb_config, transport_socket, protocol_selection,
         upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config, outlier_detection,
-        metadata,
+        metadata, health_checks, ignore_health_on_host_removal,
     ]
     ignored: {
         stats_matcher: "observability: which metrics are kept",
         per_connection_buffer_high_watermark_timeout: "tuning: a full buffer only pauses reading",
-        health_checks: "active health checks are not supported yet; endpoints count as the control plane says",
         dns_failure_refresh_rate: "tuning: failures are retried at the refresh rate",
         dns_resolvers: "the system's resolver is asked",
         use_tcp_for_dns_lookups: "the system's resolver is asked",
@@ -31,7 +33,6 @@ reviewed! { Cluster as "Cluster" {
         wait_for_warm_on_init: "tuning of the start",
         cleanup_interval: "tuning: unused original destinations are forgotten with their connections",
         close_connections_on_host_health_failure: "tuning: a failed endpoint gets no new requests",
-        ignore_health_on_host_removal: "a removed endpoint always goes at once",
         lrs_server: "observability: load reports are not sent",
         lrs_report_endpoint_metrics: "observability: load reports are not sent",
         track_timeout_budgets: "observability: which metrics are kept",
@@ -47,11 +48,12 @@ reviewed! { Cluster as "Cluster" {
 } }
 
 reviewed! { CommonLbConfig as "CommonLbConfig" {
-    honoured: [healthy_panic_threshold, locality_config_specifier, consistent_hashing_lb_config,
-        override_host_status]
+    honoured: [
+        healthy_panic_threshold, locality_config_specifier, consistent_hashing_lb_config, override_host_status,
+        ignore_new_hosts_until_first_hc,
+    ]
     ignored: {
         update_merge_window: "tuning: every change is one publication",
-        ignore_new_hosts_until_first_hc: "active health checks are not supported yet",
         close_connections_on_host_set_change: "tuning: connections of removed endpoints close",
     }
     refused: {}
@@ -74,13 +76,55 @@ reviewed! { OutlierDetection as "OutlierDetection" {
         enforcing_local_origin_success_rate, failure_percentage_threshold, enforcing_failure_percentage,
         enforcing_failure_percentage_local_origin, failure_percentage_minimum_hosts,
         failure_percentage_request_volume, max_ejection_time, max_ejection_time_jitter,
-        always_eject_one_host,
+        always_eject_one_host, successful_active_health_check_uneject_host,
     ]
     ignored: {
-        successful_active_health_check_uneject_host: "there are no active health checks yet",
         monitors: "no monitor of another kind is supported; those of the message itself hold",
         detect_degraded_hosts: "an endpoint is degraded where the control plane says so",
     }
+    refused: {}
+} }
+
+reviewed! { HealthCheck as "HealthCheck" {
+    honoured: [
+        timeout, interval, initial_jitter, interval_jitter, interval_jitter_percent, unhealthy_threshold,
+        healthy_threshold, reuse_connection, no_traffic_interval, no_traffic_healthy_interval, unhealthy_interval,
+        unhealthy_edge_interval, healthy_edge_interval, always_log_health_check_failures,
+        always_log_health_check_success, tls_options, transport_socket_match_criteria, health_checker,
+    ]
+    ignored: {
+        alt_port: "not implemented by Envoy either; the endpoint's health_check_config.port_value is",
+        event_log_path: "observability: changes of health are logged with everything else",
+        event_logger: "observability: changes of health are logged with everything else",
+        event_service: "observability: changes of health are logged with everything else",
+    }
+    refused: {}
+} }
+
+reviewed! { TlsOptions as "HealthCheck.TlsOptions" {
+    honoured: [alpn_protocols]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { HttpHealthCheck as "HealthCheck.HttpHealthCheck" {
+    honoured: [
+        host, path, send, receive, response_buffer_size, request_headers_to_add, request_headers_to_remove,
+        expected_statuses, retriable_statuses, codec_client_type, service_name_matcher, method,
+    ]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { TcpHealthCheck as "HealthCheck.TcpHealthCheck" {
+    honoured: [send, receive, proxy_protocol_config]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { GrpcHealthCheck as "HealthCheck.GrpcHealthCheck" {
+    honoured: [service_name, authority, initial_metadata]
+    ignored: {}
     refused: {}
 } }
 

@@ -2,6 +2,7 @@
 
 use crate::pb::envoy::config::core::v3::SocketAddress;
 use crate::pb::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
+use crate::pb::envoy::config::endpoint::v3::endpoint::HealthCheckConfig;
 use crate::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LocalityLbEndpoints};
 use crate::reviewed::reviewed;
 
@@ -31,12 +32,17 @@ reviewed! { LocalityLbEndpoints as "LocalityLbEndpoints" {
 } }
 
 reviewed! { Endpoint as "Endpoint" {
-    honoured: [address, hostname]
+    honoured: [address, hostname, health_check_config]
     ignored: {
-        health_check_config: "active health checks are not supported yet",
         additional_addresses: "tuning: the first address of an endpoint is used",
         observability_name: "observability: names in metrics",
     }
+    refused: {}
+} }
+
+reviewed! { HealthCheckConfig as "Endpoint.HealthCheckConfig" {
+    honoured: [port_value, hostname, address, disable_active_health_check]
+    ignored: {}
     refused: {}
 } }
 

@@ -49,6 +49,10 @@ pub const PARTLY: &[FieldReason] = &[
         "a service that filters ask is asked once; a stream to a control plane is retried for ever",
     ),
     (
+        "HealthCheck.custom_health_check",
+        "checks of a custom kind are not made; endpoints count as the control plane says",
+    ),
+    (
         "HttpConnectionManager.request_id_extension",
         "the request id is always a UUID; the trace reason is not packed",
     ),
@@ -180,6 +184,12 @@ pub fn lists() -> Vec<Lists> {
         of::<crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster>(),
         of::<clusters::circuit_breakers::Thresholds>(),
         of::<clusters::OutlierDetection>(),
+        of::<core::HealthCheck>(),
+        of::<core::health_check::HttpHealthCheck>(),
+        of::<core::health_check::GrpcHealthCheck>(),
+        of::<core::health_check::TcpHealthCheck>(),
+        of::<core::health_check::TlsOptions>(),
+        of::<endpoints::endpoint::HealthCheckConfig>(),
         of::<clusters::UpstreamConnectionOptions>(),
         of::<core::BindConfig>(),
         of::<crate::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions>(),

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use remora_model::cluster::{Cluster, Occupied, RequestPriority, Thresholds};
-use remora_model::health::{Breaker, BreakerState, breaker_of, ejected};
+use remora_model::health::{Breaker, BreakerState, Flag, breaker_of, ejected};
 use remora_model::snapshot::Snapshot;
 
 use super::{ClusterRow, ColumnKind, Number, Table, TableOf, Workers, group, taken};
-use crate::observe::metrics::OutlierCounters;
+use crate::observe::metrics::{ActiveCheckCounters, OutlierCounters};
 use crate::observe::shards::{HealthCells, Observe};
 
 struct HealthRow {
@@ -53,6 +53,52 @@ pub(in crate::observe::scrape) fn outliers(observe: &Observe, snapshot: &Snapsho
     table.column(active, ColumnKind::Gauge, |row| {
         Some(Number::Gauge(ejected(&row.cluster.endpoints) as i64))
     });
+    table.boxed()
+}
+
+/// `cluster.<name>.health_check.*`, of clusters whose endpoints are checked.
+pub(in crate::observe::scrape) fn checks(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table> {
+    let mut cells = taken(&observe.health);
+    let checked = snapshot.clusters.iter().filter(|(_, cluster)| {
+        let health = cluster.config.health.as_deref();
+        health.is_some_and(|health| health.check.is_some())
+    });
+    let rows = checked.map(|(_, cluster)| {
+        let name = &cluster.config.stat_name;
+        let row = HealthRow {
+            workers: cells.remove(name).unwrap_or_default(),
+            cluster: Arc::clone(cluster),
+        };
+        (name.to_string(), row)
+    });
+    let mut table = TableOf {
+        prefix: "cluster.",
+        family: "envoy_cluster_",
+        labels: |name| vec![("envoy_cluster_name", name)],
+        rows: rows.collect(),
+        columns: Vec::new(),
+        reads: Vec::new(),
+        used: |_: &HealthRow| true,
+        sparse: false,
+    };
+    group(
+        &mut table,
+        "health_check.",
+        ActiveCheckCounters::FIELDS,
+        |row| &row.workers,
+        |cells: &HealthCells| &cells.check,
+    );
+    let levels = [
+        ("health_check.healthy", Flag::FailedCheck, false),
+        ("health_check.degraded", Flag::Degraded, true),
+    ];
+    for (name, flag, holds) in levels {
+        table.column(name, ColumnKind::Gauge, move |row| {
+            let all = row.cluster.endpoints.endpoints.iter();
+            let such = all.filter(|endpoint| endpoint.spec.is_checked() && endpoint.has(flag) == holds);
+            Some(Number::Gauge(such.count() as i64))
+        });
+    }
     table.boxed()
 }
 
