@@ -3,6 +3,10 @@
 //! Where Envoy has the feature it goes through the same test, so the expectations are its own.
 
 mod breakers;
+mod check_kinds;
+mod check_life;
+mod checks;
 mod circuit;
 mod outliers;
+mod patient;
 mod stage;

@@ -126,7 +126,7 @@ struct Printer<'a>(&'a ExchangeRecord);
 
 impl Render for Printer<'_> {
     fn render(&self, format: &Format) -> Option<HeaderValue> {
-        let Format::Text { pieces, .. } = format else {
+        let Format::Text { pieces, omit_empty } = format else {
             return None;
         };
         let values = Values {
@@ -135,6 +135,6 @@ impl Render for Printer<'_> {
             response_headers: None,
             response_trailers: None,
         };
-        HeaderValue::from_str(&values::render_text(pieces, &values)).ok()
+        HeaderValue::from_str(&values::render_text(pieces, &values, *omit_empty)).ok()
     }
 }
