@@ -10,7 +10,7 @@ mod resources;
 mod services;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,8 +50,8 @@ pub struct Resource {
 pub struct World {
     version: u64,
     types: BTreeMap<String, BTreeMap<String, Versioned>>,
-    /// The version of the last change of each type.
-    changed: BTreeMap<String, u64>,
+    /// What changed of each type, with its version, oldest first: a push costs what it changes, however much there is.
+    changed: BTreeMap<String, Vec<(u64, String)>>,
 }
 
 /// A resource with the version at which it became what it is.
@@ -146,7 +146,8 @@ impl World {
         match of_type.get(&resource.name) {
             Some(present) if present.body == resource.body => {}
             _ => {
-                self.changed.insert(resource.body.type_url.clone(), version);
+                let log = self.changed.entry(resource.body.type_url.clone()).or_default();
+                log.push((version, resource.name.clone()));
                 of_type.insert(
                     resource.name,
                     Versioned {
@@ -162,8 +163,20 @@ impl World {
     pub fn remove(&mut self, type_url: &str, name: &str) {
         if let Some(of_type) = self.types.get_mut(type_url) {
             of_type.remove(name);
-            self.changed.insert(type_url.to_owned(), self.version);
+            let log = self.changed.entry(type_url.to_owned()).or_default();
+            log.push((self.version, name.to_owned()));
         }
+    }
+
+    /// The names of this type that changed after `version`.
+    fn changed_since(&self, type_url: &str, version: u64) -> BTreeSet<String> {
+        let log = self.changed.get(type_url).map_or(&[][..], Vec::as_slice);
+        let new = log.partition_point(|(of, _)| *of <= version);
+        log[new..].iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    fn get(&self, type_url: &str, name: &str) -> Option<&Versioned> {
+        self.types.get(type_url)?.get(name)
     }
 
     fn of_type(&self, type_url: &str) -> impl Iterator<Item = (&String, &Versioned)> {

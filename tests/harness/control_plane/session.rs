@@ -106,17 +106,15 @@ impl Stream {
         format!("{}-{}", self.number, self.nonces)
     }
 
-    /// The types of which something changed since the last push that this stream looked at.
-    fn changed_types(&mut self) -> Vec<String> {
+    /// The types of which something changed since the last push that this stream looked at, and what.
+    fn changed(&mut self) -> Vec<(String, BTreeSet<String>)> {
         let world = self.shared.world.borrow();
         let before = std::mem::replace(&mut self.looked_at, world.version);
-        let changed = |type_url: &String| {
-            world
-                .changed
-                .get(type_url)
-                .is_some_and(|version| *version > before)
+        let of_type = |type_url: String| {
+            let names = world.changed_since(&type_url, before);
+            (!names.is_empty()).then_some((type_url, names))
         };
-        self.known_types().into_iter().filter(changed).collect()
+        self.known_types().into_iter().filter_map(of_type).collect()
     }
 
     fn known_types(&self) -> Vec<String> {
@@ -246,10 +244,10 @@ impl SotwSession {
     }
 
     fn pushed(&mut self) -> Vec<DiscoveryResponse> {
-        let types = self.stream.changed_types();
+        let types = self.stream.changed();
         types
             .iter()
-            .filter_map(|type_url| self.response(type_url, false))
+            .filter_map(|(type_url, _)| self.response(type_url, false))
             .collect()
     }
 
@@ -315,6 +313,9 @@ impl DeltaSession {
             subscription.wildcard = !named && has_wildcard(&type_url);
         }
         let asked_anew = !request.resource_names_subscribe.is_empty();
+        if !first && !asked_anew && request.resource_names_unsubscribe.is_empty() {
+            return None;
+        }
         for name in request.resource_names_subscribe {
             if name == "*" {
                 subscription.wildcard = true;
@@ -358,40 +359,53 @@ impl DeltaSession {
     }
 
     fn pushed(&mut self) -> Vec<DeltaDiscoveryResponse> {
-        let types = self.stream.changed_types();
+        let types = self.stream.changed();
         types
             .iter()
-            .filter_map(|type_url| self.response(type_url, false))
+            .filter_map(|(type_url, names)| self.difference(type_url, names, false))
             .collect()
     }
 
     /// What changed since the last response; `None` if nothing did and `always` is false.
     fn response(&mut self, type_url: &str, always: bool) -> Option<DeltaDiscoveryResponse> {
+        let sent = &self.stream.types.get(type_url)?.sent;
+        let world = self.stream.shared.world.borrow();
+        let there = world.of_type(type_url).map(|(name, _)| name);
+        let names = sent.keys().chain(there).cloned().collect();
+        drop(world);
+        self.difference(type_url, &names, always)
+    }
+
+    /// The same among `names`.
+    fn difference(
+        &mut self,
+        type_url: &str,
+        names: &BTreeSet<String>,
+        always: bool,
+    ) -> Option<DeltaDiscoveryResponse> {
         let nonce = self.stream.next_nonce();
         let world = self.stream.shared.world.borrow();
         let subscription = self.stream.types.get_mut(type_url)?;
-        let current = subscription.current(&world, type_url);
-        let gone = subscription
-            .sent
-            .keys()
-            .filter(|name| !current.contains_key(*name));
-        let removed_resources: Vec<String> = gone.cloned().collect();
-        let resources: Vec<Resource> = world
-            .of_type(type_url)
-            .filter(|(name, new)| {
-                subscription.wants(name) && subscription.sent.get(*name) != Some(&new.version)
-            })
-            .map(|(name, new)| Resource {
-                name: name.clone(),
-                version: new.version.to_string(),
-                resource: Some(new.body.clone()),
-                ..Resource::default()
-            })
-            .collect();
+        let (mut resources, mut removed_resources) = (Vec::new(), Vec::new());
+        for name in names {
+            let there = world.get(type_url, name).filter(|_| subscription.wants(name));
+            match there {
+                None if subscription.sent.remove(name).is_some() => removed_resources.push(name.clone()),
+                Some(new) if subscription.sent.get(name) != Some(&new.version) => {
+                    subscription.sent.insert(name.clone(), new.version);
+                    resources.push(Resource {
+                        name: name.clone(),
+                        version: new.version.to_string(),
+                        resource: Some(new.body.clone()),
+                        ..Resource::default()
+                    });
+                }
+                None | Some(_) => {}
+            }
+        }
         if resources.is_empty() && removed_resources.is_empty() && !always {
             return None;
         }
-        subscription.sent = current;
         subscription.nonce.clone_from(&nonce);
         Some(DeltaDiscoveryResponse {
             system_version_info: world.version.to_string(),
