@@ -36,6 +36,8 @@ mod observe;
 mod protocol;
 #[path = "differential/redirects.rs"]
 mod redirects;
+#[path = "differential/replies.rs"]
+mod replies;
 #[path = "differential/retries.rs"]
 mod retries;
 #[path = "differential/services.rs"]
@@ -86,6 +88,7 @@ fn rows() -> Vec<&'static Row> {
         mirrors::ROWS,
         redirects::ROWS,
         templates::ROWS,
+        replies::ROWS,
         conditions::ROWS,
         generated::rows(),
         bodies::BUFFER,
@@ -113,7 +116,7 @@ const NOT_COMPARED: [&str; 4] = [
 /// A proxy with everything that its bootstrap names.
 struct Stage {
     process: ProxyProcess,
-    ports: [Port; 5],
+    ports: [Port; 6],
     closed: Port,
     a: Upstream,
     b: Upstream,
@@ -123,6 +126,7 @@ struct Stage {
 impl Stage {
     async fn start(proxy: Proxy) -> Result<Self> {
         let ports = [
+            Port::reserve()?,
             Port::reserve()?,
             Port::reserve()?,
             Port::reserve()?,
@@ -139,6 +143,7 @@ impl Stage {
             plain: ports[2].address(),
             timed: ports[3].address(),
             rare: ports[4].address(),
+            replies: ports[5].address(),
             a: a.address(),
             b: b.address(),
             closed: closed.address(),
@@ -162,6 +167,7 @@ impl Stage {
             Listener::Plain => self.ports[2].address(),
             Listener::Timed => self.ports[3].address(),
             Listener::Rare => self.ports[4].address(),
+            Listener::Replies => self.ports[5].address(),
         }
     }
 

@@ -33,7 +33,7 @@ pub use session::session;
 use super::body::Stages;
 use super::deadlines::Deadlines;
 use super::forward::{Cut, within};
-use super::local_reply::Reply;
+use super::local_reply::{Reader, Reply};
 use super::mutation::Printer;
 use super::request::{Exchange, facts};
 use super::{rate_limit, target};
@@ -385,6 +385,7 @@ impl<D: Downstream> Exchange<'_, D> {
             status: StatusCode::OK,
             headers: headers.into_iter().collect(),
             body: Default::default(),
+            reader: Reader::Http,
         };
         self.answer(reply, head)?;
         Ok(true)

@@ -18,7 +18,7 @@ use remora_model::route::RouteTable;
 use super::deadlines::LazyTimer;
 use super::local_reply::Reply;
 use super::request::Exchange;
-use super::response_head;
+use super::{own_reply, response_head};
 use crate::exchange::{HeadError, RequestHead, StreamError};
 use crate::failure::{Failure, HEAD_TIMEOUT, Timer};
 use crate::http1::{self, HeadFailure, Next};
@@ -383,6 +383,10 @@ fn refuse(
     record.failure = Some(failure.sentence());
     context.cells.http.downstream_rq_total.one();
     let mut reply = Reply::to_failure(&failure, false, false);
+    let rare = manager.rare.as_ref();
+    if let Some(said) = rare.and_then(|rare| rare.local_replies.as_ref()) {
+        own_reply::rewrite(&mut reply, said, &mut record, &http::HeaderMap::new());
+    }
     reply.complete(false);
     response_head::finish(&mut reply.headers, manager, None);
     // A client that is gone hears no answer.

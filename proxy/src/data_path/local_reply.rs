@@ -24,6 +24,29 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Body, `text/plain`.
     pub body: Bytes,
+    /// How the client wants to read it.
+    pub reader: Reader,
+}
+
+/// How a client reads a reply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reader {
+    /// By its status and body.
+    #[default]
+    Http,
+    /// As gRPC: by `grpc-status`, this one where the reply's own status does not decide.
+    Grpc(Option<u16>),
+}
+
+impl Reader {
+    /// Of a request with these headers.
+    pub fn of(headers: &HeaderMap) -> Self {
+        if is_grpc(headers) {
+            Self::Grpc(None)
+        } else {
+            Self::Http
+        }
+    }
 }
 
 impl Reply {
@@ -48,30 +71,28 @@ impl Reply {
             headers.extend(denial.headers.iter().cloned());
             body = denial.raw.clone().unwrap_or(body);
         }
-        let reply = Self {
+        Self {
             status: said.status,
             headers,
             body,
-        };
-        if !grpc {
-            return reply;
+            reader: if grpc { Reader::Grpc(as_grpc) } else { Reader::Http },
         }
-        let mut reply = reply.for_grpc();
-        if let Some(status) = as_grpc {
-            reply.headers.insert("grpc-status", HeaderValue::from(status));
-        }
-        reply
     }
 
-    /// The same reply as a gRPC client reads it: its status and body as `grpc-status` and `grpc-message` of a 200.
-    pub fn for_grpc(self) -> Self {
+    /// The same reply as its client reads it: for gRPC its status and body are `grpc-status` and `grpc-message` of a 200.
+    pub fn for_reader(self) -> Self {
+        let Reader::Grpc(as_grpc) = self.reader else {
+            return self;
+        };
         let Self {
             status,
             mut headers,
             body,
+            ..
         } = self;
+        let as_grpc = as_grpc.unwrap_or_else(|| u16::from(grpc_status(status)));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(u16::from(grpc_status(status))));
+        headers.insert("grpc-status", HeaderValue::from(as_grpc));
         if !body.is_empty()
             && let Ok(message) = HeaderValue::from_maybe_shared(percent_encoded(&body))
         {
@@ -81,6 +102,7 @@ impl Reply {
             status: StatusCode::OK,
             headers,
             body: Bytes::new(),
+            reader: Reader::Http,
         }
     }
 
@@ -153,6 +175,7 @@ impl Reply {
         if filters.is_empty() {
             return Ok(self);
         }
+        let reader = self.reader;
         let (mut head, mut body) = self.into_parts();
         let mut stages = None;
         let responding = Responding {
@@ -168,6 +191,7 @@ impl Reply {
             status: head.status,
             headers: head.headers,
             body,
+            reader,
         })
     }
 }

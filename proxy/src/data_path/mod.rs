@@ -24,6 +24,7 @@ mod journey;
 mod local_reply;
 mod mirror;
 mod mutation;
+mod own_reply;
 mod proxy_header;
 mod rate_limit;
 mod redirects;

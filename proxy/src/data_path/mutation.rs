@@ -57,6 +57,7 @@ impl Render for Printer<'_> {
             request_headers: self.request,
             response_headers: self.response,
             response_trailers: None,
+            local_body: None,
         };
         let text = values::render_text(pieces, &values, *omit_empty);
         HeaderValue::from_str(&text).ok()

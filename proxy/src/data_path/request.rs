@@ -9,21 +9,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, StatusCode};
 use remora_model::listener::{HttpManager, Routes};
 use remora_model::retry::NO_RETRY;
-use remora_model::route::{Action, Asked, Forward, Outcome, RequestFacts, RouteTable};
+use remora_model::route::{Action, Asked, DirectResponse, Forward, Outcome, RequestFacts, RouteTable};
 
 use super::body::Stages;
 use super::deadlines::LazyTimer;
 use super::filters::OnResponse;
 use super::forward::Cut;
 use super::http::HttpContext;
-use super::local_reply::{Reply, is_grpc};
+use super::local_reply::{Reader, Reply, is_grpc};
 use super::redirects::Redirects;
 use super::request_head::Prepared;
 use super::target::{self, Chosen};
-use super::{mutation, request_head, response_head};
+use super::{mutation, own_reply, request_head, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::Failure;
 use crate::observe::ExchangeRecord;
@@ -184,17 +185,7 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             Action::Respond(answer) => {
                 self.record.details = "direct_response".into();
                 self.context.cells.http.rq_direct_response.one();
-                let reply = Reply {
-                    status: answer.status,
-                    headers: Default::default(),
-                    body: answer.body.clone(),
-                };
-                let reply = if is_grpc(&head.headers) {
-                    reply.for_grpc()
-                } else {
-                    reply
-                };
-                return self.reply(reply, head);
+                return self.respond(answer, head);
             }
         };
         self.context.cells.http.rq_total.one();
@@ -268,16 +259,38 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             status,
             headers: Default::default(),
             body: Default::default(),
+            reader: Reader::Http,
         };
         if let Ok(location) = HeaderValue::try_from(location) {
-            reply.headers.insert(http::header::LOCATION, location);
+            reply.headers.insert(LOCATION, location);
+        }
+        self.reply(reply, head)
+    }
+
+    /// Answers as the route says.
+    fn respond(&mut self, answer: &DirectResponse, head: &RequestHead) -> Result<(), Cut> {
+        let mut reply = Reply {
+            status: answer.status,
+            headers: Default::default(),
+            body: answer.body.clone(),
+            reader: Reader::of(&head.headers),
+        };
+        if answer.status == StatusCode::CREATED || answer.status.is_redirection() {
+            let facts = facts(head, &self.record);
+            let here = format!("{}://{}{}", facts.scheme, facts.authority, facts.path_and_query);
+            if let Ok(here) = HeaderValue::try_from(here) {
+                reply.headers.insert(LOCATION, here);
+            }
+        }
+        if let Some(format) = &answer.format {
+            reply.body = own_reply::direct(format, &answer.body, &self.record, &head.headers);
+            reply.headers.insert(CONTENT_TYPE, format.content_type.clone());
         }
         self.reply(reply, head)
     }
 
     /// Sends a reply of our own.
     pub(super) fn reply(&mut self, mut reply: Reply, head: &RequestHead) -> Result<(), Cut> {
-        self.record.status = Some(reply.status.as_u16());
         if self.record.cluster.is_none() {
             // A filter answers: the cluster is that of the route all the same.
             self.record.cluster = self.cluster_config(head);
@@ -285,7 +298,11 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         if let Some(chosen) = &self.chosen {
             mutation::response(&mut reply.headers, chosen, &self.record, Some(&head.headers));
         }
-        self.answer(reply, head)
+        let rare = self.manager.rare.as_ref();
+        if let Some(said) = rare.and_then(|rare| rare.local_replies.as_ref()) {
+            own_reply::rewrite(&mut reply, said, &mut self.record, &head.headers);
+        }
+        self.answer(reply.for_reader(), head)
     }
 
     /// Sends the reply of a filter, which a route does not mutate.

@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, Version};
 use remora_model::cluster::UpstreamProtocol;
 use remora_model::endpoint::{EndpointAddress, LabelValue};
@@ -34,6 +35,8 @@ pub struct Values<'a> {
     pub response_headers: Option<&'a HeaderMap>,
     /// Its trailers.
     pub response_trailers: Option<&'a HeaderMap>,
+    /// The body of a reply of our own, while it is made.
+    pub local_body: Option<&'a Bytes>,
 }
 
 /// What an operator says.
@@ -121,6 +124,7 @@ impl<'a> Values<'a> {
             request_headers: record.request_headers.as_ref(),
             response_headers: record.response_headers.as_ref(),
             response_trailers: record.response_trailers.as_ref(),
+            local_body: None,
         }
     }
 
@@ -288,7 +292,10 @@ impl<'a> Values<'a> {
                 }),
             Field::Hostname => Value::text(host_name()),
             // Envoy's operator says something only inside of `local_reply_config`.
-            Field::LocalReplyBody => Value::Text(Cow::Borrowed("")),
+            Field::LocalReplyBody => Value::Text(
+                self.local_body
+                    .map_or(Cow::Borrowed(""), |body| String::from_utf8_lossy(body)),
+            ),
             Field::GrpcStatusNumber => self.grpc_status(GrpcStatusForm::Number),
             Field::ConfigGeneration => Value::Number(record.generation),
             Field::AccessLogType => Value::Text(Cow::Borrowed(record.log_type.name())),

@@ -119,7 +119,7 @@ fn default_format(work: &mut Work<'_, '_>) -> Option<Format> {
 }
 
 /// A `SubstitutionFormatString`.
-fn substitution(
+pub(crate) fn substitution(
     work: &mut Work<'_, '_>,
     field: &str,
     said: &core::SubstitutionFormatString,
@@ -198,7 +198,7 @@ fn node(work: &mut Work<'_, '_>, key: &str, said: &Value) -> Option<JsonNode> {
 }
 
 /// What became of a filter.
-enum Filtered {
+pub(crate) enum Filtered {
     By(LogFilter),
     Unsupported,
     Wrong,
@@ -210,7 +210,7 @@ impl From<Option<LogFilter>> for Filtered {
     }
 }
 
-fn log_filter(work: &mut Work<'_, '_>, said: &api::AccessLogFilter) -> Filtered {
+pub(crate) fn log_filter(work: &mut Work<'_, '_>, said: &api::AccessLogFilter) -> Filtered {
     match &said.filter_specifier {
         Some(FilterSpecifier::StatusCodeFilter(filter)) => {
             comparison(work, "status_code_filter", filter.comparison.as_ref())

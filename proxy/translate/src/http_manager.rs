@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use remora_model::listener::{
     ClientCertificateDetails, Codec, EscapedSlashes, ForwardClientCertificate, HttpLimits, HttpManager,
-    HttpTimeouts, Routes, ServerHeader, StripPort, Underscores,
+    HttpTimeouts, RareManager, Routes, ServerHeader, StripPort, Underscores,
 };
 
 use crate::access_log::access_logs;
@@ -22,7 +22,7 @@ use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3:
     self as api, http_connection_manager as inner,
 };
 use crate::subscription::{SubscriptionKind, subscribe};
-use crate::{filter, fingerprint, route, value};
+use crate::{filter, fingerprint, local_reply, route, value};
 
 /// Field number of `HttpConnectionManager.route_config`.
 const ROUTE_CONFIG: u32 = 4;
@@ -91,7 +91,17 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
         ),
         access_logs: access_logs(work, &said.access_log),
         proxy_100_continue: said.proxy_100_continue,
+        rare: rare(work, &said),
     }))
+}
+
+fn rare(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Option<Box<RareManager>> {
+    let local_replies = said.local_reply_config.as_ref();
+    let rare = RareManager {
+        local_replies: local_replies
+            .and_then(|said| work.at("local_reply_config", |work| local_reply::replies(work, said))),
+    };
+    (!rare.is_empty()).then(|| Box::new(rare))
 }
 
 fn codec(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Option<Codec> {

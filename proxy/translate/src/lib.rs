@@ -38,6 +38,7 @@ mod http_options;
 pub mod ignored;
 mod internal_redirect;
 mod listener;
+mod local_reply;
 mod matcher;
 mod metadata;
 mod mirror;

@@ -23,8 +23,8 @@ use crate::pb::envoy::config::route::v3::{
 };
 use crate::route::Defaults;
 use crate::{
-    access_log, breakers, data_source, filter, internal_redirect, matcher, mirror, proxy_protocol, retry,
-    subsets, uri_template, value,
+    access_log, breakers, data_source, filter, internal_redirect, local_reply, matcher, mirror,
+    proxy_protocol, retry, subsets, uri_template, value,
 };
 
 /// Envoy's default route timeout.
@@ -92,9 +92,14 @@ fn direct_response(
             format!("response body size is {} bytes; maximum is {limit}", body.len()),
         );
     }
+    let format = match &said.body_format {
+        Some(said) => Some(Arc::new(local_reply::body_format(work, "body_format", said)?)),
+        None => None,
+    };
     Some(DirectResponse {
         status,
         body: Bytes::from(body),
+        format,
     })
 }
 

@@ -16,6 +16,7 @@ pub(crate) struct Addresses {
     pub(crate) plain: SocketAddr,
     pub(crate) timed: SocketAddr,
     pub(crate) rare: SocketAddr,
+    pub(crate) replies: SocketAddr,
     pub(crate) a: SocketAddr,
     pub(crate) b: SocketAddr,
     pub(crate) closed: SocketAddr,
@@ -55,6 +56,11 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
             "rare",
             at.rare,
             http_connection_manager(&super::conditions::manager()),
+        ),
+        listener(
+            "replies",
+            at.replies,
+            http_connection_manager(&super::replies::manager()),
         ),
     ];
     fixed(at.admin, listeners, clusters(at))
@@ -175,6 +181,7 @@ fn hosts_of_parts() -> Vec<Value> {
         super::retries::hosts(),
         super::mirrors::hosts(),
         super::redirects::hosts(),
+        super::replies::hosts(),
         super::conditions::hosts(),
         super::templates::hosts(),
         super::generated::hosts(),

@@ -17,6 +17,7 @@ pub(crate) enum Listener {
     Plain,
     Timed,
     Rare,
+    Replies,
 }
 
 /// What is sent.

@@ -7,6 +7,7 @@
 
 mod candidates;
 mod chain_match;
+mod rare_manager;
 mod table;
 mod tcp_proxy;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub(crate) mod tests;
 
 pub use candidates::CommonUpstream;
 pub use chain_match::{ChainIndex, ChainMatch, ConnectionFacts, DuplicateMatch, SourceType};
+pub use rare_manager::{LocalReplies, RareManager, ReplyMapper};
 pub use table::ListenerTable;
 pub use tcp_proxy::{LogTimes, TcpProxy, TunnelOptions, Tunneling};
 
@@ -252,6 +254,8 @@ pub struct HttpManager {
     pub access_logs: Vec<AccessLog>,
     /// `100 Continue` is the upstream's to send, not ours.
     pub proxy_100_continue: bool,
+    /// What few managers say.
+    pub rare: Option<Box<RareManager>>,
 }
 
 /// `forward_client_cert_details` and `set_current_client_cert_details`.

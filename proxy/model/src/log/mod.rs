@@ -14,6 +14,8 @@ pub use time::TimePiece;
 
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::Name;
 
 /// One `envoy.config.accesslog.v3.AccessLog`.
@@ -25,6 +27,15 @@ pub struct AccessLog {
     pub format: Arc<Format>,
     /// Which exchanges get a line; `None`: all.
     pub filter: Option<Arc<LogFilter>>,
+}
+
+/// `SubstitutionFormatString` of a body.
+#[derive(Debug, Clone)]
+pub struct BodyFormat {
+    /// What the body says; `LOCAL_REPLY_BODY` is the body before.
+    pub format: Format,
+    /// `content_type`, or the one that goes with the format.
+    pub content_type: HeaderValue,
 }
 
 /// Where access log lines go.

@@ -56,6 +56,7 @@ use crate::Name;
 use crate::cluster::RequestPriority;
 use crate::endpoint::Labels;
 use crate::filter::FilterSettings;
+use crate::log::BodyFormat;
 use crate::proxy_protocol::UpstreamHeader;
 use crate::retry::RetryPolicy;
 use crate::snapshot::ClusterId;
@@ -153,6 +154,8 @@ pub struct DirectResponse {
     pub status: http::StatusCode,
     /// Body, with content type `text/plain`.
     pub body: Bytes,
+    /// `body_format`: what makes the body, and its type.
+    pub format: Option<Arc<BodyFormat>>,
 }
 
 /// `RouteAction`.

@@ -11,7 +11,7 @@ use super::OnResponse;
 use crate::data_path::body::Stages;
 use crate::data_path::body::keep::Keep;
 use crate::data_path::forward::Cut;
-use crate::data_path::local_reply::Reply;
+use crate::data_path::local_reply::{Reader, Reply};
 use crate::data_path::request::{Exchange, facts};
 use crate::exchange::{BodyLength, Downstream, Frame, RequestHead, ResponseHead};
 use crate::failure::{Denial, Failure};
@@ -89,6 +89,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 status,
                 headers,
                 body,
+                reader: Reader::Http,
             };
             self.answer_as_is(reply, head)?;
             return Ok(true);

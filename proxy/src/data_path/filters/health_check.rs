@@ -9,7 +9,7 @@ use remora_model::filter::{HealthAnswer, HealthCheck, HealthReason, Remembered};
 
 use super::OnResponse;
 use crate::data_path::forward::Cut;
-use crate::data_path::local_reply::Reply;
+use crate::data_path::local_reply::{Reader, Reply};
 use crate::data_path::request::{Exchange, facts};
 use crate::exchange::{Downstream, RequestHead, ResponseHead};
 use crate::observe::metrics::HealthCheckCounters;
@@ -62,6 +62,7 @@ impl<D: Downstream> Exchange<'_, D> {
             status: answer.status,
             headers: Default::default(),
             body: Default::default(),
+            reader: Reader::Http,
         };
         if answer.degraded {
             reply.headers.insert(DEGRADED, HeaderValue::from_static(""));

@@ -240,10 +240,6 @@ pub const UNREAD: &[FieldReason] = &[
         "there is no runtime layer; the value given here holds",
     ),
     (
-        "envoy.config.core.v3.SubstitutionFormatString.content_type",
-        "read for bodies only; here it formats log lines",
-    ),
-    (
         "envoy.config.listener.v3.AdditionalAddress.tcp_keepalive",
         "tuning: the system's keepalive settings hold",
     ),

@@ -72,7 +72,7 @@ reviewed! { HttpConnectionManager as "HttpConnectionManager" {
         always_set_request_id_in_response, forward_client_cert_details, set_current_client_cert_details, upgrade_configs,
         normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension, strip_matching_host_port,
         route_specifier, strip_port_mode, tracing, strip_trailing_host_dot, original_ip_detection_extensions,
-        early_header_mutation_extensions,
+        early_header_mutation_extensions, local_reply_config,
     ]
     ignored: {
         add_user_agent: "adds a header that decides nothing here",
@@ -85,7 +85,6 @@ reviewed! { HttpConnectionManager as "HttpConnectionManager" {
         flush_access_log_on_new_request: "observability: a line is written at the end of its exchange",
         access_log_options: "observability: a line is written at the end of its exchange",
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6: "the form of an address in x-forwarded-for only",
-        local_reply_config: "the look of the proxy's own error responses only",
         stream_error_on_invalid_http_message: "tuning: an invalid message always ends what it must end",
         path_normalization_options: "not implemented by Envoy either",
         proxy_status_config: "adds a response header for diagnosis only",

@@ -133,9 +133,9 @@ reviewed! { ClusterWeight as "WeightedCluster.ClusterWeight" {
 } }
 
 reviewed! { DirectResponseAction as "DirectResponseAction" {
-    honoured: [status, body]
+    honoured: [status, body, body_format]
     ignored: {}
-    refused: { body_format: "direct responses with a format" }
+    refused: {}
 } }
 
 reviewed! { RateLimit as "RateLimit" {

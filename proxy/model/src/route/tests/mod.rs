@@ -63,6 +63,7 @@ fn respond() -> Action {
     Action::Respond(DirectResponse {
         status: StatusCode::OK,
         body: Bytes::new(),
+        format: None,
     })
 }
 

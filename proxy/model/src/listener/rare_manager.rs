@@ -1,0 +1,45 @@
+//! What few HTTP connection managers say: how replies of our own look.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::log::{BodyFormat, LogFilter};
+use crate::route::HeaderMutations;
+
+/// Rare settings of an HTTP connection manager.
+#[derive(Debug, Default)]
+pub struct RareManager {
+    /// `local_reply_config`.
+    pub local_replies: Option<LocalReplies>,
+}
+
+impl RareManager {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.local_replies.is_none()
+    }
+}
+
+/// `LocalReplyConfig`: how replies that the proxy makes itself look.
+#[derive(Debug, Default)]
+pub struct LocalReplies {
+    /// The first whose filter accepts a reply changes it.
+    pub mappers: Vec<ReplyMapper>,
+    /// `body_format`: of replies whose mapper has no format of its own.
+    pub format: Option<BodyFormat>,
+}
+
+/// `ResponseMapper`.
+#[derive(Debug)]
+pub struct ReplyMapper {
+    /// Which replies.
+    pub filter: LogFilter,
+    /// `status_code`, 200 to 599.
+    pub status: Option<StatusCode>,
+    /// `body`, in the place of the reply's own.
+    pub body: Option<Bytes>,
+    /// `body_format_override`.
+    pub format: Option<BodyFormat>,
+    /// `headers_to_add`.
+    pub headers: HeaderMutations,
+}
