@@ -134,6 +134,7 @@ impl Render for Printer<'_> {
             request_headers: None,
             response_headers: None,
             response_trailers: None,
+            local_body: None,
         };
         HeaderValue::from_str(&values::render_text(pieces, &values, *omit_empty)).ok()
     }
