@@ -124,6 +124,8 @@ pub struct Arrived<'a> {
 impl Catalog {
     /// An empty world.
     pub fn new() -> Self {
+        let mut edit = Edit::new(&Snapshot::default());
+        edit.set_salt(fastrand::u64(..));
         Self {
             clusters: Slots::default(),
             listeners: Slots::default(),
@@ -143,7 +145,7 @@ impl Catalog {
             cluster_names: Interner::default(),
             route_table_names: Interner::default(),
             secret_names: Interner::default(),
-            edit: Edit::new(&Snapshot::default()),
+            edit,
             effects: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use remora_model::cluster::{Cluster, Level};
 use super::forward::Cut;
 use super::journey::{Journey, Next};
 use super::request::Exchange;
-use super::target;
+use super::{mutation, target};
 use crate::exchange::{Downstream, RequestHead};
 use crate::failure::Failure;
 use crate::observe::ClusterCells;
@@ -44,8 +44,14 @@ impl<D: Downstream> Exchange<'_, D> {
             level,
         };
         let http2 = head.version == http::Version::HTTP_2;
+        let own = member.config.rare.is_some().then(|| {
+            let hash =
+                |rng: &mut _| mutation::hash(&member.config, journey.forward, head, &self.record, rng).0;
+            worker.with_rng(hash)
+        });
         let mut inside = Journey {
             cluster: &member,
+            hash: own.flatten().or(journey.hash),
             cells: &cells,
             protocol: Protocol::towards(member.config.http.protocol, http2),
             cookie: journey.cookie.clone(),

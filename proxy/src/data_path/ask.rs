@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
+use remora_model::balance::Bringing;
 use remora_model::cluster::{Cluster, Level, PickFacts, RequestPriority};
 
 use super::target;
@@ -162,7 +163,11 @@ pub async fn reach(
         level: whose.level,
         ..PickFacts::default()
     };
-    let endpoint = target::endpoint_of(worker, cluster, &facts, None, Some(&head.headers))?;
+    let bringing = Bringing {
+        headers: Some(&head.headers),
+        ..Bringing::default()
+    };
+    let endpoint = target::endpoint_of(worker, cluster, &facts, None, &bringing)?;
     let authority = head.authority.as_ref().filter(|_| cluster.config.http.auto_sni);
     let wanted = Acquire {
         cluster,

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode, Version};
+use remora_model::balance::Bringing;
 use remora_model::cluster::{Cluster, PickFacts, RequestPriority};
 use remora_model::proxy_protocol;
 use remora_model::route::{ConnectEnd, Forward, Rare};
@@ -93,8 +94,18 @@ impl<D: Downstream> Exchange<'_, D> {
         deadlines: &Deadlines,
     ) -> Result<(Connected, OpenConnection), Failure> {
         let worker = Rc::clone(&self.context.worker);
-        let endpoint = target::endpoint_of(&worker, cluster, facts, Some(self.context.record.local), None)
-            .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
+        let bringing = Bringing {
+            metadata: self.record.metadata.as_deref(),
+            ..Bringing::default()
+        };
+        let endpoint = target::endpoint_of(
+            &worker,
+            cluster,
+            facts,
+            Some(self.context.record.local),
+            &bringing,
+        )
+        .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
         let open = OpenConnection::begin(cluster, priority, &endpoint, cells, &Places::alone());
         let open = open.ok_or(Failure::Overflow(Limit::Connections))?;
         let config = &cluster.config;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use remora_model::balance::Bringing;
 use remora_model::cluster::{Cluster, PickFacts};
 use remora_model::endpoint::Endpoint;
 use remora_model::health::{Outcome, Permit};
@@ -119,7 +120,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let (hash, cookie) = self
             .context
             .worker
-            .with_rng(|rng| mutation::hash(forward, head, &self.record, rng));
+            .with_rng(|rng| mutation::hash(&cluster.config, forward, head, &self.record, rng));
         // Where the route hedges, an attempt may take longer than its limit says.
         let per_try = attempts
             .limits()
@@ -507,8 +508,12 @@ impl<D: Downstream> Exchange<'_, D> {
             level: journey.of.map(|of| of.level),
             ..PickFacts::default()
         };
-        let choose =
-            || target::endpoint_of(worker, journey.cluster, &facts, destination, Some(&head.headers));
+        let bringing = Bringing {
+            headers: Some(&head.headers),
+            metadata: self.record.metadata.as_deref(),
+            attempts: self.record.attempts.saturating_sub(1),
+        };
+        let choose = || target::endpoint_of(worker, journey.cluster, &facts, destination, &bringing);
         let session = filters::session(&self.on_response).filter(|_| self.record.attempts == 1);
         if let Some(endpoint) = session.and_then(|session| session.chosen(journey.cluster).transpose()) {
             return endpoint;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::header::{HeaderName, SET_COOKIE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue};
+use remora_model::cluster::ClusterConfig;
 use remora_model::endpoint::Endpoint;
 use remora_model::log::Format;
 use remora_model::route::{Forward, HostRewrite, Render, request_hash};
@@ -214,22 +215,19 @@ pub fn response(
 
 /// The request's hash, and the cookie that its response is to set.
 pub fn hash(
+    cluster: &ClusterConfig,
     forward: &Forward,
     head: &RequestHead,
     record: &ExchangeRecord,
     rng: &mut fastrand::Rng,
 ) -> (Option<u64>, Option<HeaderValue>) {
-    let Some(choice) = forward
-        .endpoint
-        .as_deref()
-        .filter(|choice| !choice.hash_policies.is_empty())
-    else {
-        return (None, None);
+    let policies = match (&cluster.rare, &forward.endpoint) {
+        (Some(rare), _) if !rare.hash_policies.is_empty() => &rare.hash_policies,
+        (_, Some(choice)) if !choice.hash_policies.is_empty() => &choice.hash_policies,
+        _ => return (None, None),
     };
     let source = Some(record.client.ip());
-    let found = request_hash(&choice.hash_policies, &facts(head, record), source, || {
-        rng.u64(..)
-    });
+    let found = request_hash(policies, &facts(head, record), source, || rng.u64(..));
     let cookie = found
         .cookie
         .and_then(|cookie| HeaderValue::try_from(cookie.header()).ok());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
+use remora_model::balance::Bringing;
 use remora_model::cluster::{Cluster, Discovery, Level, PickFacts, Unpickable};
 use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::filter::HttpFilter;
@@ -161,9 +162,12 @@ pub fn endpoint_of(
     cluster: &Cluster,
     facts: &PickFacts<'_>,
     destination: Option<SocketAddr>,
-    headers: Option<&HeaderMap>,
+    bringing: &Bringing<'_>,
 ) -> Result<Arc<Endpoint>, Failure> {
     let policy = &cluster.endpoints.options.policy;
+    if let Some(endpoint) = cluster.named(bringing) {
+        return Ok(Arc::clone(endpoint));
+    }
     let by_zone = cluster
         .endpoints
         .priorities
@@ -185,11 +189,7 @@ pub fn endpoint_of(
             let Discovery::OriginalDestination(settings) = &cluster.config.discovery else {
                 return Err(Failure::NoHealthyUpstream);
             };
-            let named = settings
-                .header
-                .as_ref()
-                .zip(headers)
-                .and_then(|(name, headers)| headers.get(name)?.to_str().ok()?.parse::<SocketAddr>().ok());
+            let named = settings.named(bringing);
             let missing = Failure::Connect(ConnectFailure::Address("no original destination"));
             let mut address = named.or(destination).ok_or(missing)?;
             if let Some(port) = settings.port_override {

@@ -3,12 +3,14 @@
 //! Holds: of a list the first policy that we have wins, and a list of which we have none is refused; parameters that
 //! only tune (slow start) are counted and left out.
 
+mod further;
 mod localities;
 mod slow_start;
 
 use std::sync::Arc;
 
 use remora_model::balance::{BalancePolicy, RingHashFunction};
+use remora_model::route::HashPolicy;
 
 use self::slow_start::{Beginning, slow_start};
 
@@ -21,6 +23,7 @@ use crate::pb::envoy::config::cluster::v3::{
 use crate::pb::envoy::extensions::load_balancing_policies::{
     self as typed, least_request::v3::least_request::SelectionMethod,
 };
+use crate::route_action::hash_policy;
 use crate::{subsets, value};
 
 const FAMILY: &str = "envoy.extensions.load_balancing_policies.";
@@ -36,6 +39,27 @@ const DEPTH: u8 = 4;
 pub(crate) struct Policy {
     pub(crate) balance: BalancePolicy,
     pub(crate) locality_weighted: bool,
+    /// How requests are hashed, whatever routes say.
+    pub(crate) hash_policies: Vec<HashPolicy>,
+}
+
+impl Policy {
+    /// A policy that says nothing else.
+    fn plain(balance: BalancePolicy) -> Self {
+        Self {
+            balance,
+            locality_weighted: false,
+            hash_policies: Vec::new(),
+        }
+    }
+
+    /// The same inside of another.
+    fn inside(self, around: impl FnOnce(BalancePolicy) -> BalancePolicy) -> Self {
+        Self {
+            balance: around(self.balance),
+            ..self
+        }
+    }
 }
 
 /// `ConsistentHashingLbConfig`, of a cluster or of a typed policy.
@@ -74,10 +98,18 @@ pub(crate) fn policy(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Pol
 
 /// `inner` among the endpoints of subsets.
 fn in_subsets(work: &mut Work<'_, '_>, said: &typed::subset::v3::Subset, inner: Policy) -> Option<Policy> {
+    if matches!(inner.balance, BalancePolicy::OverrideHost(_)) {
+        work.wrong_at(
+            "subset_lb_policy",
+            "is not supported: hosts that requests name inside of subsets",
+        );
+        return None;
+    }
     let policy = subsets::policy(work, said, inner.balance)?;
     Some(Policy {
         balance: BalancePolicy::Subset(Arc::new(policy)),
         locality_weighted: inner.locality_weighted,
+        hash_policies: inner.hash_policies,
     })
 }
 
@@ -313,10 +345,16 @@ fn one(work: &mut Work<'_, '_>, extension: &Extension<'_>, depth: u8, names: &mu
         Some("least_request.v3.LeastRequest") => typed_least_request(work, extension).into(),
         Some("ring_hash.v3.RingHash") => typed_ring_hash(work, extension).into(),
         Some("maglev.v3.Maglev") => typed_maglev(work, extension).into(),
-        Some("cluster_provided.v3.ClusterProvided") => Found::Policy(Policy {
-            balance: BalancePolicy::ClusterProvided,
-            locality_weighted: false,
-        }),
+        Some("cluster_provided.v3.ClusterProvided") => {
+            Found::Policy(Policy::plain(BalancePolicy::ClusterProvided))
+        }
+        Some("pick_first.v3.PickFirst") => further::pick_first(work, extension).into(),
+        Some("random_subsetting.v3.RandomSubsetting") if depth > 0 => {
+            further::random_subsetting(work, extension, depth).into()
+        }
+        Some("override_host.v3.OverrideHost") if depth > 0 => {
+            further::override_host(work, extension, depth).into()
+        }
         Some("wrr_locality.v3.WrrLocality") if depth > 0 => typed_wrr_locality(work, extension, depth, names),
         Some("subset.v3.Subset") if depth > 0 => typed_subset(work, extension, depth).into(),
         _ => Found::None,
@@ -401,18 +439,17 @@ fn typed_least_request(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Op
 fn typed_hashing(
     work: &mut Work<'_, '_>,
     said: Option<&typed::common::v3::ConsistentHashingLbConfig>,
-) -> Hashing {
+) -> (Hashing, Vec<HashPolicy>) {
     let Some(said) = said else {
-        return Hashing::default();
+        return Default::default();
     };
     work.at("consistent_hashing_lb_config", |work| {
-        if !said.hash_policy.is_empty() {
-            work.wrong_at("hash_policy", "is not supported: hash policies of a cluster");
-        }
-        Hashing {
+        let policies = work.each("hash_policy", &said.hash_policy, hash_policy);
+        let hashing = Hashing {
             use_hostname: said.use_hostname_for_hashing,
             balance_factor: balance_factor(work, said.hash_balance_factor.as_ref()),
-        }
+        };
+        (hashing, policies)
     })
 }
 
@@ -423,12 +460,15 @@ fn typed_ring_hash(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option
         Function::DefaultHash | Function::XxHash => RingHashFunction::XxHash,
         Function::MurmurHash2 => RingHashFunction::MurmurHash2,
     };
-    let hashing = match &said.consistent_hashing_lb_config {
+    let (hashing, hash_policies) = match &said.consistent_hashing_lb_config {
         Some(common) => typed_hashing(work, Some(common)),
-        None => Hashing {
-            use_hostname: said.use_hostname_for_hashing,
-            balance_factor: balance_factor(work, said.hash_balance_factor.as_ref()),
-        },
+        None => {
+            let hashing = Hashing {
+                use_hostname: said.use_hostname_for_hashing,
+                balance_factor: balance_factor(work, said.hash_balance_factor.as_ref()),
+            };
+            (hashing, Vec::new())
+        }
     };
     let size = |said: Option<crate::pb::google::protobuf::UInt64Value>| said.map(|size| size.value);
     let balance = ring(
@@ -441,15 +481,17 @@ fn typed_ring_hash(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option
     Some(Policy {
         balance,
         locality_weighted: said.locality_weighted_lb_config.is_some(),
+        hash_policies,
     })
 }
 
 fn typed_maglev(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> Option<Policy> {
     let said: typed::maglev::v3::Maglev = extension.decode(work)?;
-    let hashing = typed_hashing(work, said.consistent_hashing_lb_config.as_ref());
+    let (hashing, hash_policies) = typed_hashing(work, said.consistent_hashing_lb_config.as_ref());
     let balance = maglev(work, said.table_size.map(|size| size.value), hashing)?;
     Some(Policy {
         balance,
         locality_weighted: said.locality_weighted_lb_config.is_some(),
+        hash_policies,
     })
 }

@@ -10,10 +10,11 @@ use prost::Message;
 use remora_model::Name;
 use remora_model::balance::BalancePolicy;
 use remora_model::cluster::{
-    ClusterConfig, Discovery, TcpKeepalive, TransportMatch, TransportSockets, UpstreamBind,
+    ClusterConfig, Discovery, RareSettings, TcpKeepalive, TransportMatch, TransportSockets, UpstreamBind,
 };
 use remora_model::endpoint::{Assignment, HealthStatuses, LabelValue};
 use remora_model::identity::ClientTls;
+use remora_model::route::HashPolicy;
 
 use crate::context::{Context, WatchedFile, Work, undecodable};
 use crate::listener::BUFFER_LIMIT;
@@ -103,17 +104,15 @@ fn translate(
         CONNECT_TIMEOUT,
     );
     let (name, (discovery, assignment), policy): (Name, _, _) = (name?, discovery?, policy?);
-    if matches!(discovery, Discovery::Aggregate(_)) && policy.balance != BalancePolicy::ClusterProvided {
-        let sentence = "cluster manager: cluster provided LB not specified but cluster";
-        work.wrong_at("lb_policy", format!("{sentence} '{name}' provided one"));
-    }
+    provided_where_it_must_be(work, &name, &discovery, &policy.balance);
     let stat_name = if said.alt_stat_name.is_empty() {
         Arc::clone(&name)
     } else {
         work.cluster_name(&said.alt_stat_name)
     };
-    let (http, health) = (http?, health::settings(work, said, bytes));
+    let ((http, of_http), health) = (http?, health::settings(work, said, bytes));
     health_check::fits(work, &name, health.as_deref(), http.protocol);
+    let rare = rare(policy.hash_policies, of_http);
     let config = ClusterConfig {
         id: work.context.clusters.enter(&name),
         name,
@@ -137,6 +136,7 @@ fn translate(
             .map_or(BUFFER_LIMIT, |limit| limit.value),
         thresholds: breakers::thresholds(work, said.circuit_breakers.as_ref()),
         health,
+        rare: rare.said(),
         fingerprint: fingerprint::of((bytes, work.file_hash)),
     };
     Some((config, assignment))
@@ -152,6 +152,27 @@ fn session_statuses(work: &mut Work<'_, '_>, said: &cluster::CommonLbConfig) -> 
             .map(|status| endpoint::status(work, "statuses", *status))
             .collect()
     })
+}
+
+/// What few clusters say; the hash policies of the balancing policy count before those of the HTTP options.
+fn rare(of_policy: Vec<HashPolicy>, of_http: Vec<HashPolicy>) -> RareSettings {
+    let mut said = [of_policy, of_http].into_iter();
+    RareSettings {
+        hash_policies: said.find(|said| !said.is_empty()).unwrap_or_default(),
+    }
+}
+
+/// An aggregate chooses among its members itself.
+fn provided_where_it_must_be(
+    work: &mut Work<'_, '_>,
+    name: &str,
+    discovery: &Discovery,
+    balance: &BalancePolicy,
+) {
+    if matches!(discovery, Discovery::Aggregate(_)) && *balance != BalancePolicy::ClusterProvided {
+        let sentence = "cluster manager: cluster provided LB not specified but cluster";
+        work.wrong_at("lb_policy", format!("{sentence} '{name}' provided one"));
+    }
 }
 
 fn panic_threshold(work: &mut Work<'_, '_>, said: &cluster::CommonLbConfig) -> Option<u8> {

@@ -17,6 +17,7 @@ use crate::pb::envoy::config::cluster::v3::{
 use crate::pb::envoy::extensions::clusters::aggregate;
 use crate::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as TypedFamily;
 use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+use crate::rate_limits::metadata_key;
 use crate::subscription::{SubscriptionKind, subscribe};
 use crate::value;
 
@@ -117,7 +118,8 @@ fn original_destination(
     if let Some(LbConfig::OriginalDstLbConfig(config)) = &said.lb_config {
         work.at("original_dst_lb_config", |work| {
             if config.metadata_key.is_some() {
-                work.wrong_at("metadata_key", "is not supported: a destination from metadata");
+                let key = metadata_key(work, "metadata_key", config.metadata_key.as_ref());
+                settings.metadata = key.map(Box::new);
             }
             if config.use_http_header {
                 let name = &config.http_header_name;

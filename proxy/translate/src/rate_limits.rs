@@ -374,7 +374,7 @@ fn metadata(work: &mut Work<'_, '_>, said: &action::MetaData) -> Option<Action> 
             return None;
         }
     };
-    let at = metadata_key(work, said.metadata_key.as_ref());
+    let at = metadata_key(work, "metadata_key", said.metadata_key.as_ref());
     let key = value::required(work, "descriptor_key", &said.descriptor_key)?;
     Some(Action::Metadata {
         source,
@@ -387,7 +387,7 @@ fn metadata(work: &mut Work<'_, '_>, said: &action::MetaData) -> Option<Action> 
 
 /// The deprecated form of [`metadata`].
 fn dynamic_metadata(work: &mut Work<'_, '_>, said: &action::DynamicMetaData) -> Option<Action> {
-    let at = metadata_key(work, said.metadata_key.as_ref());
+    let at = metadata_key(work, "metadata_key", said.metadata_key.as_ref());
     let key = value::required(work, "descriptor_key", &said.descriptor_key)?;
     Some(Action::Metadata {
         source: MetadataSource::Dynamic,
@@ -398,8 +398,13 @@ fn dynamic_metadata(work: &mut Work<'_, '_>, said: &action::DynamicMetaData) -> 
     })
 }
 
-fn metadata_key(work: &mut Work<'_, '_>, said: Option<&SaidKey>) -> Option<MetadataKey> {
-    work.at("metadata_key", |work| {
+/// A `MetadataKey` of dynamic metadata.
+pub(crate) fn metadata_key(
+    work: &mut Work<'_, '_>,
+    field: &str,
+    said: Option<&SaidKey>,
+) -> Option<MetadataKey> {
+    work.at(field, |work| {
         let Some(said) = said else {
             work.wrong("expected a key, found none");
             return None;

@@ -12,8 +12,8 @@ use remora_model::endpoint::Labels;
 use remora_model::log::Format;
 use remora_model::route::{
     Action, ClusterChoice, ConnectEnd, DirectResponse, EndpointChoice, Forward, HashPolicy, HashSource,
-    HostRewrite, PathMatch, PathRewrite, Rare, Redirect, RedirectPath, RouteMatch, StreamDuration,
-    UriTemplate, WeightedCluster, WeightedClusters,
+    HeaderRewrite, HostRewrite, PathMatch, PathRewrite, Rare, Redirect, RedirectPath, RouteMatch,
+    StreamDuration, UriTemplate, WeightedCluster, WeightedClusters,
 };
 
 use crate::context::Work;
@@ -428,13 +428,18 @@ pub(crate) fn hash_policy(work: &mut Work<'_, '_>, said: &route_action::HashPoli
     use route_action::hash_policy::PolicySpecifier;
     let source = match &said.policy_specifier {
         Some(PolicySpecifier::Header(header)) => {
-            if header.regex_rewrite.is_some() {
-                work.wrong_at(
-                    "header.regex_rewrite",
-                    "is not supported: hashing of a rewritten header",
-                );
+            let name = value::header_name(work, "header.header_name", &header.header_name);
+            match &header.regex_rewrite {
+                None => name.map(HashSource::Header),
+                Some(said) => {
+                    let (regex, substitution) = matcher::substitution(work, "header.regex_rewrite", said)?;
+                    Some(HashSource::RewrittenHeader(Box::new(HeaderRewrite {
+                        name: name?,
+                        regex,
+                        substitution,
+                    })))
+                }
             }
-            value::header_name(work, "header.header_name", &header.header_name).map(HashSource::Header)
         }
         Some(PolicySpecifier::Cookie(cookie)) => {
             if !cookie.attributes.is_empty() {

@@ -1,6 +1,7 @@
 //! `HttpProtocolOptions` of a cluster, typed or in the deprecated fields: which HTTP is spoken to its endpoints.
 
 use remora_model::cluster::{UpstreamHttp, UpstreamProtocol};
+use remora_model::route::HashPolicy;
 
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
@@ -16,6 +17,7 @@ use crate::pb::envoy::extensions::upstreams::http::v3::{
     http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig},
 };
 use crate::pb::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
+use crate::route_action::hash_policy;
 use crate::value;
 
 const TCP: &str = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions";
@@ -32,7 +34,8 @@ struct Said<'s> {
     max_requests: Option<u32>,
 }
 
-pub(crate) fn translate(work: &mut Work<'_, '_>, said: &Cluster) -> Option<UpstreamHttp> {
+/// The options, and the hash policies that hold instead of the routes'.
+pub(crate) fn translate(work: &mut Work<'_, '_>, said: &Cluster) -> Option<(UpstreamHttp, Vec<HashPolicy>)> {
     let mut names: Vec<_> = said.typed_extension_protocol_options.iter().collect();
     names.sort_by(|a, b| a.0.cmp(b.0));
     let mut typed = None;
@@ -57,16 +60,14 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, said: &Cluster) -> Option<Upstr
                 of_typed(work, &typed)
             })
         }
-        None => of_deprecated(work, said),
+        None => Some((of_deprecated(work, said)?, Vec::new())),
     }
 }
 
-fn of_typed(work: &mut Work<'_, '_>, said: &HttpProtocolOptions) -> Option<UpstreamHttp> {
+fn of_typed(work: &mut Work<'_, '_>, said: &HttpProtocolOptions) -> Option<(UpstreamHttp, Vec<HashPolicy>)> {
     work.review(said);
     filter::upstream_filters(work, "http_filters", &said.http_filters);
-    if !said.hash_policy.is_empty() {
-        work.wrong_at("hash_policy", "is not supported: hash policies of a cluster");
-    }
+    let hash_policies = work.each("hash_policy", &said.hash_policy, hash_policy);
     let mut found = Said {
         common: said.common_http_protocol_options.as_ref(),
         upstream: said.upstream_http_protocol_options.as_ref(),
@@ -110,7 +111,7 @@ fn of_typed(work: &mut Work<'_, '_>, said: &HttpProtocolOptions) -> Option<Upstr
             return None;
         }
     }
-    Some(built(work, &found))
+    Some((built(work, &found), hash_policies))
 }
 
 fn of_deprecated(work: &mut Work<'_, '_>, said: &Cluster) -> Option<UpstreamHttp> {

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod bounded;
+mod further;
 mod hashing;
 mod policies;
 mod sessions;

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
+use harness::bootstrap::type_url;
 use harness::peers;
 use harness::process::Proxy;
 use serde_json::{Value, json};
@@ -33,6 +34,12 @@ fn key(n: usize) -> Vec<(&'static str, String)> {
 
 fn header() -> Value {
     json!({"header": {"header_name": "x-key"}})
+}
+
+/// Only the first digit behind each `k` counts.
+fn rewritten() -> Value {
+    let rewrite = json!({"pattern": {"regex": "k(\\d)\\d*"}, "substitution": "<\\1>"});
+    json!({"header": {"header_name": "x-key", "regex_rewrite": rewrite}})
 }
 
 fn other() -> Value {
@@ -74,6 +81,13 @@ fn alone() -> Vec<Case> {
         }),
         case("header-list", json!([header()]), no_query, |n| {
             vec![("x-key", format!("b{n}, a{n}"))]
+        }),
+        case("header-rewritten", json!([rewritten()]), no_query, key),
+        case("header-rewritten-twice", json!([rewritten()]), no_query, |n| {
+            vec![
+                ("x-key", format!("k{n}")),
+                ("x-key", format!("other {n} of k{}", n / 7)),
+            ]
         }),
         case(
             "query",
@@ -155,6 +169,38 @@ fn combined() -> Vec<Case> {
     ]
 }
 
+/// Clusters with policies of their own, which hold whatever their routes say.
+fn of_clusters() -> Vec<Case> {
+    let lines = |n| vec![("x-key", format!("k{n}")), ("x-other", format!("{}", n % 11))];
+    ["ring-policy", "ring-options", "ring-both"]
+        .map(|name| case(name, json!([header()]), |n| format!("?q={}", n / 2), lines))
+        .into()
+}
+
+fn own_rings(applications: &Applications) -> [Value; 3] {
+    let own = |name: &str, policy: Option<Value>, options: Option<Value>| {
+        let mut ring = ring(applications);
+        ring["name"] = name.into();
+        if let Some(policy) = policy {
+            let config = json!({"@type": type_url("extensions.load_balancing_policies.ring_hash.v3.RingHash"),
+                "consistent_hashing_lb_config": {"hash_policy": [policy]}});
+            let typed = json!({"typed_extension_config": {"name": "ring", "typed_config": config}});
+            ring["load_balancing_policy"] = json!({"policies": [typed]});
+        }
+        if let Some(policy) = options {
+            let kind = "extensions.upstreams.http.v3.HttpProtocolOptions";
+            ring["typed_extension_protocol_options"] = json!({format!("envoy.{kind}"): {"@type": type_url(kind),
+                "explicit_http_config": {"http_protocol_options": {}}, "hash_policy": [policy]}});
+        }
+        ring
+    };
+    [
+        own("ring-policy", Some(query()), None),
+        own("ring-options", None, Some(query())),
+        own("ring-both", Some(query()), Some(other())),
+    ]
+}
+
 fn requests(case: &Case) -> Vec<String> {
     (0..REQUESTS)
         .map(|n| get(&format!("/{}{}", case.name, (case.query)(n)), &(case.lines)(n)))
@@ -173,11 +219,23 @@ async fn every_form_of_a_hash_policy_is_envoys() -> Result<()> {
         return peers::skip("every_form_of_a_hash_policy_is_envoys", &missing);
     }
     let applications = Applications::start(5).await?;
-    let clusters = [ring(&applications)];
-    let cases: Vec<Case> = alone().into_iter().chain(combined()).collect();
+    let mut clusters = vec![ring(&applications)];
+    clusters.extend(own_rings(&applications));
+    let cases: Vec<Case> = alone()
+        .into_iter()
+        .chain(combined())
+        .chain(of_clusters())
+        .collect();
     let mut routes: Vec<Value> = cases
         .iter()
-        .map(|case| route(case.name, "ring", &json!({"hash_policy": case.policies})))
+        .map(|case| {
+            let own = case.name.starts_with("ring-").then_some(case.name);
+            route(
+                case.name,
+                own.unwrap_or("ring"),
+                &json!({"hash_policy": case.policies}),
+            )
+        })
         .collect();
     routes.push(route("source", "ring", &json!({"hash_policy": [source()]})));
     let envoy = Running::start(Proxy::Envoy, &routes, &clusters).await?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::bounded::LoadBound;
+use super::first;
 use super::{
     BalancePolicy, HashedEndpoint, LeastRequest, Maglev, RingHash, RoundRobin, SlowStart, WeightedRandom,
 };
@@ -44,6 +45,7 @@ enum Scheme {
     Random(WeightedRandom),
     RingHash(RingHash),
     Maglev(Maglev),
+    First(Option<usize>),
     Provided,
 }
 
@@ -93,7 +95,10 @@ impl Balancer {
                 beyond = bounded(balance_factor, &hashed);
                 Scheme::Maglev(Maglev::new(&hashed, *table_size))
             }
+            BalancePolicy::PickFirst { .. } => Scheme::First(first::position(&endpoints, None, None)),
             BalancePolicy::ClusterProvided
+            | BalancePolicy::RandomSubset(_)
+            | BalancePolicy::OverrideHost(_)
             | BalancePolicy::Subset(_)
             | BalancePolicy::SlowStart(_)
             | BalancePolicy::ZoneAware(_) => Scheme::Provided,
@@ -102,6 +107,23 @@ impl Balancer {
             endpoints,
             scheme,
             beyond,
+        }
+    }
+
+    /// Takes the first endpoint in the order of `salt`, or as listed; that of `before` as long as it is among them.
+    pub(crate) fn first(groups: &[Group<'_>], salt: Option<u64>, before: Option<&Self>) -> Self {
+        let endpoints: Arc<[Arc<Endpoint>]> = groups
+            .iter()
+            .flat_map(|group| group.endpoints.iter().copied().cloned())
+            .collect();
+        let before = before.and_then(|before| match before.scheme {
+            Scheme::First(at) => before.endpoints.get(at?),
+            _ => None,
+        });
+        Self {
+            scheme: Scheme::First(first::position(&endpoints, salt, before.map(Arc::as_ref))),
+            endpoints,
+            beyond: Beyond::Nothing,
         }
     }
 
@@ -126,6 +148,7 @@ impl Balancer {
             Scheme::Random(random) => random.pick(rng),
             Scheme::RingHash(ring) => ring.pick(hash.unwrap_or_else(|| rng.u64(..))),
             Scheme::Maglev(table) => table.pick(hash.unwrap_or_else(|| rng.u64(..))),
+            Scheme::First(position) => *position,
             Scheme::Provided => None,
         };
         self.endpoints.get(position?)
@@ -140,7 +163,7 @@ impl Balancer {
         let first = match &self.scheme {
             Scheme::RingHash(ring) => ring.pick(hash),
             Scheme::Maglev(table) => table.pick(hash),
-            Scheme::RoundRobin(_) | Scheme::LeastRequest(_) | Scheme::Random(_) | Scheme::Provided => None,
+            _ => None,
         };
         let position = bound.settle(first?, hash, in_flight, &self.endpoints)?;
         self.endpoints.get(position)
@@ -264,7 +287,12 @@ fn key(endpoint: &Endpoint, use_hostname: bool) -> std::borrow::Cow<'_, str> {
     if use_hostname {
         return spec.details().hostname.as_deref().unwrap_or_default().into();
     }
-    match &spec.address {
+    address(&spec.address)
+}
+
+/// An address as it is printed.
+pub(super) fn address(address: &EndpointAddress) -> std::borrow::Cow<'_, str> {
+    match address {
         EndpointAddress::Socket(address) => address.to_string().into(),
         EndpointAddress::Pipe(path) => path.as_ref().into(),
         EndpointAddress::Host(name, port) => format!("{name}:{port}").into(),

@@ -5,11 +5,14 @@
 //! time but for the ring's binary search.
 
 mod bounded;
+mod first;
 pub(crate) mod hash;
 mod least_request;
 mod localities;
 mod maglev;
+mod override_host;
 mod random;
+mod random_subset;
 mod ring_hash;
 mod round_robin;
 mod slow_start;
@@ -22,7 +25,9 @@ mod zone_aware;
 pub use least_request::LeastRequest;
 pub use localities::{Balancer, Group};
 pub use maglev::Maglev;
+pub use override_host::{Bringing, HostSource, OverrideHost};
 pub use random::WeightedRandom;
+pub use random_subset::RandomSubset;
 pub use ring_hash::RingHash;
 pub use round_robin::RoundRobin;
 pub use slow_start::SlowStart;
@@ -79,6 +84,15 @@ pub enum BalancePolicy {
     SlowStart(Arc<SlowStart>),
     /// Requests stay in their zone by other rules than the default ones.
     ZoneAware(Arc<ZoneAware>),
+    /// The first endpoint that may be used.
+    PickFirst {
+        /// `shuffle_address_list`: the first in an order of this process.
+        shuffle: bool,
+    },
+    /// A few of the endpoints, and another policy among those.
+    RandomSubset(Arc<RandomSubset>),
+    /// The endpoints that a request names, and else those of another policy.
+    OverrideHost(Arc<OverrideHost>),
 }
 
 impl BalancePolicy {
@@ -93,6 +107,8 @@ impl BalancePolicy {
             Self::SlowStart(policy) => Some(policy),
             Self::Subset(policy) => policy.inner.slow_start(),
             Self::ZoneAware(policy) => policy.inner.slow_start(),
+            Self::RandomSubset(policy) => policy.inner.slow_start(),
+            Self::OverrideHost(policy) => policy.inner.slow_start(),
             _ => None,
         }
     }
@@ -102,6 +118,8 @@ impl BalancePolicy {
         match self {
             Self::ZoneAware(policy) => policy.settings,
             Self::Subset(policy) => policy.inner.zone_settings(),
+            Self::RandomSubset(policy) => policy.inner.zone_settings(),
+            Self::OverrideHost(policy) => policy.inner.zone_settings(),
             _ => ZoneSettings::default(),
         }
     }
@@ -112,6 +130,25 @@ impl BalancePolicy {
             self.among(),
             Self::RoundRobin | Self::LeastRequest { .. } | Self::Random
         )
+    }
+
+    /// The policy without the endpoints that requests name.
+    pub(crate) fn unnamed(&self) -> &Self {
+        match self {
+            Self::OverrideHost(policy) => policy.inner.unnamed(),
+            own => own,
+        }
+    }
+
+    /// Which part of the endpoints is used at all, where it is not all of them.
+    pub(crate) fn random_subset(&self) -> Option<&RandomSubset> {
+        match self {
+            Self::RandomSubset(policy) => Some(policy),
+            Self::OverrideHost(policy) => policy.inner.random_subset(),
+            Self::Subset(policy) => policy.inner.random_subset(),
+            Self::ZoneAware(policy) => policy.inner.random_subset(),
+            _ => None,
+        }
     }
 
     /// Whether a choice depends on the time.
@@ -125,6 +162,8 @@ impl BalancePolicy {
             Self::Subset(policy) => policy.inner.among(),
             Self::SlowStart(policy) => policy.inner.among(),
             Self::ZoneAware(policy) => policy.inner.among(),
+            Self::RandomSubset(policy) => policy.inner.among(),
+            Self::OverrideHost(policy) => policy.inner.among(),
             own => own,
         }
     }

@@ -22,10 +22,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::Name;
-use crate::balance::BalancePolicy;
-use crate::endpoint::{BuildOptions, EndpointSet, HealthStatuses};
+use crate::balance::{BalancePolicy, Bringing};
+use crate::endpoint::{BuildOptions, EndpointSet, HealthStatuses, LabelValue};
 use crate::health::{Breaker, HealthSettings};
+use crate::limit::MetadataKey;
 use crate::listener::{Http1Options, Http2Options};
+use crate::route::HashPolicy;
 use crate::snapshot::ClusterId;
 
 /// A cluster as the data path sees it.
@@ -74,6 +76,8 @@ pub struct ClusterConfig {
     pub thresholds: [Thresholds; 2],
     /// How the health of endpoints is found out; `None`: only the control plane says.
     pub health: Option<Box<HealthSettings>>,
+    /// What few clusters say.
+    pub rare: Option<Box<RareSettings>>,
     /// Hash of the resource as received.
     pub fingerprint: u64,
 }
@@ -86,6 +90,20 @@ impl ClusterConfig {
             locality_weighted: self.locality_weighted,
             panic_threshold: self.panic_threshold,
         }
+    }
+}
+
+/// What few clusters say: without any of it a cluster has no room for it.
+#[derive(Debug, Default)]
+pub struct RareSettings {
+    /// `hash_policy` of the balancing policy, or else of `HttpProtocolOptions`; they hold instead of the route's.
+    pub hash_policies: Vec<HashPolicy>,
+}
+
+impl RareSettings {
+    /// Nothing at all if nothing was said.
+    pub fn said(self) -> Option<Box<Self>> {
+        (!self.hash_policies.is_empty()).then(|| Box::new(self))
     }
 }
 
@@ -147,6 +165,26 @@ pub struct OriginalDestination {
     pub header: Option<http::HeaderName>,
     /// `upstream_port_override`.
     pub port_override: Option<u16>,
+    /// `metadata_key`: where dynamic metadata names `ip:port`.
+    pub metadata: Option<Box<MetadataKey>>,
+}
+
+impl OriginalDestination {
+    /// The address that the request names itself, by metadata before a header.
+    pub fn named(&self, bringing: &Bringing<'_>) -> Option<SocketAddr> {
+        let noted = || {
+            let key = self.metadata.as_deref()?;
+            match bringing.metadata?.at(&key.namespace, &key.path)? {
+                LabelValue::Text(address) => address.parse().ok(),
+                _ => None,
+            }
+        };
+        let said = || {
+            let value = bringing.headers?.get(self.header.as_ref()?)?;
+            value.to_str().ok()?.parse().ok()
+        };
+        noted().or_else(said)
+    }
 }
 
 /// `HttpProtocolOptions` of a cluster; clusters that say the same share it.

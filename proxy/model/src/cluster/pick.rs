@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::{Cluster, Discovery, Level};
-use crate::balance::{Balancer, LocalCluster};
+use crate::balance::{BalancePolicy, Balancer, Bringing, LocalCluster};
 use crate::endpoint::{Endpoint, EndpointAddress, Health, Labels, Priority, PriorityLoads, Way};
 
 /// What of a request matters for the choice.
@@ -101,21 +101,36 @@ impl Cluster {
         pick.ok_or_else(|| self.unusable())
     }
 
+    /// The endpoint that a request names for this attempt, where the policy lets it name some.
+    pub fn named(&self, bringing: &Bringing<'_>) -> Option<&Arc<Endpoint>> {
+        let BalancePolicy::OverrideHost(policy) = &self.endpoints.options.policy else {
+            return None;
+        };
+        let found = policy
+            .addresses(bringing)
+            .filter_map(|address| self.at_address(address));
+        let mut found = found.skip(bringing.attempts as usize);
+        found.next()
+    }
+
     /// The endpoint with this address (as it is printed) that a session may go on with: `Err` where there is none,
     /// `Ok(None)` where it is there in a state in which sessions leave it.
     ///
     /// # Errors
     /// There is no such endpoint.
     pub fn wanted(&self, address: &str) -> Result<Option<&Arc<Endpoint>>, NotThere> {
+        let found = self.at_address(address).ok_or(NotThere)?;
+        Ok(Some(found).filter(|endpoint| self.config.session_statuses.has(endpoint.status())))
+    }
+
+    fn at_address(&self, address: &str) -> Option<&Arc<Endpoint>> {
         let mut all = self.endpoints.endpoints.iter();
-        let found = match address.parse::<SocketAddr>() {
+        match address.parse::<SocketAddr>() {
             Ok(address) => all.find(|endpoint| endpoint.spec.address == EndpointAddress::Socket(address)),
             Err(_) => all.find(
                 |endpoint| matches!(&endpoint.spec.address, EndpointAddress::Pipe(path) if **path == *address),
             ),
-        };
-        let found = found.ok_or(NotThere)?;
-        Ok(Some(found).filter(|endpoint| self.config.session_statuses.has(endpoint.status())))
+        }
     }
 
     /// An endpoint of a group.

@@ -45,6 +45,7 @@ pub(crate) fn config_with(
         buffer_limit: 1 << 20,
         thresholds: [Thresholds::default(); 2],
         health: None,
+        rare: None,
         fingerprint,
     })
 }

@@ -10,7 +10,7 @@ use super::{
     Zones,
 };
 use crate::Name;
-use crate::balance::{BalancePolicy, Balancer, Group, ZoneCounts};
+use crate::balance::{BalancePolicy, Balancer, Group, RandomSubset, ZoneCounts};
 
 type Hashing = rapidhash::fast::RandomState;
 
@@ -35,6 +35,8 @@ pub struct Around<'a> {
     pub earlier: Option<&'a EndpointSet>,
     /// Where choices by zone are counted; `None`: we are in no cluster, and there are none.
     pub zones: Option<&'a Arc<ZoneCounts>>,
+    /// What makes the choices of this process other than those of the next.
+    pub salt: u64,
 }
 
 /// What shapes the balancers.
@@ -43,6 +45,9 @@ pub(super) struct Shape<'a> {
     pub(super) options: &'a BuildOptions,
     pub(super) overprovisioning: u32,
     pub(super) zones: Option<&'a Arc<ZoneCounts>>,
+    pub(super) salt: u64,
+    /// The priorities before.
+    pub(super) earlier: Option<&'a [Priority]>,
 }
 
 /// Why an assignment is refused.
@@ -171,7 +176,8 @@ impl EndpointSet {
     ) -> Self {
         let localities = by_priority(&assignment, before);
         let overprovisioning = assignment.overprovisioning;
-        let (subsets, whole) = match &options.policy {
+        let earlier = around.earlier.map(|set| set.priorities.as_slice());
+        let (subsets, whole) = match options.policy.unnamed() {
             BalancePolicy::Subset(policy) => {
                 let whole = BuildOptions {
                     policy: policy.inner.clone(),
@@ -183,6 +189,8 @@ impl EndpointSet {
                     options: &whole,
                     overprovisioning,
                     zones: around.zones,
+                    salt: around.salt,
+                    earlier: None,
                 };
                 let subsets = Subsets::build(policy, &localities, shape, earlier);
                 (Some(Box::new(subsets)), Some(whole))
@@ -193,10 +201,13 @@ impl EndpointSet {
             options: whole.as_ref().unwrap_or(options),
             overprovisioning,
             zones: around.zones,
+            salt: around.salt,
+            earlier,
         };
         let (priorities, loads) = spread(&localities, shape);
+        let all: usize = localities.iter().flatten().map(|(_, all)| all.len()).sum();
         let endpoints = match priorities.as_slice() {
-            [only] => Arc::clone(only.over_all.endpoints()),
+            [only] if only.over_all.endpoints().len() == all => Arc::clone(only.over_all.endpoints()),
             _ => localities
                 .iter()
                 .flatten()
@@ -253,10 +264,19 @@ pub(super) fn spread(localities: &[Vec<Built<'_>>], shape: Shape<'_>) -> (Vec<Pr
         options,
         overprovisioning,
         zones,
+        ..
     } = shape;
+    let few = options.policy.random_subset().map(|few| {
+        localities
+            .iter()
+            .map(|of| kept(of, few, shape.salt))
+            .collect::<Vec<_>>()
+    });
+    let localities = few.as_deref().unwrap_or(localities);
     let mut priorities: Vec<Priority> = localities
         .iter()
-        .map(|of| priority(of, options, overprovisioning))
+        .enumerate()
+        .map(|(at, of)| priority(of, shape, shape.earlier.and_then(|earlier| earlier.get(at))))
         .collect();
     let by_zone = !options.locality_weighted && options.policy.knows_zones();
     if let (Some(first), [of, ..], Some(counts)) =
@@ -272,7 +292,21 @@ pub(super) fn spread(localities: &[Vec<Built<'_>>], shape: Shape<'_>) -> (Vec<Pr
     (priorities, loads)
 }
 
-fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Priority {
+/// Those endpoints of a priority that this process uses.
+fn kept<'a>(localities: &[Built<'a>], few: &RandomSubset, salt: u64) -> Vec<Built<'a>> {
+    let all = || localities.iter().flat_map(|(_, endpoints)| endpoints);
+    let Some(bound) = few.bound(all(), salt) else {
+        return localities.to_vec();
+    };
+    let within = |endpoint: &&Arc<Endpoint>| RandomSubset::keeps(endpoint, bound, salt);
+    localities
+        .iter()
+        .map(|(place, endpoints)| (*place, endpoints.iter().filter(within).cloned().collect()))
+        .collect()
+}
+
+fn priority(localities: &[Built<'_>], shape: Shape<'_>, before: Option<&Priority>) -> Priority {
+    let (options, over) = (shape.options, shape.overprovisioning);
     let hashing = options.policy.hashes();
     let over_class = |class: Option<Health>| {
         let groups: Vec<Group<'_>> = localities
@@ -300,7 +334,7 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
         if groups.iter().all(|group| group.endpoints.is_empty()) {
             return Balancer::over_nothing();
         }
-        Arc::new(Balancer::build(&options.policy, &groups))
+        balancer(shape, &groups, before.map(|before| before.over(class)))
     };
     let count = |class: Health| {
         localities
@@ -331,6 +365,17 @@ fn priority(localities: &[Built<'_>], options: &BuildOptions, over: u32) -> Prio
     }
 }
 
+/// The policy over these groups; `before` was the one over the same class.
+fn balancer(shape: Shape<'_>, groups: &[Group<'_>], before: Option<&Balancer>) -> Arc<Balancer> {
+    let policy = &shape.options.policy;
+    Arc::new(match policy.among() {
+        BalancePolicy::PickFirst { shuffle } => {
+            Balancer::first(groups, shuffle.then_some(shape.salt), before)
+        }
+        _ => Balancer::build(policy, groups),
+    })
+}
+
 /// How much of a locality's weight counts: all of it while enough of its endpoints are eligible.
 fn availability(eligible: usize, total: usize, overprovisioning: u32) -> f64 {
     if total == 0 {
@@ -340,6 +385,15 @@ fn availability(eligible: usize, total: usize, overprovisioning: u32) -> f64 {
 }
 
 impl Priority {
+    /// Over the endpoints of one class, or all.
+    fn over(&self, class: Option<Health>) -> &Balancer {
+        match class {
+            Some(Health::Degraded) => &self.over_degraded,
+            Some(_) => &self.over_healthy,
+            None => &self.over_all,
+        }
+    }
+
     fn standing(&self, overprovisioning: u32) -> Standing {
         Standing {
             healthy: self.healthy,

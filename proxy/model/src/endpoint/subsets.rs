@@ -72,7 +72,14 @@ impl Subsets {
         }
         let earlier = |labels: &Labels| before.and_then(|before| before.by_labels.get(labels));
         let many = |members: &HashSet<*const Endpoint>, earlier: Option<&Subset>| {
-            let (priorities, loads) = spread(&restricted(policy, priorities, members), shape);
+            let own = Shape {
+                earlier: match earlier {
+                    Some(Subset::Many { priorities, .. }) => Some(priorities),
+                    _ => None,
+                },
+                ..shape
+            };
+            let (priorities, loads) = spread(&restricted(policy, priorities, members), own);
             let sequence = match earlier {
                 Some(Subset::Many { sequence, .. }) => Arc::clone(sequence),
                 _ => Arc::default(),

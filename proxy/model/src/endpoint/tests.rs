@@ -204,3 +204,100 @@ fn weights_that_do_not_fit_are_refused() {
         Err(BuildError::Priority(129))
     );
 }
+
+/// The set that follows `before` when these endpoints are all there are.
+fn after(before: &EndpointSet, endpoints: &[(u8, Health)], salt: u64) -> EndpointSet {
+    let assignment = Assignment {
+        name: "c".into(),
+        localities: vec![locality(0, None, endpoints)],
+        overprovisioning: 140,
+    };
+    let around = Around {
+        earlier: Some(before),
+        salt,
+        ..Around::default()
+    };
+    let known = |address: &EndpointAddress| before.endpoints.iter().find(|e| e.spec.address == *address);
+    EndpointSet::build_in(Arc::new(assignment), &before.options, known, around)
+}
+
+fn picked(set: &EndpointSet) -> EndpointAddress {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let balancer = &set.priorities[0].over_healthy;
+    balancer.pick(0, None, &mut rng).unwrap().spec.address.clone()
+}
+
+#[test]
+fn the_first_stays_the_first_until_it_may_not_be_used() {
+    for shuffle in [false, true] {
+        let options = options(BalancePolicy::PickFirst { shuffle }, 50);
+        let none = build(Vec::new(), &options);
+        let all: Vec<_> = (1..6).map(|n| (n, H)).collect();
+        let set = after(&none, &all, 7);
+        let first = picked(&set);
+        assert!(shuffle || first == address(1));
+        // Others come and go, and the list is turned round.
+        let mut others: Vec<_> = (0..9).map(|n| (n, H)).rev().collect();
+        let set = after(&set, &others, 7);
+        assert_eq!(picked(&set), first);
+        others.iter_mut().find(|(n, _)| address(*n) == first).unwrap().1 = U;
+        let set = after(&set, &others, 7);
+        let second = picked(&set);
+        assert_ne!(second, first);
+        let set = after(&set, &all, 7);
+        assert_eq!(
+            picked(&set) == second,
+            all.iter().any(|(n, _)| address(*n) == second)
+        );
+    }
+}
+
+#[test]
+fn a_few_by_chance_are_all_that_is_chosen_from() {
+    let few = crate::balance::RandomSubset {
+        size: 3,
+        inner: BalancePolicy::RoundRobin,
+    };
+    let options = options(BalancePolicy::RandomSubset(Arc::new(few)), 50);
+    let all: Vec<_> = (0..12).map(|n| (n, H)).collect();
+    let used = |set: &EndpointSet| {
+        let mut used: Vec<_> = set.priorities[0]
+            .over_all
+            .endpoints()
+            .iter()
+            .map(|e| e.spec.address.clone())
+            .collect();
+        used.sort();
+        used
+    };
+    let none = build(Vec::new(), &options);
+    let sets: Vec<EndpointSet> = (0..20).map(|salt| after(&none, &all, salt)).collect();
+    assert!(
+        sets.iter()
+            .all(|set| used(set).len() == 3 && set.endpoints.len() == 12)
+    );
+    assert!(
+        sets.iter().any(|set| used(set) != used(&sets[0])),
+        "every process has the same few"
+    );
+    // One of them falls ill: it is still one of the few, as gRFC A68 has it.
+    let EndpointAddress::Socket(ill) = used(&sets[0])[0].clone() else {
+        panic!("not an address");
+    };
+    let sick: Vec<_> = all
+        .iter()
+        .map(|(n, _)| {
+            (
+                *n,
+                if address(*n) == EndpointAddress::Socket(ill) {
+                    U
+                } else {
+                    H
+                },
+            )
+        })
+        .collect();
+    let set = after(&sets[0], &sick, 0);
+    assert_eq!(used(&set), used(&sets[0]));
+    assert_eq!((set.priorities[0].healthy, set.priorities[0].total), (2, 3));
+}

@@ -1,13 +1,16 @@
 //! `RouteAction.HashPolicy`: which part of a request decides its place on a ring or in a table.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use regex::Regex;
 use smallvec::SmallVec;
 
 use super::RequestFacts;
 use super::query::first_value;
+use super::rewrite::substitute;
 use crate::balance::hash::xx64;
 
 /// One hash policy.
@@ -24,6 +27,8 @@ pub struct HashPolicy {
 pub enum HashSource {
     /// `header`.
     Header(HeaderName),
+    /// `header` with `regex_rewrite`: every match in its values is replaced first.
+    RewrittenHeader(Box<HeaderRewrite>),
     /// `cookie`; with a TTL a missing cookie is made and set.
     Cookie {
         /// Name.
@@ -37,6 +42,17 @@ pub enum HashSource {
     SourceAddress,
     /// `query_parameter`.
     Query(Box<str>),
+}
+
+/// `HashPolicy.Header` with `regex_rewrite`.
+#[derive(Debug, Clone)]
+pub struct HeaderRewrite {
+    /// `header_name`.
+    pub name: HeaderName,
+    /// `pattern`.
+    pub regex: Regex,
+    /// `substitution`.
+    pub substitution: Box<str>,
 }
 
 /// The hash of a request, and the cookie that its next requests should carry.
@@ -101,6 +117,7 @@ pub fn request_hash<'p>(
     for policy in policies {
         let new = match &policy.source {
             HashSource::Header(name) => header_hash(facts.headers, name),
+            HashSource::RewrittenHeader(rewrite) => rewritten_hash(facts.headers, rewrite),
             HashSource::SourceAddress => source.map(source_hash),
             HashSource::Query(name) => {
                 first_value(facts.query(), name).map(|value| xx64(value.as_bytes(), 0))
@@ -137,7 +154,28 @@ pub fn source_hash(source: IpAddr) -> u64 {
 
 /// Several values are sorted and each seeds the hash of the next, so that their order does not matter.
 fn header_hash(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
-    let mut values: SmallVec<[&[u8]; 4]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    combined(headers.get_all(name).iter().map(HeaderValue::as_bytes).collect())
+}
+
+/// The same of values in which every match was replaced. One that is no text stays as it is.
+fn rewritten_hash(headers: &HeaderMap, rewrite: &HeaderRewrite) -> Option<u64> {
+    let HeaderRewrite {
+        name,
+        regex,
+        substitution,
+    } = rewrite;
+    let values: Vec<Cow<'_, [u8]>> = headers
+        .get_all(name)
+        .iter()
+        .map(|value| match value.to_str() {
+            Ok(text) => Cow::Owned(substitute(regex, substitution, text).into_bytes()),
+            Err(_) => Cow::Borrowed(value.as_bytes()),
+        })
+        .collect();
+    combined(values.iter().map(Cow::as_ref).collect())
+}
+
+fn combined(mut values: SmallVec<[&[u8]; 4]>) -> Option<u64> {
     values.sort_unstable();
     values
         .into_iter()

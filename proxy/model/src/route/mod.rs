@@ -29,7 +29,9 @@ pub use client_match::{ClientCertificate, ClientMatch, CookieMatch};
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
 pub(crate) use hash_policy::cookie;
-pub use hash_policy::{HashPolicy, HashSource, RequestHash, WantedCookie, request_hash, source_hash};
+pub use hash_policy::{
+    HashPolicy, HashSource, HeaderRewrite, RequestHash, WantedCookie, request_hash, source_hash,
+};
 pub use headers::{
     AppendAction, HeaderMutationPair, HeaderMutations, HeaderTemplate, HeaderValueTemplate, Render,
 };

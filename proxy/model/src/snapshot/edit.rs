@@ -51,6 +51,11 @@ impl Edit {
         self.next.local = Some(Arc::new(LocalCluster::new(id, own)));
     }
 
+    /// Says what makes the choices of this process other than those of the next; before the first resource.
+    pub fn set_salt(&mut self, salt: u64) {
+        self.next.salt = salt;
+    }
+
     /// The world as it would be now.
     pub fn preview(&self) -> &Snapshot {
         &self.next
@@ -229,6 +234,7 @@ impl Edit {
         let around = Around {
             earlier: next.or(base),
             zones: counts.as_ref(),
+            salt: self.next.salt,
         };
         Arc::new(EndpointSet::build_in(
             assignment,

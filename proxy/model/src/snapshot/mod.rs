@@ -56,6 +56,8 @@ pub struct Snapshot {
     pub secrets: IdTable<SecretMark, Arc<Secret>>,
     /// The cluster that we are a member of, if that was said.
     pub local: Option<Arc<LocalCluster>>,
+    /// What makes the choices of this process other than those of the next (shuffled lists, subsets by chance).
+    pub salt: u64,
 }
 
 impl Snapshot {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use remora_model::balance::Bringing;
 use remora_model::cluster::{Cluster, PickFacts, RequestPriority};
 use remora_model::endpoint::{Endpoint, Labels};
 use remora_model::health::Outcome;
@@ -110,9 +111,9 @@ pub async fn dial(
             level,
             ..PickFacts::default()
         };
-        let endpoint = target::endpoint_of(worker, &cluster, &facts, Some(caller.destination), None)
+        let (to, priority) = (Some(caller.destination), RequestPriority::Default);
+        let endpoint = target::endpoint_of(worker, &cluster, &facts, to, &Bringing::default())
             .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
-        let priority = RequestPriority::Default;
         let open = OpenConnection::begin(&cluster, priority, &endpoint, &cells, &Places::alone());
         let open = open.ok_or(Failure::Overflow(Limit::Connections))?;
         tried.attempts += 1;

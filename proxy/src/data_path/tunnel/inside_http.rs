@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Version};
+use remora_model::balance::Bringing;
 use remora_model::cluster::{Cluster, PickFacts, RequestPriority, UpstreamProtocol};
 use remora_model::endpoint::Labels;
 use remora_model::listener::{TcpProxy, Tunneling};
@@ -71,7 +72,13 @@ async fn attempt(
         labels,
         ..PickFacts::default()
     };
-    let endpoint = target::endpoint_of(worker, cluster, &facts, Some(record.connection.local), None)?;
+    let endpoint = target::endpoint_of(
+        worker,
+        cluster,
+        &facts,
+        Some(record.connection.local),
+        &Bringing::default(),
+    )?;
     record.attempts += 1;
     record.upstream = Some(UpstreamRecord {
         local: None,

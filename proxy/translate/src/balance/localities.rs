@@ -23,18 +23,14 @@ impl Localities {
     /// `balance` with these localities.
     pub(super) fn around(self, inner: BalancePolicy) -> Policy {
         match self {
-            Self::Plain => Policy {
-                balance: inner,
-                locality_weighted: false,
-            },
+            Self::Plain => Policy::plain(inner),
             Self::Weighted => Policy {
-                balance: inner,
                 locality_weighted: true,
+                ..Policy::plain(inner)
             },
-            Self::Zones(settings) => Policy {
-                balance: BalancePolicy::ZoneAware(Arc::new(ZoneAware { inner, settings })),
-                locality_weighted: false,
-            },
+            Self::Zones(settings) => {
+                Policy::plain(BalancePolicy::ZoneAware(Arc::new(ZoneAware { inner, settings })))
+            }
         }
     }
 }

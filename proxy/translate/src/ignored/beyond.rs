@@ -25,7 +25,10 @@ pub const EXTENSIONS: &[&str] = &[
     "envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState",
     "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
     "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
+    "envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost",
+    "envoy.extensions.load_balancing_policies.pick_first.v3.PickFirst",
     "envoy.extensions.load_balancing_policies.random.v3.Random",
+    "envoy.extensions.load_balancing_policies.random_subsetting.v3.RandomSubsetting",
     "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
     "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
     "envoy.extensions.load_balancing_policies.subset.v3.Subset",
@@ -305,10 +308,6 @@ pub const REFUSED: &[FieldReason] = &[
         "clusters chosen by a plug-in",
     ),
     (
-        "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig.metadata_key",
-        "a destination from metadata",
-    ),
-    (
         "envoy.config.core.v3.Address.envoy_internal_address",
         "internal listeners",
     ),
@@ -370,10 +369,6 @@ pub const REFUSED: &[FieldReason] = &[
         "routes that do not forward",
     ),
     (
-        "envoy.config.route.v3.RouteAction.HashPolicy.Header.regex_rewrite",
-        "hashes of rewritten headers",
-    ),
-    (
         "envoy.config.route.v3.RouteAction.HashPolicy.filter_state",
         "hashes of filter state",
     ),
@@ -402,10 +397,6 @@ pub const REFUSED: &[FieldReason] = &[
         "filters by ECDS",
     ),
     (
-        "envoy.extensions.load_balancing_policies.common.v3.ConsistentHashingLbConfig.hash_policy",
-        "hash policies of a cluster",
-    ),
-    (
         "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext.require_signed_certificate_timestamp",
         "certificate transparency",
     ),
@@ -428,10 +419,6 @@ pub const REFUSED: &[FieldReason] = &[
     (
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig.http3_protocol_options",
         "HTTP/3",
-    ),
-    (
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.hash_policy",
-        "hash policies of a cluster",
     ),
     (
         "envoy.type.matcher.v3.StringMatcher.custom",

@@ -77,6 +77,10 @@ pub const PARTLY: &[FieldReason] = &[
         "tuning: pings are sent at the interval",
     ),
     (
+        "OverrideHost.selected_host_key",
+        "observability: the chosen endpoint stands in logs, not in metadata",
+    ),
+    (
         "RateLimit.hits_addend",
         "at routes and virtual hosts a request is one hit, as in Envoy; in filters it is honoured",
     ),

@@ -267,6 +267,14 @@ const REFUSED: &[(&str, &str)] = &[
         "lb_policy: cluster manager: cluster provided LB not specified but cluster 'a' provided one",
     ),
     (
+        "{name: a, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.random_subsetting.v3.RandomSubsetting, subset_size: 0, child_policy: {policies: [{typed_extension_config: {name: z, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random}}}]}}}}]}}",
+        "load_balancing_policy.policies[0].typed_extension_config.typed_config.subset_size: expected a number above 0, found none",
+    ),
+    (
+        "{name: a, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.override_host.v3.OverrideHost, override_host_sources: [{}], fallback_policy: {policies: [{typed_extension_config: {name: z, typed_config: {'@type': type.googleapis.com/envoy.extensions.load_balancing_policies.random.v3.Random}}}]}}}}]}}",
+        "load_balancing_policy.policies[0].typed_extension_config.typed_config.override_host_sources[0]: Empty override source",
+    ),
+    (
         "{name: a, cluster_type: {name: envoy.clusters.redis}}",
         "cluster_type: is not supported: clusters of type 'envoy.clusters.redis'",
     ),
