@@ -32,6 +32,8 @@ mod matching;
 mod mirrors;
 #[path = "differential/observe.rs"]
 mod observe;
+#[path = "differential/policies.rs"]
+mod policies;
 #[path = "differential/protocol.rs"]
 mod protocol;
 #[path = "differential/redirects.rs"]

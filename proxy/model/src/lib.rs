@@ -5,7 +5,7 @@
 //! environment or a global random source, and nothing here knows protobuf or a runtime.
 //!
 //! Where is what: which listener and chain? [`listener`]. Which route? [`route`]. Which endpoint? [`cluster`],
-//! [`endpoint`], [`balance`]. May an endpoint be used? [`health`]. Again? [`retry`]. Counted as what? [`limit`]. What did filters note of it? [`metadata`]. Which identity must the peer prove? [`identity`]. What is written down? [`log`].
+//! [`endpoint`], [`balance`]. May an endpoint be used? [`health`]. Again? [`retry`]. Counted as what? [`limit`]. May it pass? [`policy`]. What did filters note of it? [`metadata`]. Which identity must the peer prove? [`identity`]. What is written down? [`log`].
 //! [`snapshot`] is one version of the whole world. Why it is built this way: [`decisions`].
 
 pub mod balance;
@@ -22,6 +22,7 @@ pub mod listener;
 pub mod log;
 pub mod matching;
 pub mod metadata;
+pub mod policy;
 pub mod proxy_protocol;
 pub mod retry;
 pub mod route;

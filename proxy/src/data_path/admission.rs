@@ -55,6 +55,8 @@ pub async fn admit(worker: &Worker, chain: &FilterChain) -> Option<Admitted> {
                     _connection: connection,
                 });
             }
+            // Asked once the peer has shown who it is.
+            NetworkFilter::Access(_) => {}
             NetworkFilter::RateLimit(_) | NetworkFilter::ConnectionLimit(_) => {}
         }
     }

@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt;
 use super::admission::{self, Admitted};
 use super::first_word::{self, Heard};
 use super::http::{HttpContext, IDLE_WHILE_DRAINING, serve_http1, serve_http2};
+use super::permission;
 use super::proxy_header::{self, Ends};
 use super::tunnel::{self, Caller, Dialled};
 use crate::accept::original_destination::{OriginalDestination, original_destination};
@@ -71,7 +72,7 @@ pub async fn serve_connection(worker: Rc<Worker>, accepted: Accepted) {
         () = silent_while_draining(&worker) => None,
     };
     if let Some(recognised) = recognised {
-        run_chain(worker, &listener, recognised).await;
+        run_chain(worker, recognised).await;
     }
 }
 
@@ -131,7 +132,9 @@ async fn recognise(
         chain: Arc::clone(&chain.name),
         tls: session,
         multiplexed,
+        metadata: None,
     };
+    let record = permission::permit(worker, &chain, record).await?;
     Some(Recognised {
         early: heard.early_for(&chain),
         admitted,
@@ -169,7 +172,6 @@ fn unrecognised(listener: &Listener, cells: &ListenerCells, peer: SocketAddr, fa
 /// The terminal filter takes over.
 async fn run_chain(
     worker: Rc<Worker>,
-    listener: &Listener,
     Recognised {
         chain,
         record,
@@ -179,10 +181,7 @@ async fn run_chain(
     }: Recognised,
 ) {
     let record = Rc::new(record);
-    let session = record.tls.as_ref();
-    let handle = worker
-        .connections
-        .enter(Arc::clone(&listener.name), chain, session);
+    let handle = worker.connections.enter(&record, chain);
     let world = worker.world();
     close_in_time(&worker, handle.follow(&world));
     catch_up(&worker, &handle, &world);

@@ -3,6 +3,7 @@
 //! Holds: what a filter decides is decided by the model; here its verdicts are carried out (wait, answer, mutate). A
 //! chain without filters costs one look at an empty list.
 
+mod access;
 mod buffer;
 mod cache;
 mod compression;
@@ -27,6 +28,7 @@ use remora_model::filter::{
 };
 use remora_model::route::{Action, Decision};
 
+pub(super) use access::{SHADOW_WORDS, denied_by, noted, prefixed};
 pub use grpc::GrpcCall;
 pub use session::session;
 
@@ -200,6 +202,7 @@ impl<D: Downstream> Exchange<'_, D> {
                     false
                 }
                 HttpFilter::GlobalRateLimit(_) => self.ask(filter, decision.as_ref(), head).await?,
+                HttpFilter::Access(own) => self.permit(own, said.as_ref(), head)?,
                 HttpFilter::Quota(own) => self.allow(own, &filter.name, decision.as_ref(), head).await?,
                 HttpFilter::LocalRateLimit(own) => {
                     self.limit(own, &filter.name, decision.as_ref(), head)?;

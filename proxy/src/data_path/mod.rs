@@ -25,6 +25,7 @@ mod local_reply;
 mod mirror;
 mod mutation;
 mod own_reply;
+mod permission;
 mod proxy_header;
 mod rate_limit;
 mod redirects;

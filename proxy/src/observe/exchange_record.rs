@@ -42,6 +42,8 @@ pub struct ConnectionRecord {
     pub tls: Option<Session>,
     /// Many exchanges at a time (HTTP/2).
     pub multiplexed: bool,
+    /// What network filters noted of it.
+    pub metadata: Option<Box<Metadata>>,
 }
 
 /// What was kept of a connection's PROXY header.
@@ -192,6 +194,8 @@ pub struct ExchangeRecord {
     pub transport_failure: Option<String>,
     /// Attempts made.
     pub attempts: u32,
+    /// Why the connection was ended by us (`%CONNECTION_TERMINATION_DETAILS%`).
+    pub termination: Option<Box<str>>,
     /// At which time of its life it is written.
     pub log_type: LogType,
     /// Body bytes from the client.
@@ -269,6 +273,7 @@ impl ExchangeRecord {
             upstream: None,
             transport_failure: None,
             attempts: 0,
+            termination: None,
             log_type: LogType::DownstreamEnd,
             received: 0,
             sent: 0,

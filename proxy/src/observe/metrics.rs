@@ -195,6 +195,44 @@ group! {
 }
 
 group! {
+    /// `http.<stat_prefix>.rbac.*`
+    AccessCounters {
+        /// Requests that may pass.
+        allowed: Counter,
+        /// Requests that were refused.
+        denied: Counter,
+        /// Requests that the shadow policy would let pass.
+        shadow_allowed: Counter,
+        /// Requests that it would refuse.
+        shadow_denied: Counter,
+    }
+}
+
+group! {
+    /// `<stat_prefix>.rbac.*`
+    ConnectionAccessCounters {
+        /// Connections that may pass.
+        allowed: Counter,
+        /// Connections that were refused.
+        denied: Counter,
+        /// Connections that the shadow policy would let pass.
+        shadow_allowed: Counter,
+        /// Connections that it would refuse.
+        shadow_denied: Counter,
+        /// Open connections that a new policy ended.
+        revoked: Counter,
+    }
+}
+
+group! {
+    /// One counter whose name is put together from configuration.
+    Tally {
+        /// What is counted.
+        count: Counter,
+    }
+}
+
+group! {
     /// `http.<stat_prefix>.health_check.*`
     HealthCheckCounters {
         /// Health checks that the filter answered.

@@ -5,6 +5,7 @@
 //! the control side counts into [`ControlMetrics`], most of it through the `metrics` facade. A [`Scrape`] reads both and writes Envoy's names.
 //! Decides nothing about traffic.
 
+mod access_facts;
 pub mod access_log;
 pub mod cells;
 pub mod control_metrics;
@@ -28,8 +29,9 @@ pub use exchange_record::{ConnectionRecord, ExchangeRecord, HeaderRecord, LogTyp
 pub use log_sinks::SinkError;
 pub use scrape::Scrape;
 pub use shards::{
-    ClusterCells, CodecCells, ConnectionLimitCells, ConnectionRateLimitCells, GrpcCells, HealthCells,
-    HttpCells, LimitCells, ListenerCells, Observe, ProxyHeaderCells, Shards, TcpCells, WorkerCounters,
+    ClusterCells, CodecCells, ConnectionAccessCells, ConnectionLimitCells, ConnectionRateLimitCells,
+    GrpcCells, HealthCells, HttpCells, LimitCells, ListenerCells, Observe, ProxyHeaderCells, Shards,
+    TcpCells, WorkerCounters,
 };
 
 use std::net::SocketAddr;
@@ -71,6 +73,7 @@ impl Observe {
             chain: Arc::from(""),
             tls: None,
             multiplexed: false,
+            metadata: None,
         };
         let mut record = ExchangeRecord::new(Rc::new(connection), started);
         record.flags.push("NR");

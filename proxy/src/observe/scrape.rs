@@ -8,6 +8,7 @@ mod grpc;
 mod parts;
 mod prometheus;
 mod tables;
+mod tallies;
 mod text;
 
 #[cfg(test)]
@@ -104,9 +105,12 @@ impl Scrape {
             tables::limits(observe, snapshot),
             tables::connection_rates(observe, snapshot),
             tables::connection_limits(observe, snapshot),
+            tables::connection_access(observe, snapshot),
             grpc::calls(observe),
             parts::codecs(observe),
             parts::rate_limits(observe),
+            tallies::of_managers(observe),
+            tallies::of_connections(observe),
         ];
         let process = ProcessFacts::now();
         ask_server(observe, snapshot, server);

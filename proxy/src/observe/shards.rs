@@ -17,10 +17,11 @@ use super::cells::{Counter, StatusCodes};
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    AbsentHeaderCounters, ActiveCheckCounters, ClusterCounters, CodecCounters, ConnectionLimitCounters,
-    ConnectionRateLimitCounters, CorsCounters, FaultCounters, GrpcCounters, HeaderErrorCounters,
-    HeaderVersionCounters, HealthCheckCounters, HttpCounters, LimitCounters, ListenerCounters,
-    OutlierCounters, RateLimitCounters, TcpCounters, TlsCounters,
+    AbsentHeaderCounters, AccessCounters, ActiveCheckCounters, ClusterCounters, CodecCounters,
+    ConnectionAccessCounters, ConnectionLimitCounters, ConnectionRateLimitCounters, CorsCounters,
+    FaultCounters, GrpcCounters, HeaderErrorCounters, HeaderVersionCounters, HealthCheckCounters,
+    HttpCounters, LimitCounters, ListenerCounters, OutlierCounters, RateLimitCounters, Tally, TcpCounters,
+    TlsCounters,
 };
 
 /// Cells of a listener.
@@ -43,6 +44,22 @@ pub struct HttpCells {
     pub cors: CorsCounters,
     /// Health checks that were answered here.
     pub health_check: HealthCheckCounters,
+    /// Verdicts of policies.
+    pub access: AccessCounters,
+}
+
+/// Cells of policies for connections.
+#[derive(Debug, Default)]
+pub struct ConnectionAccessCells {
+    /// All of them.
+    pub access: ConnectionAccessCounters,
+}
+
+/// A counter whose name is put together from configuration.
+#[derive(Debug, Default)]
+pub struct TallyCells {
+    /// It.
+    pub tally: Tally,
 }
 
 /// Cells of the gRPC calls of one method, or of all that are not told apart.
@@ -158,6 +175,12 @@ pub struct Observe {
     pub connection_rates: Shards<ConnectionRateLimitCells>,
     /// By `stat_prefix`.
     pub connection_limits: Shards<ConnectionLimitCells>,
+    /// By `stat_prefix`.
+    pub connection_access: Shards<ConnectionAccessCells>,
+    /// By `stat_prefix` of the connection manager and what follows it in Envoy's names, with [`PART`] between them.
+    pub http_tallies: Shards<TallyCells>,
+    /// By `stat_prefix` of the policy and what follows it, in the same way.
+    pub connection_tallies: Shards<TallyCells>,
     /// By `alt_stat_name` or name.
     pub clusters: Shards<ClusterCells>,
     /// By `alt_stat_name` or name.
@@ -184,6 +207,7 @@ impl Observe {
             by_method: RefCell::default(),
             by_codec: RefCell::default(),
             by_service: RefCell::default(),
+            by_tally: RefCell::default(),
         }
     }
 
@@ -210,6 +234,17 @@ impl Observe {
         });
         retain(&self.connection_limits, |name| {
             names.connection_limits.contains(name)
+        });
+        retain(&self.connection_access, |name| {
+            names.connection_access.contains(name)
+        });
+        let first = |key: &Name, names: &HashSet<Name>| {
+            let first = key.split(PART).next();
+            first.is_some_and(|name| names.contains(name))
+        };
+        retain(&self.http_tallies, |key| first(key, &names.managers));
+        retain(&self.connection_tallies, |key| {
+            first(key, &names.connection_access)
         });
         retain(&self.clusters, |name| names.clusters.contains(name));
         retain(&self.health, |name| names.clusters.contains(name));
@@ -240,6 +275,7 @@ pub(super) struct Names {
     pub(super) limits: HashSet<Name>,
     pub(super) connection_rates: HashSet<Name>,
     pub(super) connection_limits: HashSet<Name>,
+    pub(super) connection_access: HashSet<Name>,
     pub(super) clusters: HashSet<Name>,
 }
 
@@ -260,6 +296,9 @@ impl Names {
                         }
                         NetworkFilter::ConnectionLimit(limit) => {
                             names.connection_limits.insert(Arc::clone(&limit.stat_prefix))
+                        }
+                        NetworkFilter::Access(access) => {
+                            names.connection_access.insert(Arc::clone(&access.stat_prefix))
                         }
                     };
                 }
@@ -311,6 +350,7 @@ pub struct WorkerCounters {
     by_method: RefCell<(HashMap<Name, Arc<GrpcCells>>, String)>,
     by_codec: RefCell<(HashMap<Name, Arc<CodecCells>>, String)>,
     by_service: RefCell<(HashMap<Name, Arc<ServiceCells>>, String)>,
+    by_tally: RefCell<(HashMap<Name, Arc<TallyCells>>, String)>,
 }
 
 impl WorkerCounters {
@@ -342,6 +382,32 @@ impl WorkerCounters {
     /// The cells of a limit of connections at a time.
     pub fn connection_limit(&self, stat_prefix: &Name) -> Arc<ConnectionLimitCells> {
         self.cells(&self.all.connection_limits, stat_prefix)
+    }
+
+    /// The cells of a policy for connections.
+    pub fn connection_access(&self, stat_prefix: &Name) -> Arc<ConnectionAccessCells> {
+        self.cells(&self.all.connection_access, stat_prefix)
+    }
+
+    /// A counter of a connection manager with this name after its prefix.
+    pub fn http_tally(&self, stat_prefix: &str, stat: &str) -> Arc<TallyCells> {
+        let mut by_tally = self.by_tally.borrow_mut();
+        let (known, key) = &mut *by_tally;
+        key.clear();
+        key.extend([stat_prefix, "\0", stat]);
+        if let Some(cells) = known.get(key.as_str()) {
+            return Arc::clone(cells);
+        }
+        let name: Name = key.as_str().into();
+        let cells = self.cells(&self.all.http_tallies, &name);
+        known.insert(name, Arc::clone(&cells));
+        cells
+    }
+
+    /// A counter of a policy for connections with this name after its prefix.
+    pub fn connection_tally(&self, stat_prefix: &str, stat: &str) -> Arc<TallyCells> {
+        let name: Name = format!("{stat_prefix}{PART}{stat}").into();
+        self.cells(&self.all.connection_tallies, &name)
     }
 
     /// The cells of local rate limits with this `stat_prefix`.
@@ -438,6 +504,7 @@ impl WorkerCounters {
         self.by_method.borrow_mut().0.clear();
         self.by_codec.borrow_mut().0.clear();
         self.by_service.borrow_mut().0.clear();
+        self.by_tally.borrow_mut().0.clear();
         let mut by_cluster = self.by_cluster.borrow_mut();
         self.clusters.borrow_mut().retain(|id| {
             let stays = snapshot.cluster(*id).is_some();

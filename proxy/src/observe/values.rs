@@ -275,7 +275,8 @@ impl<'a> Values<'a> {
             Field::ResponseCode => Value::Number(record.status.unwrap_or(0).into()),
             Field::ResponseCodeDetails => Value::text(&record.details),
             // Set by filters that we do not have.
-            Field::ConnectionTerminationDetails | Field::VirtualClusterName | Field::TraceId => Value::Absent,
+            Field::ConnectionTerminationDetails => Value::maybe(self.record.termination.as_deref()),
+            Field::VirtualClusterName | Field::TraceId => Value::Absent,
             Field::BytesReceived => Value::Number(record.received),
             Field::BytesSent => Value::Number(record.sent),
             Field::DownstreamWireBytesReceived | Field::UpstreamWireBytesSent => self.wire(record.received),

@@ -336,8 +336,12 @@ fn take_over(worker: &Rc<Worker>) {
     peers::follow(worker, &before, &world);
 }
 
-/// Connections that were told to drain end with the drain time.
+/// Connections that were told to drain end with the drain time; those that were closed are counted.
 pub fn close_in_time(worker: &Worker, told: Told) {
+    for policy in told.revoked() {
+        let cells = worker.counters.connection_access(&policy.stat_prefix);
+        cells.access.revoked.one();
+    }
     close_within(told, worker.shared.drain_time);
 }
 

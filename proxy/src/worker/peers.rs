@@ -108,7 +108,7 @@ impl Entry {
         let peer = self.peer.as_ref().map(|peer| &peer.certificate);
         tracing::info!(listener = %self.listener, ?peer, %why, "connection ended: its peer is not admitted any more");
         self.end(Life::Draining);
-        told.0.push(Rc::downgrade(self));
+        told.drained.push(Rc::downgrade(self));
     }
 }
 
@@ -146,7 +146,7 @@ fn end(worker: &Worker, world: &Snapshot, told: &Told) {
 }
 
 fn count(worker: &Worker, world: &Snapshot, told: &Told) {
-    for entry in told.0.iter().filter_map(std::rc::Weak::upgrade) {
+    for entry in told.drained.iter().filter_map(std::rc::Weak::upgrade) {
         if let Some(listener) = world.listeners.named(&entry.listener) {
             let cells = worker.counters.listener(&listener.stat_prefix);
             cells.tls.peer_no_longer_admitted.one();

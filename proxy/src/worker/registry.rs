@@ -2,6 +2,7 @@
 //!
 //! Holds: a connection is told to drain only when the whole worker drains or when its filter chain is gone or now
 //! demands something else of it (`FilterChain::security`), or when its peer would not be let in any more ([`super::peers`]);
+//! it is told to close when a policy of its chain permits it no longer;
 //! any other change is picked up with the next request.
 
 use std::cell::{Cell, RefCell};
@@ -11,13 +12,14 @@ use std::task::{Context, Poll, Waker};
 
 use remora_model::Name;
 use remora_model::listener::{FilterChain, Routes, Terminal};
+use remora_model::policy::ConnectionAccess;
 use remora_model::route::RouteTable;
 use remora_model::snapshot::Snapshot;
 use slab::Slab;
 use tokio::sync::Notify;
 
 use super::peers::{Ends, LetIn};
-use crate::tls::Session;
+use crate::observe::ConnectionRecord;
 
 /// How much longer a connection may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +34,13 @@ pub enum Life {
 
 #[derive(Debug)]
 pub(super) struct Entry {
+    record: Rc<ConnectionRecord>,
     pub(super) listener: Name,
     pub(super) chain: RefCell<Arc<FilterChain>>,
     /// Who was let in by its certificate, and when that ends.
     pub(super) peer: Option<LetIn>,
+    /// The policy that permitted it no longer, by its name in the configuration.
+    revoked_by: RefCell<Option<Option<Name>>>,
     /// By what a draining connection is served to its end: routes that no other chain needs are gone from the world.
     last_routes: RefCell<Option<Arc<RouteTable>>>,
     life: Cell<Life>,
@@ -64,7 +69,12 @@ impl Entry {
             listener.successor_of(&chain).map(Arc::clone)
         });
         match successor {
-            Some(chain) => *self.chain.borrow_mut() = chain,
+            Some(chain) => {
+                if !Arc::ptr_eq(&chain, &self.chain.borrow()) {
+                    self.judge(&chain, told);
+                }
+                *self.chain.borrow_mut() = chain;
+            }
             None if self.life.get() == Life::Serving => {
                 if let Terminal::Http(manager) = &self.chain.borrow().terminal
                     && let Routes::Dynamic(id) = &manager.routes
@@ -72,9 +82,31 @@ impl Entry {
                     *self.last_routes.borrow_mut() = before.route_table(*id).cloned();
                 }
                 self.end(Life::Draining);
-                told.0.push(Rc::downgrade(self));
+                told.drained.push(Rc::downgrade(self));
             }
             None => {}
+        }
+    }
+
+    /// Closes a connection that the policies of its chain no longer permit.
+    fn judge(&self, chain: &FilterChain, told: &mut Told) {
+        if chain.policies().next().is_none() || self.life.get() == Life::Closing {
+            return;
+        }
+        let facts = self.record.access_facts();
+        for access in chain.policies() {
+            let verdict = access
+                .control
+                .enforced
+                .as_ref()
+                .map(|engine| engine.judge(&facts));
+            let Some(verdict) = verdict.filter(|verdict| !verdict.allowed) else {
+                continue;
+            };
+            *self.revoked_by.borrow_mut() = Some(verdict.policy.cloned());
+            told.revoked.push(Arc::clone(access));
+            self.end(Life::Closing);
+            return;
         }
     }
 }
@@ -102,17 +134,14 @@ impl Default for ConnectionRegistry {
 }
 
 impl ConnectionRegistry {
-    /// Enters a connection that was matched to `chain` of `listener`; it leaves when the handle is dropped.
-    pub fn enter(
-        &self,
-        listener: Name,
-        chain: Arc<FilterChain>,
-        session: Option<&Session>,
-    ) -> ConnectionHandle {
+    /// Enters a connection that was matched to `chain` of its listener; it leaves when the handle is dropped.
+    pub fn enter(&self, record: &Rc<ConnectionRecord>, chain: Arc<FilterChain>) -> ConnectionHandle {
         let entry = Rc::new(Entry {
-            listener,
+            record: Rc::clone(record),
+            listener: Arc::clone(&record.listener),
             chain: RefCell::new(chain),
-            peer: session.and_then(LetIn::by),
+            peer: record.tls.as_ref().and_then(LetIn::by),
+            revoked_by: RefCell::default(),
             last_routes: RefCell::default(),
             life: Cell::new(self.life.get()),
             waker: RefCell::new(None),
@@ -173,19 +202,27 @@ impl ConnectionRegistry {
     }
 }
 
-/// Connections that were told to drain.
+/// Connections that were told to end.
 #[derive(Debug, Default, Clone)]
-pub struct Told(pub(super) Vec<Weak<Entry>>);
+pub struct Told {
+    pub(super) drained: Vec<Weak<Entry>>,
+    revoked: Vec<Arc<ConnectionAccess>>,
+}
 
 impl Told {
-    /// Whether nobody was told.
+    /// Whether nobody was told to drain.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.drained.is_empty()
+    }
+
+    /// For each connection that was closed because it is permitted no longer, the policy that says so.
+    pub fn revoked(&self) -> &[Arc<ConnectionAccess>] {
+        &self.revoked
     }
 
     /// Closes those that are still there.
     pub fn close(&self) {
-        for entry in self.0.iter().filter_map(Weak::upgrade) {
+        for entry in self.drained.iter().filter_map(Weak::upgrade) {
             entry.end(Life::Closing);
         }
     }
@@ -216,6 +253,11 @@ impl ConnectionHandle {
     /// The routes of a chain that is gone, as they were last.
     pub fn last_routes(&self) -> Option<Arc<RouteTable>> {
         self.entry.last_routes.borrow().clone()
+    }
+
+    /// Whether a policy permits this connection no longer, and the name of the one that says so, if one matched.
+    pub fn revoked_by(&self) -> Option<Option<Name>> {
+        self.entry.revoked_by.borrow().clone()
     }
 
     /// How much longer this connection may live.

@@ -1,7 +1,7 @@
 //! `FilterChain` to [`FilterChain`]: when it is chosen, whether it is TLS, what happens to its connections.
 //!
 //! Holds: `security` covers whatever decides what a connection on the chain may be (criteria, TLS context as said,
-//! filters before the terminal one, kind of the terminal), so two chains that only differ in routes exchange live
+//! filters before the terminal one but for policies, kind of the terminal), so two chains that only differ in routes exchange live
 //! connections; `fingerprint` covers all bytes and the files behind them.
 
 use std::sync::Arc;
@@ -58,7 +58,7 @@ fn security(criteria: &ChainMatch, said: &api::FilterChain, bytes: &[u8], termin
     let socket: Vec<&[u8]> = fingerprint::fields(bytes, TRANSPORT_SOCKET).collect();
     let raw = fingerprint::fields(bytes, FILTERS).zip(&said.filters);
     let filters: Vec<&[u8]> = raw
-        .filter(|(_, filter)| !network::is_terminal(filter))
+        .filter(|(_, filter)| !network::is_followed(filter))
         .map(|(bytes, _)| bytes)
         .collect();
     fingerprint::of((criteria, socket, filters, http))

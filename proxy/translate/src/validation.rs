@@ -166,7 +166,8 @@ fn names(work: &mut Work<'_, '_>, said: &api::CertificateValidationContext) -> V
     names
 }
 
-fn typed_name(work: &mut Work<'_, '_>, said: &api::SubjectAltNameMatcher) -> Option<SanMatcher> {
+/// A `SubjectAltNameMatcher`.
+pub(crate) fn typed_name(work: &mut Work<'_, '_>, said: &api::SubjectAltNameMatcher) -> Option<SanMatcher> {
     let kind = match value::known(work, "san_type", said.san_type)? {
         SanType::Email => SanKind::Email,
         SanType::Dns => SanKind::Dns,

@@ -10,7 +10,7 @@ use super::table::{Http2, Listener, Row, Send, http2, steps, text};
 
 /// What both proxies must have counted the same after all rows.
 pub(crate) const COUNTED: &str =
-    r"^(cluster\.[a-z]+\.(grpc|ratelimit)|http\.[a-z_]+\.(fault|health_check|compressor|decompressor))";
+    r"^(cluster\.[a-z]+\.(grpc|ratelimit)|http\.[a-z_]+\.(fault|health_check|compressor|decompressor|rbac))";
 
 /// The filters of the main listener, which routes switch on.
 pub(crate) fn chain() -> Vec<Value> {

@@ -21,6 +21,7 @@ pub(crate) fn chain() -> Value {
     filters.extend(super::compression::chain());
     filters.extend(super::cache::chain());
     filters.extend(super::services::chain());
+    filters.extend(super::policies::chain());
     let others = json!([
         {"name": "envoy.filters.http.fault", "typed_config": config("fault.v3.HTTPFault", json!({}))},
         {"name": "envoy.filters.http.cors", "typed_config": config("cors.v3.Cors", json!({}))},

@@ -10,7 +10,7 @@ use super::config::{host, to};
 use super::table::{ANY, Listener, Row, Send};
 
 /// Configurations and the requests that are sent to each.
-struct Table {
+pub(crate) struct Table {
     hosts: Vec<Value>,
     rows: Vec<Row>,
 }
@@ -27,6 +27,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     redirects(&mut table);
     mutations(&mut table);
     retries(&mut table);
+    super::policies::add(&mut table);
     table
 });
 
@@ -42,7 +43,7 @@ pub(crate) fn rows() -> &'static [Row] {
 
 impl Table {
     /// A configuration and its requests: what is asked for, and further header lines.
-    fn add(&mut self, what: &str, routes: Vec<Value>, requests: &[(String, String)]) {
+    pub(crate) fn add(&mut self, what: &str, routes: Vec<Value>, requests: &[(String, String)]) {
         let number = self.hosts.len();
         let domain = format!("g{number}.test");
         self.hosts

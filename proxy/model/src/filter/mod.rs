@@ -50,6 +50,7 @@ pub use token_bucket::{Fill, TokenBucket};
 use std::sync::Arc;
 
 use crate::Name;
+use crate::policy::{ConnectionAccess, HttpAccess};
 use crate::snapshot::ClusterId;
 
 /// A network filter before the terminal one.
@@ -59,6 +60,8 @@ pub enum NetworkFilter {
     RateLimit(Arc<ConnectionRateLimit>),
     /// `envoy.filters.network.connection_limit`.
     ConnectionLimit(Arc<ConnectionLimit>),
+    /// `envoy.filters.network.rbac`.
+    Access(Arc<ConnectionAccess>),
 }
 
 /// An HTTP filter in its place in a chain.
@@ -89,6 +92,8 @@ pub enum HttpFilter {
     LocalRateLimit(Arc<LocalRateLimit>),
     /// `envoy.filters.http.ratelimit`.
     GlobalRateLimit(Arc<GlobalRateLimit>),
+    /// `envoy.filters.http.rbac`.
+    Access(HttpAccess),
     /// `remora.filters.http.Quota`.
     Quota(Arc<Quota>),
     /// `envoy.filters.http.buffer`.

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::Name;
 use crate::limit::RateLimits;
+use crate::policy::HttpAccess;
 use crate::route::Decision;
 
 /// What one level says about one filter.
@@ -35,6 +36,8 @@ pub enum RouteFilter {
     LocalRateLimit(Arc<LocalRateLimit>),
     /// `RateLimitPerRoute`.
     GlobalRateLimit(Arc<RouteRateLimit>),
+    /// `RBACPerRoute.rbac` in place of the filter's own.
+    Access(HttpAccess),
     /// `remora.filters.http.Quota` in place of the filter's own.
     Quota(Arc<Quota>),
 }

@@ -30,6 +30,7 @@ use crate::Name;
 use crate::filter::{ChainedFilter, NetworkFilter};
 use crate::identity::ServerTls;
 use crate::log::AccessLog;
+use crate::policy::ConnectionAccess;
 use crate::proxy_protocol::ProxyFilter;
 use crate::route::RouteTable;
 use crate::snapshot::RouteTableId;
@@ -159,10 +160,20 @@ pub struct FilterChain {
     /// The terminal filter.
     pub terminal: Terminal,
     /// Hash of everything that decides what a connection on this chain may be (criteria, TLS, network filters, kind of
-    /// terminal). Two chains with equal `security` may exchange live connections.
+    /// terminal), but for policies, by which open connections are judged anew. Two chains with equal `security` may exchange live connections.
     pub security: u64,
     /// Hash of the whole chain as received; equal means unchanged.
     pub fingerprint: u64,
+}
+
+impl FilterChain {
+    /// The policies that a connection must pass, in order.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<ConnectionAccess>> {
+        self.network_filters.iter().filter_map(|filter| match filter {
+            NetworkFilter::Access(access) => Some(access),
+            NetworkFilter::RateLimit(_) | NetworkFilter::ConnectionLimit(_) => None,
+        })
+    }
 }
 
 /// The last network filter of a chain.

@@ -23,6 +23,7 @@ use remora_model::listener::{LogTimes, TcpProxy, Tunneling};
 use remora_model::route::ClusterChoice;
 use watch::Moved;
 
+use super::filters::denied_by;
 use super::target;
 use crate::failure::{ConnectFailure, Failure};
 use crate::io::{Io, next_bytes};
@@ -43,6 +44,7 @@ pub async fn serve(
 ) {
     let cells = worker.counters.tcp_proxy(&proxy.stat_prefix);
     let _open = OpenTunnel::begin(&cells);
+    let metadata = connection.metadata.clone();
     let mut tunnel = Tunnel {
         worker: &worker,
         handle: &handle,
@@ -50,6 +52,7 @@ pub async fn serve(
         cells: &cells,
         record: ExchangeRecord::new(connection, Instant::now()),
     };
+    tunnel.record.metadata = metadata;
     if tunnel.log_times().at_start {
         tunnel.log(LogType::TcpConnectionStart);
     }
@@ -236,6 +239,9 @@ impl<'t> Tunnel<'t> {
     }
 
     fn ended(&mut self, end: End) {
+        if let Some(policy) = self.handle.revoked_by() {
+            self.record.termination = Some(denied_by(policy.as_deref()).into());
+        }
         match end {
             End::Idle => self.cells.tcp.idle_timeout.one(),
             End::TooOld => {

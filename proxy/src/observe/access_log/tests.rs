@@ -74,6 +74,7 @@ fn connection() -> Rc<ConnectionRecord> {
         chain: Arc::from("chain-a"),
         tls: None,
         multiplexed: false,
+        metadata: None,
     })
 }
 

@@ -1,10 +1,12 @@
 //! Tables of series: a row for each thing, a column for each of its metrics.
 
+mod access;
 mod balancing;
 mod health;
 mod limits;
 mod proxy_header;
 
+pub(super) use access::connection_access;
 use health::breakers;
 pub(super) use health::{breaker_states, checks, outliers};
 pub(super) use limits::{connection_limits, connection_rates, limits};
@@ -22,8 +24,8 @@ use remora_model::snapshot::Snapshot;
 use super::Number;
 use crate::observe::cells::{CELLS, Cell, Counter};
 use crate::observe::metrics::{
-    ClusterCounters, CorsCounters, FaultCounters, HealthCheckCounters, HttpCounters, ListenerCounters,
-    TcpCounters, TlsCounters,
+    AccessCounters, ClusterCounters, CorsCounters, FaultCounters, HealthCheckCounters, HttpCounters,
+    ListenerCounters, TcpCounters, TlsCounters,
 };
 use crate::observe::shards::{ClusterCells, HttpCells, ListenerCells, Names, Observe, Shards, TcpCells};
 
@@ -376,6 +378,13 @@ pub(super) fn managers(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table>
         |row| row,
         |cells: &HttpCells| &cells.health_check,
     );
+    group(
+        &mut table,
+        "rbac.",
+        AccessCounters::FIELDS,
+        |row| row,
+        |cells: &HttpCells| &cells.access,
+    );
     table.boxed()
 }
 
@@ -485,6 +494,7 @@ pub(super) fn reset(observe: &Observe) {
     }
     for cells in taken(&observe.managers).values().flatten() {
         cells.1.http.each(&mut zero);
+        cells.1.access.each(&mut zero);
     }
     for cells in taken(&observe.tcp_proxies).values().flatten() {
         cells.1.tcp.each(&mut zero);
@@ -499,6 +509,7 @@ pub(super) fn reset(observe: &Observe) {
     for cells in taken(&observe.connection_limits).values().flatten() {
         cells.1.limit.each(&mut zero);
     }
+    access::reset(observe, &mut zero);
     for cells in taken(&observe.health).values().flatten() {
         cells.1.outlier.each(&mut zero);
     }

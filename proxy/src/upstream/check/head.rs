@@ -108,6 +108,7 @@ fn mutate(head: &mut RequestHead, ask: &Ask, mutations: &HeaderMutations) {
         chain: "".into(),
         tls: None,
         multiplexed: false,
+        metadata: None,
     };
     let mut record = ExchangeRecord::new(Rc::new(connection), Instant::now());
     record.version = Some(head.version);

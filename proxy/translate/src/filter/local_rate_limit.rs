@@ -223,7 +223,7 @@ pub(super) fn additions(work: &mut Work<'_, '_>, field: &str, said: &[HeaderValu
 pub(crate) fn of_listener(listener: &Listener) -> LimitsBefore {
     let mut found = Vec::new();
     for chain in listener.chains.iter().chain(&listener.default_chain) {
-        found.extend(chain.network_filters.iter().map(of_network_filter));
+        found.extend(chain.network_filters.iter().filter_map(of_network_filter));
         if let Terminal::Http(manager) = &chain.terminal {
             found.extend(manager.filters.iter().filter_map(of_filter));
             if let Routes::Inline(table) = &manager.routes {
@@ -255,10 +255,11 @@ pub(crate) fn of_virtual_host(host: &VirtualHost) -> LimitsBefore {
     found
 }
 
-fn of_network_filter(filter: &NetworkFilter) -> Known {
+fn of_network_filter(filter: &NetworkFilter) -> Option<Known> {
     match filter {
-        NetworkFilter::RateLimit(limit) => Known::Rate(Arc::clone(limit)),
-        NetworkFilter::ConnectionLimit(limit) => Known::Connections(Arc::clone(limit)),
+        NetworkFilter::RateLimit(limit) => Some(Known::Rate(Arc::clone(limit))),
+        NetworkFilter::ConnectionLimit(limit) => Some(Known::Connections(Arc::clone(limit))),
+        NetworkFilter::Access(_) => None,
     }
 }
 

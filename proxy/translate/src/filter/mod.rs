@@ -19,6 +19,7 @@ pub(crate) mod listener;
 pub(crate) mod local_rate_limit;
 pub(crate) mod network;
 mod quota;
+mod rbac;
 mod router;
 mod stateful_session;
 
@@ -168,6 +169,7 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
         grpc::STATS => runs(grpc::stats(work, extension).map(HttpFilter::GrpcStats)),
         grpc::WEB => Outcome::Runs(HttpFilter::GrpcWeb),
         quota::KIND => runs(quota::translate(work, extension).map(HttpFilter::Quota)),
+        rbac::KIND => runs(rbac::translate(work, extension).map(HttpFilter::Access)),
         istio::PEER_METADATA => Outcome::Runs(HttpFilter::StripPeerMetadata),
         istio::ALPN => runs(istio::alpn(work, extension)),
         kind if left_out(work, kind) => Outcome::Nothing,
@@ -273,6 +275,7 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         global_rate_limit::PER_ROUTE => global_rate_limit::per_route(work, &extension),
         stateful_session::PER_ROUTE => stateful_session::per_route(work, &extension),
         quota::KIND => quota::translate(work, &extension).map(RouteFilter::Quota),
+        rbac::PER_ROUTE => rbac::per_route(work, &extension),
         compression::PER_ROUTE => compression::per_route(work, &extension),
         cache::KIND => {
             let said = cache::translate(work, &extension)?;

@@ -3,7 +3,7 @@
 use remora_model::filter::NetworkFilter;
 use remora_model::listener::Terminal;
 
-use super::{connection_limits, discovered, left_out, refuse};
+use super::{connection_limits, discovered, left_out, rbac, refuse};
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
 use crate::pb::envoy::config::cluster::v3::Filter as UpstreamFilter;
@@ -15,8 +15,12 @@ pub(crate) const HTTP_MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 
-/// Filters that count connections.
-const LIMITS: [&str; 2] = [connection_limits::RATE, connection_limits::CONNECTIONS];
+/// Filters of ours that are not terminal.
+const OURS: [&str; 3] = [
+    connection_limits::RATE,
+    connection_limits::CONNECTIONS,
+    rbac::NETWORK,
+];
 
 /// Filters before the terminal one, and the terminal one. Envoy takes a chain without filters: its connections are
 /// closed.
@@ -45,13 +49,14 @@ pub(crate) fn network_filters(
             connection_limits::CONNECTIONS => work.at("typed_config", |work| {
                 connection_limits::connection_limit(work, &extension)
             }),
+            rbac::NETWORK => work.at("typed_config", |work| rbac::connections(work, &extension)),
             _ => None,
         };
-        if last && LIMITS.contains(&kind) {
+        if last && OURS.contains(&kind) {
             work.wrong(error("non-terminal", "is the last filter in a"));
         }
         terminal = match kind {
-            _ if LIMITS.contains(&kind) => None,
+            _ if OURS.contains(&kind) => None,
             HTTP_MANAGER => work
                 .at("typed_config", |work| http_manager::translate(work, &extension))
                 .map(Terminal::Http),
@@ -91,11 +96,12 @@ fn open<'f>(work: &mut Work<'_, '_>, filter: &'f Filter) -> Option<Extension<'f>
     }
 }
 
-/// Whether this filter is a terminal one, by its type.
-pub(crate) fn is_terminal(filter: &Filter) -> bool {
+/// Whether connections need not end where this filter is another one now, by its type: the terminal ones, and policies,
+/// by which open connections are judged anew.
+pub(crate) fn is_followed(filter: &Filter) -> bool {
     match &filter.config_type {
         Some(ConfigType::TypedConfig(any)) => {
-            [HTTP_MANAGER, TCP_PROXY].contains(&Extension::open(any).kind.as_str())
+            [HTTP_MANAGER, TCP_PROXY, rbac::NETWORK].contains(&Extension::open(any).kind.as_str())
         }
         _ => false,
     }

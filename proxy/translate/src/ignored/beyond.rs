@@ -7,6 +7,7 @@ use super::FieldReason;
 
 /// Extensions that are read although they have no list of their own; their messages stand in the table.
 pub const EXTENSIONS: &[&str] = &[
+    "envoy.config.rbac.v3.Action",
     "envoy.config.route.v3.FilterConfig",
     "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     "envoy.extensions.access_loggers.stream.v3.StderrAccessLog",
@@ -20,6 +21,7 @@ pub const EXTENSIONS: &[&str] = &[
     "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
     "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
     "envoy.extensions.filters.http.health_check.v3.HealthCheck",
+    "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
     "envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
     "envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
     "envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState",
@@ -35,7 +37,10 @@ pub const EXTENSIONS: &[&str] = &[
     "envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality",
     "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
     "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
+    "envoy.extensions.matching.input_matchers.ip.v3.Ip",
+    "envoy.extensions.rbac.principals.mtls_authenticated.v3.Config",
     "envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+    "envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
 ];
 
 /// Fields that are ignored in part, for some of their values; the others are honoured.
@@ -267,6 +272,10 @@ pub const UNREAD: &[FieldReason] = &[
         "no client speaks HTTP/3 here",
     ),
     (
+        "xds.type.matcher.v3.RegexMatcher.google_re2",
+        "the only engine there is; its program size is bounded by a limit of our own",
+    ),
+    (
         "envoy.type.matcher.v3.RegexMatcher.google_re2",
         "the only engine there is; its program size is bounded by a limit of our own",
     ),
@@ -274,6 +283,30 @@ pub const UNREAD: &[FieldReason] = &[
 
 /// Fields that are always refused, by full name.
 pub const REFUSED: &[FieldReason] = &[
+    (
+        "envoy.config.rbac.v3.Permission.matcher",
+        "permissions by extension",
+    ),
+    (
+        "envoy.config.rbac.v3.Principal.filter_state",
+        "nothing keeps filter state",
+    ),
+    (
+        "envoy.config.rbac.v3.SourcedMetadata.metadata_source",
+        "matching by a route's metadata; what filters noted is matched",
+    ),
+    (
+        "xds.type.matcher.v3.Matcher.MatcherTree.custom_match",
+        "trees by extension",
+    ),
+    (
+        "xds.type.matcher.v3.Matcher.OnMatch.keep_matching",
+        "actions that do not end the search",
+    ),
+    (
+        "xds.type.matcher.v3.StringMatcher.custom",
+        "matchers of a custom kind",
+    ),
     (
         "envoy.config.route.v3.RateLimit.Action.extension",
         "descriptors by extension",

@@ -1,5 +1,6 @@
 //! Verdicts on the configurations of HTTP filters.
 
+use crate::pb::envoy::config::rbac::v3::{Policy, Rbac as Rules};
 use crate::pb::envoy::extensions::compression::{brotli, gzip, zstd};
 use crate::pb::envoy::extensions::filters::http::cache::v3::CacheConfig;
 use crate::pb::envoy::extensions::filters::http::compressor::v3::Compressor;
@@ -10,9 +11,11 @@ use crate::pb::envoy::extensions::filters::http::local_ratelimit::v3::LocalRateL
 use crate::pb::envoy::extensions::filters::http::ratelimit::v3::{
     RateLimit as GlobalRateLimit, RateLimitPerRoute,
 };
+use crate::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
 use crate::pb::envoy::extensions::filters::http::stateful_session::v3::StatefulSession;
 use crate::pb::envoy::extensions::filters::network::connection_limit::v3::ConnectionLimit;
 use crate::pb::envoy::extensions::filters::network::local_ratelimit::v3::LocalRateLimit as ConnectionRateLimit;
+use crate::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use crate::reviewed::reviewed;
 
 reviewed! { HttpFault as "HTTPFault" {
@@ -163,4 +166,34 @@ reviewed! { StatefulSession as "StatefulSession" {
     honoured: [session_state, strict, status_on_strict_destination_not_found]
     ignored: { stat_prefix: "observability: which metrics are kept" }
     refused: {}
+} }
+
+reviewed! { Rbac as "http.RBAC" {
+    honoured: [
+        rules, rules_stat_prefix, matcher, shadow_rules, shadow_matcher, shadow_rules_stat_prefix, track_per_rule_stats,
+    ]
+    ignored: {}
+    refused: {}
+} }
+
+reviewed! { NetworkRbac as "network.RBAC" {
+    honoured: [rules, matcher, shadow_rules, shadow_matcher, shadow_rules_stat_prefix, stat_prefix, delay_deny]
+    ignored: { enforcement_type: "an open connection is judged anew whenever its policy changes, and nothing else of it can" }
+    refused: {}
+} }
+
+reviewed! { Rules as "RBAC" {
+    honoured: [action, policies]
+    ignored: { audit_logging_options: "observability: audit logs are not written" }
+    refused: {}
+} }
+
+reviewed! { Policy as "RBAC.Policy" {
+    honoured: [permissions, principals]
+    ignored: {}
+    refused: {
+        condition: "conditions in CEL",
+        checked_condition: "conditions in CEL",
+        cel_config: "conditions in CEL",
+    }
 } }

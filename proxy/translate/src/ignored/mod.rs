@@ -231,6 +231,10 @@ fn filter_lists() -> Vec<Lists> {
         of::<filters::ratelimit::v3::RateLimit>(),
         of::<filters::ratelimit::v3::RateLimitPerRoute>(),
         of::<filters::stateful_session::v3::StatefulSession>(),
+        of::<filters::rbac::v3::Rbac>(),
+        of::<crate::pb::envoy::extensions::filters::network::rbac::v3::Rbac>(),
+        of::<crate::pb::envoy::config::rbac::v3::Rbac>(),
+        of::<crate::pb::envoy::config::rbac::v3::Policy>(),
     ]
 }
 

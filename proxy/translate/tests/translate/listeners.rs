@@ -292,11 +292,11 @@ fn filters_that_cannot_be_left_out_are_refused() {
             "{{name: f, typed_config: {{'@type': type.googleapis.com/xds.type.v3.TypedStruct, type_url: type.googleapis.com/no.such.Filter}}{more}}}, "
         ))
     };
-    let rbac = "envoy.extensions.filters.http.rbac.v3.RBAC";
+    let lua = "envoy.extensions.filters.http.lua.v3.Lua";
     let at = "l: filter_chains[0].filters[0].typed_config.http_filters[0]";
     assert_eq!(
-        reason(LISTENER, &filter(rbac, "")),
-        format!("{at}.typed_config: is not supported: filter 'f' of type {rbac}")
+        reason(LISTENER, &filter(lua, "")),
+        format!("{at}.typed_config: is not supported: filter 'f' of type {lua}")
     );
     assert_eq!(
         reason(LISTENER, &unknown("")),
@@ -305,7 +305,7 @@ fn filters_that_cannot_be_left_out_are_refused() {
         )
     );
     for more in [", is_optional: true", ", disabled: true"] {
-        assert_eq!(reason(LISTENER, &filter(rbac, more)), "accepted");
+        assert_eq!(reason(LISTENER, &filter(lua, more)), "accepted");
     }
     assert_eq!(reason(LISTENER, &unknown(", is_optional: true")), "accepted");
     assert_ne!(reason(LISTENER, &unknown(", disabled: true")), "accepted");

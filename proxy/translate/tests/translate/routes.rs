@@ -318,8 +318,8 @@ const REFUSED: &[(&str, &str)] = &[
         "route.timeout: expected a duration of at least 0, found -1s and 0ns",
     ),
     (
-        "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {b: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute}}",
-        "typed_per_filter_config[\"b\"]: is not supported: filter 'b' of type envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+        "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {b: {'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute}}",
+        "typed_per_filter_config[\"b\"]: is not supported: filter 'b' of type envoy.extensions.filters.http.lua.v3.LuaPerRoute",
     ),
     (
         "match: {prefix: /}, route: {cluster: c}, typed_per_filter_config: {l: {'@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, stat_prefix: s, token_bucket: {max_tokens: 1, fill_interval: 1s}, descriptors: [{entries: [{key: k, value: v}], token_bucket: {max_tokens: 1, fill_interval: 1s}}, {entries: [{key: k, value: v}], token_bucket: {max_tokens: 1, fill_interval: 1s}}]}}",
