@@ -44,6 +44,8 @@ mod replies;
 mod retries;
 #[path = "differential/services.rs"]
 mod services;
+#[path = "differential/state.rs"]
+mod state;
 #[path = "differential/table.rs"]
 mod table;
 #[path = "differential/templates.rs"]
@@ -86,6 +88,7 @@ fn rows() -> Vec<&'static Row> {
         descriptors::ROWS,
         descriptors::CONVERSATIONS,
         services::ROWS,
+        state::ROWS,
         retries::ROWS,
         mirrors::ROWS,
         redirects::ROWS,

@@ -13,6 +13,7 @@ mod health_check;
 mod mutation_filter;
 mod quota;
 mod session;
+mod set_filter_state;
 mod slow;
 
 use std::pin::pin;
@@ -197,12 +198,13 @@ impl<D: Downstream> Exchange<'_, D> {
                     false
                 }
                 HttpFilter::Cors => self.cors(&filter.name, decision.as_ref(), head)?,
-                HttpFilter::HeaderMutation(own) => {
-                    self.mutate(own, &filter.name, decision.as_ref(), head);
-                    false
-                }
-                HttpFilter::GlobalRateLimit(_) => self.ask(filter, decision.as_ref(), head).await?,
                 HttpFilter::Access(own) => self.permit(own, said.as_ref(), head)?,
+                asks @ (HttpFilter::GlobalRateLimit(_)
+                | HttpFilter::HeaderMutation(_)
+                | HttpFilter::StatefulSession(_)
+                | HttpFilter::SetFilterState(_)) => {
+                    self.ask(asks, &filter.name, decision.as_ref(), head).await?
+                }
                 HttpFilter::Quota(own) => self.allow(own, &filter.name, decision.as_ref(), head).await?,
                 HttpFilter::LocalRateLimit(own) => {
                     self.limit(own, &filter.name, decision.as_ref(), head)?;
@@ -214,10 +216,6 @@ impl<D: Downstream> Exchange<'_, D> {
                         _ => own,
                     };
                     self.answer_kept(cache, head)?
-                }
-                HttpFilter::StatefulSession(own) => {
-                    self.join_session(own, said.as_ref(), head);
-                    false
                 }
                 HttpFilter::HealthCheck(check) => self.check_health(check, head)?,
                 of_body @ (HttpFilter::Buffer(_)
@@ -237,15 +235,23 @@ impl<D: Downstream> Exchange<'_, D> {
         Ok(false)
     }
 
-    /// Filters that ask a service; whether one answered in the upstream's place.
+    /// Filters that ask a service, note what others act by, or change the head; whether one answered in the upstream's place.
     async fn ask(
         &mut self,
-        filter: &ChainedFilter,
+        filter: &HttpFilter,
+        name: &str,
         decision: Option<&Decision<'_>>,
         head: &mut RequestHead,
     ) -> Result<bool, Cut> {
-        if let HttpFilter::GlobalRateLimit(own) = &filter.filter {
-            self.ask_limit(own, &filter.name, decision, head).await?;
+        match filter {
+            HttpFilter::GlobalRateLimit(own) => self.ask_limit(own, name, decision, head).await?,
+            HttpFilter::HeaderMutation(own) => self.mutate(own, name, decision, head),
+            HttpFilter::SetFilterState(own) => self.set_state(own, name, decision, head)?,
+            HttpFilter::StatefulSession(own) => {
+                let said = said(decision, name).next();
+                self.join_session(own, said, head);
+            }
+            _ => {}
         }
         Ok(false)
     }

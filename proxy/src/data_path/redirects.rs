@@ -190,6 +190,7 @@ impl<D: Downstream> Exchange<'_, D> {
         self.on_response.clear();
         self.request_stages = None;
         self.record.attempts = 0;
+        self.record.metadata = None;
         self.record.cluster = None;
         self.record.route = Some(chosen.route.clone());
         self.record.virtual_host = Some(chosen.virtual_host.clone());

@@ -215,7 +215,6 @@ impl<'a, D: Downstream> Exchange<'a, D> {
     ///
     /// # Errors
     /// There are no routes any more.
-    #[allow(dead_code, reason = "filters that are being built ask for it")]
     pub(super) fn choose_again(&mut self, head: &RequestHead) -> Result<(), Failure> {
         let table = match self.chosen.take() {
             Some(chosen) => Arc::clone(&chosen.table),

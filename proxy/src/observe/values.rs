@@ -152,8 +152,9 @@ impl<'a> Values<'a> {
             Operator::StartTime(pieces) => Value::Time(self.started(), pieces),
             Operator::UpstreamMetadata(path) => self.upstream_metadata(path),
             Operator::DynamicMetadata(path) => metadata::dynamic(self.record, path),
-            // No filter of ours leaves filter state, and clusters keep no metadata.
-            Operator::ClusterMetadata(_) | Operator::FilterState(_) => Value::Absent,
+            // Clusters keep no metadata.
+            Operator::ClusterMetadata(_) => Value::Absent,
+            Operator::FilterState { key, plain } => metadata::object(self.record, key, *plain),
             Operator::Environment(name) => match std::env::var(&**name) {
                 Ok(value) => Value::Text(Cow::Owned(value)),
                 Err(_) => Value::Text(Cow::Borrowed("-")),

@@ -1,11 +1,11 @@
 //! Matchers over what filters noted of a request (`MetadataMatcher`).
 
 use remora_model::Name;
-use remora_model::metadata::{MetadataMatcher, NumberMatcher, ValueMatcher};
+use remora_model::metadata::{MetadataMatcher, NumberMatcher, StateMatcher, ValueMatcher};
 
 use crate::context::Work;
 use crate::pb::envoy::r#type::matcher::v3::{
-    self as api, double_matcher, list_matcher, metadata_matcher::path_segment::Segment,
+    self as api, double_matcher, filter_state_matcher, list_matcher, metadata_matcher::path_segment::Segment,
     value_matcher::MatchPattern,
 };
 use crate::{matcher, value};
@@ -38,6 +38,28 @@ pub(crate) fn matcher(work: &mut Work<'_, '_>, said: &api::MetadataMatcher) -> O
         path: path.into(),
         value: wanted?,
         invert: said.invert,
+    })
+}
+
+/// A `FilterStateMatcher`.
+pub(crate) fn state_matcher(work: &mut Work<'_, '_>, said: &api::FilterStateMatcher) -> Option<StateMatcher> {
+    let key = value::required(work, "key", &said.key);
+    let text = match &said.matcher {
+        Some(filter_state_matcher::Matcher::StringMatch(said)) => {
+            work.at("string_match", |work| matcher::string(work, said))
+        }
+        Some(filter_state_matcher::Matcher::AddressMatch(_)) => {
+            work.wrong_at("address_match", "is not supported: addresses in the filter state");
+            None
+        }
+        None => {
+            work.wrong("expected string_match or address_match, found none");
+            None
+        }
+    };
+    Some(StateMatcher {
+        key: key?.into(),
+        text: text?,
     })
 }
 

@@ -461,12 +461,12 @@ pub(crate) fn hash_policy(work: &mut Work<'_, '_>, said: &route_action::HashPoli
             value::required(work, "query_parameter.name", &query.name)
                 .map(|name| HashSource::Query(name.into()))
         }
-        Some(PolicySpecifier::FilterState(_)) => {
-            work.wrong_at("filter_state", "is not supported: hashing of filter state");
-            None
+        Some(PolicySpecifier::FilterState(state)) => {
+            value::required(work, "filter_state.key", &state.key).map(|key| HashSource::State(key.into()))
         }
         None => {
-            work.wrong("expected one of header, cookie, connection_properties, query_parameter; found none");
+            let kinds = "header, cookie, connection_properties, query_parameter, filter_state";
+            work.wrong(format!("expected one of {kinds}; found none"));
             None
         }
     };

@@ -1,6 +1,7 @@
 //! `RouteMatch`: when a route is taken.
 
 use remora_model::matching::Pattern;
+use remora_model::metadata::NotedMatch;
 use remora_model::route::{ClientMatch, CookieMatch, PathMatch, RouteMatch};
 
 use crate::context::Work;
@@ -35,10 +36,7 @@ pub(crate) fn criteria(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Optio
             Some(fraction) => Some(fraction?),
             None => None,
         },
-        metadata: (!said.dynamic_metadata.is_empty()).then(|| {
-            work.each("dynamic_metadata", &said.dynamic_metadata, metadata::matcher)
-                .into()
-        }),
+        noted: noted(work, said),
         client: client(work, said),
     })
 }
@@ -74,6 +72,21 @@ fn cookie(work: &mut Work<'_, '_>, said: &api::CookieMatcher) -> Option<CookieMa
         value: work.at("string_match", |work| matcher::string(work, value))?,
         invert: said.invert_match,
     })
+}
+
+/// What filters must have noted, if anything.
+fn noted(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<Box<NotedMatch>> {
+    if said.dynamic_metadata.is_empty() && said.filter_state.is_empty() {
+        return None;
+    }
+    Some(Box::new(NotedMatch {
+        metadata: work
+            .each("dynamic_metadata", &said.dynamic_metadata, metadata::matcher)
+            .into(),
+        state: work
+            .each("filter_state", &said.filter_state, metadata::state_matcher)
+            .into(),
+    }))
 }
 
 fn path(work: &mut Work<'_, '_>, said: &api::RouteMatch) -> Option<PathMatch> {

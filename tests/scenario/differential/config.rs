@@ -190,6 +190,7 @@ fn hosts_of_parts() -> Vec<Value> {
         super::compression::hosts(),
         super::cache::hosts(),
         super::services::hosts(),
+        super::state::hosts(),
     ];
     parts.concat()
 }

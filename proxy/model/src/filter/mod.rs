@@ -20,6 +20,7 @@ mod pace;
 mod per_route;
 mod quota;
 mod service;
+mod set_filter_state;
 mod stateful_session;
 mod token_bucket;
 
@@ -44,6 +45,7 @@ pub use pace::Pace;
 pub use per_route::{FilterSettings, RouteFilter};
 pub use quota::{ByDescriptor, Quota, QuotaSettings, QuotaVerdict};
 pub use service::GrpcService;
+pub use set_filter_state::SetFilterState;
 pub use stateful_session::{SessionCookie, SessionState, StatefulSession};
 pub use token_bucket::{Fill, TokenBucket};
 
@@ -108,6 +110,8 @@ pub enum HttpFilter {
     Compressor(Arc<Compressor>),
     /// `envoy.filters.http.decompressor`.
     Decompressor(Arc<Decompressor>),
+    /// `envoy.filters.http.set_filter_state`.
+    SetFilterState(Arc<SetFilterState>),
     /// `envoy.filters.http.cache`.
     Cache(Arc<CacheFilter>),
     /// `envoy.filters.http.stateful_session`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     BufferFilter, CacheFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations, Quota,
-    RouteRateLimit, StatefulSession,
+    RouteRateLimit, SetFilterState, StatefulSession,
 };
 use crate::Name;
 use crate::limit::RateLimits;
@@ -34,6 +34,8 @@ pub enum RouteFilter {
     StatefulSession(Arc<StatefulSession>),
     /// `LocalRateLimit` in place of the filter's own.
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// `set_filter_state.Config`, after the filter's own.
+    SetFilterState(Arc<SetFilterState>),
     /// `RateLimitPerRoute`.
     GlobalRateLimit(Arc<RouteRateLimit>),
     /// `RBACPerRoute.rbac` in place of the filter's own.

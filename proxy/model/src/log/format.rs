@@ -108,8 +108,13 @@ pub enum Operator {
     ClusterMetadata(Vec<Box<str>>),
     /// `UPSTREAM_METADATA(namespace:key:...)`.
     UpstreamMetadata(Vec<Box<str>>),
-    /// `FILTER_STATE(name:...)`.
-    FilterState(Box<str>),
+    /// `FILTER_STATE(key:PLAIN)`, or `TYPED`, which is JSON.
+    FilterState {
+        /// Which object.
+        key: Box<str>,
+        /// As it is, not as JSON.
+        plain: bool,
+    },
     /// `ENVIRONMENT(name)`.
     Environment(Box<str>),
     /// `GRPC_STATUS(format)`: `CAMEL_STRING` (default), `SNAKE_STRING`, `NUMBER`.
@@ -177,6 +182,9 @@ pub enum FormatError {
     /// A newline in a time format.
     #[error("Invalid header configuration. Format string contains newline.")]
     Newline,
+    /// `FILTER_STATE` in an unknown form.
+    #[error("Invalid filter state serialize type, only support PLAIN/TYPED/FIELD.")]
+    FilterState,
     /// `GRPC_STATUS` in an unknown form.
     #[error("GrpcStatusFormatter only supports CAMEL_STRING, SNAKE_STRING or NUMBER.")]
     GrpcStatus,
@@ -273,7 +281,7 @@ impl<'f> Command<'f> {
             "DYNAMIC_METADATA" => Operator::DynamicMetadata(self.path()?),
             "CLUSTER_METADATA" => Operator::ClusterMetadata(self.path()?),
             "UPSTREAM_METADATA" => Operator::UpstreamMetadata(self.path()?),
-            "FILTER_STATE" => Operator::FilterState(self.required()?.into()),
+            "FILTER_STATE" => self.filter_state()?,
             "ENVIRONMENT" => Operator::Environment(self.required()?.into()),
             "GRPC_STATUS" => {
                 self.without_cut()?;
@@ -290,6 +298,18 @@ impl<'f> Command<'f> {
             }
         };
         Ok(operator)
+    }
+
+    /// `key:FORM`; a field of an object is one that none of ours has.
+    fn filter_state(&self) -> Result<Operator, FormatError> {
+        let mut parts = self.required()?.splitn(3, ':');
+        let key = parts.next().unwrap_or_default().into();
+        match parts.next() {
+            None | Some("" | "TYPED") => Ok(Operator::FilterState { key, plain: false }),
+            Some("PLAIN") => Ok(Operator::FilterState { key, plain: true }),
+            Some("FIELD") => Ok(Operator::Unsupported("FILTER_STATE".into())),
+            Some(_) => Err(FormatError::FilterState),
+        }
     }
 
     fn alone(&self, operator: Operator) -> Result<Operator, FormatError> {

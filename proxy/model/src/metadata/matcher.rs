@@ -1,6 +1,6 @@
 //! `envoy.type.matcher.v3.MetadataMatcher` and `ValueMatcher`.
 
-use super::Metadata;
+use super::{Metadata, StateMatcher};
 use crate::Name;
 use crate::endpoint::LabelValue;
 use crate::matching::StringMatcher;
@@ -44,6 +44,26 @@ pub enum NumberMatcher {
     Exact(f64),
     /// `range`: `[start, end)`.
     Range(f64, f64),
+}
+
+/// What a route wants to be noted: all of it.
+#[derive(Debug, Clone)]
+pub struct NotedMatch {
+    /// `dynamic_metadata`.
+    pub metadata: Box<[MetadataMatcher]>,
+    /// `filter_state`.
+    pub state: Box<[StateMatcher]>,
+}
+
+impl NotedMatch {
+    /// Whether all of it is noted.
+    pub fn matches(&self, noted: Option<&Metadata>) -> bool {
+        let is_left = |matcher: &StateMatcher| {
+            let object = noted.and_then(|noted| noted.object(&matcher.key));
+            object.is_some_and(|object| matcher.text.matches(object.text().as_bytes()))
+        };
+        self.metadata.iter().all(|matcher| matcher.matches(noted)) && self.state.iter().all(is_left)
+    }
 }
 
 impl MetadataMatcher {

@@ -42,6 +42,8 @@ pub enum HashSource {
     SourceAddress,
     /// `query_parameter`.
     Query(Box<str>),
+    /// `filter_state`: the object under this key, if it can be hashed.
+    State(Box<str>),
 }
 
 /// `HashPolicy.Header` with `regex_rewrite`.
@@ -119,6 +121,7 @@ pub fn request_hash<'p>(
             HashSource::Header(name) => header_hash(facts.headers, name),
             HashSource::RewrittenHeader(rewrite) => rewritten_hash(facts.headers, rewrite),
             HashSource::SourceAddress => source.map(source_hash),
+            HashSource::State(key) => facts.metadata.and_then(|noted| noted.object(key)?.hash()),
             HashSource::Query(name) => {
                 first_value(facts.query(), name).map(|value| xx64(value.as_bytes(), 0))
             }

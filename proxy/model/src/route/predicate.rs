@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{ClientMatch, PathMatch, RequestFacts};
 use crate::chance;
 use crate::matching::StringMatcher;
-use crate::metadata::MetadataMatcher;
+use crate::metadata::NotedMatch;
 
 /// One `RouteMatch`.
 #[derive(Debug, Clone)]
@@ -20,8 +20,9 @@ pub struct RouteMatch {
     pub grpc: bool,
     /// `runtime_fraction` by its default value: numerator out of a million; `None`: always.
     pub fraction_per_million: Option<u32>,
-    /// `dynamic_metadata`: what filters noted, which only a route that is chosen again can see; `None`: nothing is said.
-    pub metadata: Option<Box<[MetadataMatcher]>>,
+    /// `dynamic_metadata` and `filter_state`: what filters noted, which only a route that is chosen again can see;
+    /// `None`: nothing is said.
+    pub noted: Option<Box<NotedMatch>>,
     /// `cookies` and `tls_context`; `None`: nothing is said.
     pub client: Option<Box<ClientMatch>>,
 }
@@ -94,15 +95,13 @@ impl RouteMatch {
                 .is_none_or(|fraction| chance::falls(fraction, rng))
             && (!self.grpc || is_grpc(facts.headers))
             && self.headers.iter().all(|header| header.matches(facts))
-            && self.metadata.as_ref().is_none_or(|wanted| holds(wanted, facts))
+            && self
+                .noted
+                .as_ref()
+                .is_none_or(|wanted| wanted.matches(facts.metadata))
             && self.client.as_ref().is_none_or(|client| client.matches(facts))
             && (self.query.is_empty() || self.query.iter().all(|query| query.matches(facts.query())))
     }
-}
-
-/// Whether all of it is noted.
-fn holds(wanted: &[MetadataMatcher], facts: &RequestFacts<'_>) -> bool {
-    wanted.iter().all(|matcher| matcher.matches(facts.metadata))
 }
 
 impl HeaderMatch {

@@ -21,6 +21,8 @@ use crate::failure::{Denial, Failure};
 use crate::services;
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+/// The object of the filter state that says how many hits a request is.
+const HITS: &str = "envoy.ratelimit.hits_addend";
 const FLAG: &str = "RL";
 const LIMITED: HeaderName = HeaderName::from_static("x-envoy-ratelimited");
 
@@ -54,9 +56,16 @@ impl<D: Downstream> Exchange<'_, D> {
         let domain = said
             .and_then(|said| said.domain.as_deref())
             .unwrap_or(&own.domain);
-        let message = services::limit_request(domain, &descriptors, 0);
+        let message = services::limit_request(domain, &descriptors, self.hits());
         let answer = self.limit_of(own, message, head).await?;
         self.judge(own, &cluster, answer, head)
+    }
+
+    /// How many hits the request is for the service; 0: what the service takes a request for.
+    fn hits(&self) -> u32 {
+        let noted = self.record.metadata.as_deref();
+        let said = noted.and_then(|noted| noted.object(HITS)?.number());
+        said.unwrap_or(0)
     }
 
     /// What the request counts as.

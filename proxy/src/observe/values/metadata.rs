@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use remora_model::endpoint::{LabelValue, Labels};
+use remora_model::metadata::StateKind;
 use serde_json::{Value as Json, json};
 
 use super::Value;
@@ -17,11 +18,22 @@ pub(super) fn dynamic<'a>(record: &'a ExchangeRecord, path: &[Box<str>]) -> Valu
         match rest {
             [] => metadata
                 .of(namespace)
-                .map(|fields| Value::Text(Cow::Owned(object(fields).to_string()))),
+                .map(|fields| Value::Text(Cow::Owned(self::fields(fields).to_string()))),
             rest => metadata.at(namespace, rest).map(one),
         }
     });
     noted.unwrap_or_else(|| announced(record, path))
+}
+
+/// `%FILTER_STATE(key:...)%`: the object as text, or as JSON.
+pub(super) fn object<'a>(record: &'a ExchangeRecord, key: &str, plain: bool) -> Value<'a> {
+    let Some(object) = record.metadata.as_deref().and_then(|noted| noted.object(key)) else {
+        return Value::Absent;
+    };
+    if plain || object.kind() == StateKind::Number {
+        return Value::text(object.text());
+    }
+    Value::Text(Cow::Owned(json!(object.text()).to_string()))
 }
 
 fn one(value: &LabelValue) -> Value<'_> {
@@ -32,10 +44,9 @@ fn one(value: &LabelValue) -> Value<'_> {
     }
 }
 
-fn object(fields: &Labels) -> Json {
+fn fields(of: &Labels) -> Json {
     Json::Object(
-        fields
-            .iter()
+        of.iter()
             .map(|(key, value)| (key.to_string(), as_json(value)))
             .collect(),
     )
@@ -53,7 +64,7 @@ fn as_json(value: &LabelValue) -> Json {
         LabelValue::Number(number) => json!(number),
         LabelValue::Bool(value) => json!(value),
         LabelValue::List(values) => Json::Array(values.iter().map(as_json).collect()),
-        LabelValue::Fields(fields) => object(fields),
+        LabelValue::Fields(of) => fields(of),
     }
 }
 

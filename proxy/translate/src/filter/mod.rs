@@ -21,6 +21,7 @@ pub(crate) mod network;
 mod quota;
 mod rbac;
 mod router;
+mod set_filter_state;
 mod stateful_session;
 
 use std::collections::HashMap;
@@ -166,6 +167,9 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
         stateful_session::KIND => {
             runs(stateful_session::translate(work, extension).map(HttpFilter::StatefulSession))
         }
+        set_filter_state::KIND => {
+            runs(set_filter_state::translate(work, extension).map(HttpFilter::SetFilterState))
+        }
         grpc::STATS => runs(grpc::stats(work, extension).map(HttpFilter::GrpcStats)),
         grpc::WEB => Outcome::Runs(HttpFilter::GrpcWeb),
         quota::KIND => runs(quota::translate(work, extension).map(HttpFilter::Quota)),
@@ -276,6 +280,9 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         stateful_session::PER_ROUTE => stateful_session::per_route(work, &extension),
         quota::KIND => quota::translate(work, &extension).map(RouteFilter::Quota),
         rbac::PER_ROUTE => rbac::per_route(work, &extension),
+        set_filter_state::KIND => {
+            set_filter_state::translate(work, &extension).map(RouteFilter::SetFilterState)
+        }
         compression::PER_ROUTE => compression::per_route(work, &extension),
         cache::KIND => {
             let said = cache::translate(work, &extension)?;

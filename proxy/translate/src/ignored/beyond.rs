@@ -22,6 +22,7 @@ pub const EXTENSIONS: &[&str] = &[
     "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
     "envoy.extensions.filters.http.health_check.v3.HealthCheck",
     "envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
+    "envoy.extensions.filters.http.set_filter_state.v3.Config",
     "envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
     "envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
     "envoy.extensions.http.stateful_session.header.v3.HeaderBasedSessionState",
@@ -402,8 +403,8 @@ pub const REFUSED: &[FieldReason] = &[
         "routes that do not forward",
     ),
     (
-        "envoy.config.route.v3.RouteAction.HashPolicy.filter_state",
-        "hashes of filter state",
+        "envoy.type.matcher.v3.FilterStateMatcher.address_match",
+        "addresses in the filter state",
     ),
     (
         "envoy.config.route.v3.RouteConfiguration.cluster_specifier_plugins",

@@ -2,6 +2,7 @@
 
 use crate::pb::envoy::config::rbac::v3::{Policy, Rbac as Rules};
 use crate::pb::envoy::extensions::compression::{brotli, gzip, zstd};
+use crate::pb::envoy::extensions::filters::common::set_filter_state::v3::FilterStateValue;
 use crate::pb::envoy::extensions::filters::http::cache::v3::CacheConfig;
 use crate::pb::envoy::extensions::filters::http::compressor::v3::Compressor;
 use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
@@ -68,6 +69,15 @@ reviewed! { GlobalRateLimit as "ratelimit.RateLimit" {
 reviewed! { RateLimitPerRoute as "RateLimitPerRoute" {
     honoured: [vh_rate_limits, rate_limits, domain]
     ignored: { override_option: "not implemented in Envoy either" }
+    refused: {}
+} }
+
+reviewed! { FilterStateValue as "FilterStateValue" {
+    honoured: [key, factory_key, value, skip_if_empty]
+    ignored: {
+        read_only: "deprecated: it has no effect in Envoy either",
+        shared_with_upstream: "there are no internal connections that it could be shared with",
+    }
     refused: {}
 } }
 

@@ -228,6 +228,7 @@ fn filter_lists() -> Vec<Lists> {
         of::<filters::grpc_stats::v3::FilterConfig>(),
         of::<filters::header_mutation::v3::Mutations>(),
         of::<filters::local_ratelimit::v3::LocalRateLimit>(),
+        of::<crate::pb::envoy::extensions::filters::common::set_filter_state::v3::FilterStateValue>(),
         of::<filters::ratelimit::v3::RateLimit>(),
         of::<filters::ratelimit::v3::RateLimitPerRoute>(),
         of::<filters::stateful_session::v3::StatefulSession>(),

@@ -58,11 +58,12 @@ reviewed! { Route as "Route" {
 } }
 
 reviewed! { RouteMatch as "RouteMatch" {
-    honoured: [case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, cookies, tls_context, dynamic_metadata]
+    honoured: [
+        case_sensitive, runtime_fraction, headers, query_parameters, grpc, path_specifier, cookies, tls_context, dynamic_metadata,
+        filter_state,
+    ]
     ignored: {}
-    refused: {
-        filter_state: "matching by filter state",
-    }
+    refused: {}
 } }
 
 reviewed! { RouteAction as "RouteAction" {

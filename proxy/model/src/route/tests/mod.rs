@@ -47,7 +47,7 @@ fn route(path: PathMatch, action: Action) -> Arc<Route> {
         query: Vec::new(),
         grpc: false,
         fraction_per_million: None,
-        metadata: None,
+        noted: None,
         client: None,
     };
     Arc::new(Route {

@@ -431,7 +431,7 @@ fn covers(wide: &RouteMatch, narrow: &RouteMatch) -> bool {
         && wide.query.is_empty()
         && !wide.grpc
         && wide.fraction_per_million.is_none()
-        && wide.metadata.is_none()
+        && wide.noted.is_none()
         && wide.client.is_none();
     let begun = match (&wide.path, &narrow.path) {
         (
@@ -457,7 +457,7 @@ mod tests {
             query: Vec::new(),
             grpc: false,
             fraction_per_million: None,
-            metadata: None,
+            noted: None,
             client: None,
         }
     }

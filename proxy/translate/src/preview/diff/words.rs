@@ -44,9 +44,12 @@ pub(super) fn criteria(said: &RouteMatch) -> String {
     if said.grpc {
         words.push("gRPC".to_owned());
     }
-    for matcher in said.metadata.iter().flatten() {
+    for matcher in said.noted.iter().flat_map(|noted| &noted.metadata) {
         let path: Vec<&str> = matcher.path.iter().map(|key| &**key).collect();
         words.push(format!("metadata {}:{}", matcher.namespace, path.join(":")));
+    }
+    for matcher in said.noted.iter().flat_map(|noted| &noted.state) {
+        words.push(format!("filter state {} {}", matcher.key, text(&matcher.text)));
     }
     if let Some(fraction) = said.fraction_per_million {
         words.push(format!("{}% of requests", f64::from(fraction) / 10_000.0));
