@@ -50,6 +50,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 request_headers: Some(&head.headers),
                 response_headers: None,
                 response_trailers: None,
+                local_body: None,
             };
             write_text(pieces, &values, if *omit_empty { "" } else { "-" }, &mut text);
             if text.is_empty() && value.skip_if_empty {
