@@ -315,6 +315,17 @@ impl Failure {
         matches!(self, Self::Denied(denial) if denial.details == LOCAL_RATE_LIMITED)
     }
 
+    /// Whether the cluster can give no answer: it is open, full, without endpoints, or its endpoint failed.
+    pub fn leaves_cluster_unable(&self) -> bool {
+        match self {
+            Self::NoHealthyUpstream
+            | Self::EndpointsNotReceived(_)
+            | Self::Overflow(_)
+            | Self::CircuitOpen => true,
+            _ => self.blames_upstream(),
+        }
+    }
+
     /// Whether the endpoint, not the client or we, is to blame.
     pub fn blames_upstream(&self) -> bool {
         matches!(

@@ -35,6 +35,7 @@ pub use session::session;
 
 use super::body::Stages;
 use super::deadlines::Deadlines;
+use super::fallback::LastGood;
 use super::forward::{Cut, within};
 use super::local_reply::{Reader, Reply};
 use super::mutation::Printer;
@@ -71,6 +72,8 @@ pub enum OnResponse {
     Keep(Box<cache::Keeping>),
     /// Forgets what is kept.
     Forget(Box<cache::Forget>),
+    /// Keeps it for worse times.
+    LastGood(Box<LastGood>),
     /// Counts the request until it ends; the response is left alone.
     Hold {
         /// Its place.
@@ -154,6 +157,7 @@ pub fn respond(
             }
             OnResponse::Keep(keeping) => keeping.respond(head, body.is_some(), stages),
             OnResponse::Forget(forget) => forget.respond(head, body.is_some()),
+            OnResponse::LastGood(good) => good.respond(head, body.is_some(), stages),
             OnResponse::Decompress(undoing) => compression::undo(undoing, head, stages),
             OnResponse::GrpcWeb(web) => grpc::to_browser(*web, head, body.as_deref_mut(), stages),
             OnResponse::TellWhen(bucket) => rate_limit::tell_when(bucket, headers),

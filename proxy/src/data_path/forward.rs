@@ -44,7 +44,7 @@ enum Response {
 }
 
 /// Why a transfer ended early, and what is still possible.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cut {
     /// What happened.
     pub failure: Failure,

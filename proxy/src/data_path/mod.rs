@@ -14,6 +14,7 @@ mod client_certificate;
 mod connect_end;
 mod connection;
 mod deadlines;
+mod fallback;
 mod filters;
 mod first_word;
 mod forward;

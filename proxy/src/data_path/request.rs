@@ -196,7 +196,13 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             target::cluster_missing(forward)
         })?;
         self.record.cluster = Some(Arc::clone(&cluster.config));
-        self.forward(&cluster, forward, chosen, head).await
+        match forward.rare.as_deref().and_then(|rare| rare.fallback.as_deref()) {
+            None => self.forward(&cluster, forward, chosen, head).await,
+            Some(fallback) => {
+                let to = (&cluster, &**forward, &**chosen);
+                Box::pin(self.forward_or_fall_back(fallback, to, head)).await
+            }
+        }
     }
 
     /// The routes of this listener.

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use remora_model::listener::{HttpManager, ServerHeader};
 use remora_model::retry::NO_RETRY;
 
+use super::fallback::DEGRADED;
 use super::request_head::{X_REQUEST_ID, strip_hop_by_hop};
 use crate::exchange::ResponseHead;
 use crate::observe::ExchangeRecord;
@@ -24,6 +25,9 @@ pub fn from_upstream(head: &mut ResponseHead, record: &mut ExchangeRecord, upgra
     let told = strip_hop_by_hop(headers);
     if told && record.by_router || record.is_in_vain(head.status.is_server_error()) {
         headers.insert(NO_RETRY, HeaderValue::from_static("1"));
+    }
+    if let Some(kind) = record.degraded {
+        headers.insert(DEGRADED, HeaderValue::from_static(kind));
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(token) = upgrade.and_then(|token| HeaderValue::from_str(token).ok()) {

@@ -146,6 +146,8 @@ pub struct ExchangeRecord {
     pub internal: bool,
     /// The client is a router, which may try again.
     pub by_router: bool,
+    /// What was given in the place of its cluster's answer.
+    pub degraded: Option<&'static str>,
     /// Another attempt would be in vain: the policy or the cluster allows no more.
     pub given_up: bool,
     /// Version the client spoke.
@@ -250,6 +252,7 @@ impl ExchangeRecord {
             internal: false,
             by_router: false,
             given_up: false,
+            degraded: None,
             version: None,
             method: Method::GET,
             authority: None,

@@ -501,6 +501,12 @@ group! {
         upstream_internal_redirect_succeeded_total: Counter,
         /// Redirects that the policy speaks of and that were passed on.
         upstream_internal_redirect_failed_total: Counter,
+        /// Answered by the cluster that its route falls back to.
+        upstream_rq_degraded_cluster: Counter,
+        /// Answered by the last good answer.
+        upstream_rq_degraded_stale: Counter,
+        /// Answered by what its route says.
+        upstream_rq_degraded_response: Counter,
         /// Tried again.
         upstream_rq_retry: Counter,
         /// Tried again with success.

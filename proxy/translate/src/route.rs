@@ -12,7 +12,7 @@ use remora_model::filter::{FilterSettings, RouteFilter};
 use remora_model::limit::MetadataKey;
 use remora_model::retry::RetryPolicy;
 use remora_model::route::{
-    DomainIndex, DuplicateDomain, Mirror, RareTable, RequireTls, Route, RouteTable, VirtualHost,
+    Action, DomainIndex, DuplicateDomain, Mirror, RareTable, RequireTls, Route, RouteTable, VirtualHost,
 };
 
 use crate::context::{Context, Work, undecodable};
@@ -21,7 +21,7 @@ use crate::header_mutation::{self, header_lists};
 use crate::pb::envoy::config::route::v3::{self as api, virtual_host::TlsRequirementType};
 use crate::pb::google::protobuf::{Any, UInt32Value, UInt64Value};
 use crate::rejection::Rejection;
-use crate::{filter, fingerprint, mirror, rate_limits, retry, route_action, route_match, value};
+use crate::{fallback, filter, fingerprint, mirror, rate_limits, retry, route_action, route_match, value};
 
 /// Envoy's default `max_direct_response_body_size_bytes`.
 const DIRECT_RESPONSE_BODY: u32 = 4096;
@@ -299,7 +299,11 @@ fn route(work: &mut Work<'_, '_>, said: &api::Route, defaults: &Defaults) -> Opt
         limit_keys: Arc::clone(&defaults.limit_keys),
         ..*defaults
     };
-    let action = route_action::action(work, said.action.as_ref(), criteria.as_ref(), &defaults);
+    let fallback = fallback::of_route(work, said);
+    let mut action = route_action::action(work, said.action.as_ref(), criteria.as_ref(), &defaults);
+    if let (Some(Action::Forward(forward)), Some(fallback)) = (&mut action, fallback) {
+        forward.rare.get_or_insert_default().fallback = Some(fallback);
+    }
     Some(Route {
         name: work.context.repeated.word(&said.name),
         criteria: criteria?,

@@ -191,6 +191,7 @@ fn forward(
     };
     let rare = Rare {
         mirrors,
+        fallback: None,
         hedge_on_per_try_timeout,
         connect: connect_end(work, &said.upgrade_configs),
         internal_redirect: internal_redirect::policy(work, said),

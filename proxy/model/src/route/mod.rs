@@ -9,6 +9,7 @@ mod client_match;
 mod clusters;
 mod decide;
 mod domains;
+mod fallback;
 mod hash_policy;
 mod headers;
 mod internal_redirect;
@@ -28,6 +29,7 @@ mod uri_template;
 pub use client_match::{ClientCertificate, ClientMatch, CookieMatch};
 pub use decide::{Decision, Outcome, RequestFacts};
 pub use domains::{DomainIndex, DuplicateDomain};
+pub use fallback::{Fallback, FallbackResponse, Sent, Stale};
 pub(crate) use hash_policy::cookie;
 pub use hash_policy::{
     HashPolicy, HashSource, HeaderRewrite, RequestHash, WantedCookie, request_hash, source_hash,
@@ -206,6 +208,8 @@ pub struct Rare {
     pub connect: Option<ConnectEnd>,
     /// `hedge_policy.hedge_on_per_try_timeout` of the route, or else of its virtual host.
     pub hedge_on_per_try_timeout: bool,
+    /// `remora.fallback` of the route's metadata.
+    pub fallback: Option<Box<Fallback>>,
 }
 
 impl Forward {
@@ -233,6 +237,7 @@ impl Rare {
             && self.internal_redirect.is_none()
             && self.connect.is_none()
             && !self.hedge_on_per_try_timeout
+            && self.fallback.is_none()
     }
 }
 

@@ -18,7 +18,7 @@ mod istio;
 pub(crate) mod listener;
 pub(crate) mod local_rate_limit;
 pub(crate) mod network;
-mod quota;
+pub(crate) mod quota;
 mod rbac;
 mod router;
 mod set_filter_state;

@@ -114,7 +114,7 @@ fn queue(work: &mut Work<'_, '_>, said: &Struct) -> Option<Queue> {
 }
 
 /// Refuses every other field.
-fn only(work: &mut Work<'_, '_>, said: &Struct, fields: &[&str]) {
+pub(crate) fn only(work: &mut Work<'_, '_>, said: &Struct, fields: &[&str]) {
     let mut unknown: Vec<&String> = said.fields.keys().collect();
     unknown.retain(|name| !fields.contains(&name.as_str()));
     unknown.sort();
@@ -123,7 +123,7 @@ fn only(work: &mut Work<'_, '_>, said: &Struct, fields: &[&str]) {
     }
 }
 
-fn kind<'s>(said: &'s Struct, field: &str) -> Option<&'s Kind> {
+pub(crate) fn kind<'s>(said: &'s Struct, field: &str) -> Option<&'s Kind> {
     said.fields.get(field)?.kind.as_ref()
 }
 
@@ -135,7 +135,13 @@ fn required(work: &mut Work<'_, '_>, said: &Struct, field: &str, least: u32) -> 
 }
 
 /// A whole number in a range; `None` where nothing was said or a problem was noted.
-fn number(work: &mut Work<'_, '_>, said: &Struct, field: &str, least: u32, most: u32) -> Option<u32> {
+pub(crate) fn number(
+    work: &mut Work<'_, '_>,
+    said: &Struct,
+    field: &str,
+    least: u32,
+    most: u32,
+) -> Option<u32> {
     let kind = kind(said, field)?;
     match kind {
         Kind::NumberValue(number)
@@ -151,7 +157,7 @@ fn number(work: &mut Work<'_, '_>, said: &Struct, field: &str, least: u32, most:
 }
 
 /// A duration above zero, as `1.5s`.
-fn duration(work: &mut Work<'_, '_>, said: &Struct, field: &str) -> Option<Duration> {
+pub(crate) fn duration(work: &mut Work<'_, '_>, said: &Struct, field: &str) -> Option<Duration> {
     let seconds = match kind(said, field) {
         Some(Kind::StringValue(text)) => text.strip_suffix('s').and_then(|text| text.parse().ok()),
         _ => None,

@@ -173,9 +173,16 @@ fn of_table(names: &Interner<ClusterMark>, table: &RouteTable, found: &mut Vec<(
             } else {
                 format!("route '{}' of virtual host '{}' ", route.name, host.name)
             };
+            let fallback = forward
+                .rare
+                .as_deref()
+                .and_then(|rare| rare.fallback.as_deref()?.cluster);
+            let fallback = fallback.map(ClusterChoice::One);
             found.extend(
-                chosen(names, &forward.cluster)
+                [Some(&forward.cluster), fallback.as_ref()]
                     .into_iter()
+                    .flatten()
+                    .flat_map(|choice| chosen(names, choice))
                     .map(|name| (name, from.clone())),
             );
         }

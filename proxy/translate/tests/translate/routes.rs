@@ -357,6 +357,26 @@ const REFUSED: &[(&str, &str)] = &[
         "match: {prefix: /}, route: {cluster: c, rate_limits: [{actions: [{metadata: {descriptor_key: k, source: CLUSTER_ENTRY, metadata_key: {key: a, path: [{key: b}]}}}]}]}",
         "route.rate_limits[0].actions[0].metadata.source: is not supported: metadata of clusters and localities",
     ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, metadata: {filter_metadata: {remora.fallback: {clusters: a}}}",
+        "metadata.filter_metadata[remora.fallback].clusters: is not supported: no such field",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, metadata: {filter_metadata: {remora.fallback: {}}}",
+        "metadata.filter_metadata[remora.fallback]: expected one of cluster, stale, response; found none",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, metadata: {filter_metadata: {remora.fallback: {stale: {max_age: 0s}}}}",
+        "metadata.filter_metadata[remora.fallback].stale.max_age: expected a duration above 0, such as 1.5s",
+    ),
+    (
+        "match: {prefix: /}, route: {cluster: c}, metadata: {filter_metadata: {remora.fallback: {response: {status: 99}}}}",
+        "metadata.filter_metadata[remora.fallback].response.status: expected a whole number from 200 to 599",
+    ),
+    (
+        "match: {prefix: /}, redirect: {host_redirect: a}, metadata: {filter_metadata: {remora.fallback: {response: {}}}}",
+        "metadata.filter_metadata[remora.fallback]: expected a route to a cluster, found another action",
+    ),
 ];
 
 #[test]
