@@ -102,7 +102,7 @@ impl<D: Downstream> Exchange<'_, D> {
             &worker,
             cluster,
             facts,
-            Some(self.context.record.local),
+            self.context.record.original_destination(),
             &bringing,
         )
         .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;

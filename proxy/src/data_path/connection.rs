@@ -91,9 +91,10 @@ async fn recognise(
     local: SocketAddr,
 ) -> Option<Recognised> {
     let started = Instant::now();
+    let own = accepted.local;
     let mut socket = Socket::new(accepted.transport);
     let peer = accepted.peer;
-    let looked = look(worker, listener, &mut socket, [peer, local]).await;
+    let looked = look(worker, listener, &mut socket, [peer, local, own]).await;
     let (ends, mut heard) = looked
         .inspect_err(|failure| unrecognised(listener, cells, peer, failure))
         .ok()?;
@@ -127,6 +128,7 @@ async fn recognise(
         client: ends.client,
         header: ends.header,
         local: ends.local,
+        redirected: ends.local != own,
         server_name: server_name.map(Into::into),
         listener: Arc::clone(&listener.name),
         chain: Arc::clone(&chain.name),
@@ -149,13 +151,14 @@ async fn look(
     worker: &Worker,
     listener: &Listener,
     socket: &mut Socket,
-    [peer, local]: [SocketAddr; 2],
+    [peer, local, own]: [SocketAddr; 3],
 ) -> Result<(Ends, Heard), SniffFailure> {
     let ends = proxy_header::ends_of(worker, listener, socket, [peer, local]).await?;
     let caller = Caller {
         peer,
         client: ends.client,
         destination: ends.local,
+        original: (ends.local != own).then_some(ends.local),
         tlvs: ends.header.as_ref().map(|header| &header.tlvs[..]),
     };
     let heard = first_word::listen(worker, listener, socket, caller).await?;

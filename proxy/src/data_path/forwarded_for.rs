@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::HeaderName;
+use http::header::{HeaderName, VIA};
 use http::{HeaderMap, HeaderValue};
 use remora_model::listener::HttpManager;
 
@@ -35,6 +35,15 @@ pub fn apply(headers: &mut HeaderMap, manager: &HttpManager, peer: SocketAddr, t
         headers.insert(X_FORWARDED_PROTO, proto);
     }
     trusted.map_or(peer, |ip| SocketAddr::new(ip, 0))
+}
+
+/// Adds what `via` says of us to what others said, in one line (RFC 9110 section 7.6.3), as Envoy does.
+pub fn pass_via(headers: &mut HeaderMap, own: &HeaderValue) {
+    let before = headers.get_all(VIA).iter().map(HeaderValue::as_bytes);
+    let all: Vec<&[u8]> = before.chain([own.as_bytes()]).collect();
+    if let Ok(all) = HeaderValue::from_bytes(&all.join(&b", "[..])) {
+        headers.insert(VIA, all);
+    }
 }
 
 /// Whether the request comes from one of `internal_address_config`, straight: over no other proxy

@@ -37,9 +37,6 @@ use crate::upstream::{Acquire, InFlight, Lease, Protocol, UpstreamExchange, heal
 /// How often a request may be sent again because a reused connection had died before anything was processed.
 const REUSE_RETRIES: u32 = 3;
 
-/// How much of a body is kept for another attempt unless the route says otherwise, bytes.
-const KEPT_BODY: u64 = 1 << 20;
-
 /// What a request needs on its way.
 pub(super) struct Journey<'a> {
     pub(super) cluster: &'a Arc<Cluster>,
@@ -186,7 +183,7 @@ impl<D: Downstream> Exchange<'_, D> {
             .redirects
             .as_mut()
             .and_then(|redirects| redirects.replay.take());
-        let buffer = forward.buffer_limit.unwrap_or(KEPT_BODY);
+        let buffer = forward.buffer_limit.unwrap_or(self.manager.buffer_limit.into());
         let mut replay = if let Some(kept) = kept.filter(|_| head.body != BodyLength::None) {
             kept
         } else if (attempts.may_retry() || follows) && head.body != BodyLength::None && head.upgrade.is_none()
@@ -501,7 +498,7 @@ impl<D: Downstream> Exchange<'_, D> {
     /// An endpoint; one that was tried is left for another as often as the policy says.
     fn choose_endpoint(&self, journey: &Journey<'_>, head: &RequestHead) -> Result<Arc<Endpoint>, Failure> {
         let worker: &Rc<_> = &self.context.worker;
-        let destination = Some(self.context.record.local);
+        let destination = self.context.record.original_destination();
         let facts = PickFacts {
             hash: journey.hash,
             labels: journey.chosen.labels(journey.forward),

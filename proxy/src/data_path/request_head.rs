@@ -189,7 +189,7 @@ pub fn prepare(
     );
     request_id(&mut head.headers, manager, rng);
     if let Some(via) = &manager.via {
-        head.headers.append(header::VIA, via.clone());
+        forwarded_for::pass_via(&mut head.headers, via);
     }
     Ok(Prepared::Go)
 }

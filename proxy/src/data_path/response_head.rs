@@ -9,6 +9,7 @@ use remora_model::listener::{HttpManager, ServerHeader};
 use remora_model::retry::NO_RETRY;
 
 use super::fallback::DEGRADED;
+use super::forwarded_for;
 use super::request_head::{X_REQUEST_ID, strip_hop_by_hop};
 use crate::exchange::ResponseHead;
 use crate::observe::ExchangeRecord;
@@ -62,7 +63,7 @@ pub fn finish(headers: &mut HeaderMap, manager: &HttpManager, request_id: Option
         headers.insert(X_REQUEST_ID, id.clone());
     }
     if let Some(via) = &manager.via {
-        headers.append(header::VIA, via.clone());
+        forwarded_for::pass_via(headers, via);
     }
 }
 

@@ -16,7 +16,7 @@ use remora_model::route::{
 };
 use remora_model::snapshot::{ClusterId, Snapshot};
 
-use crate::failure::{ConnectFailure, Failure};
+use crate::failure::Failure;
 use crate::upstream::Protocol;
 use crate::worker::{Worker, World};
 
@@ -190,8 +190,7 @@ pub fn endpoint_of(
                 return Err(Failure::NoHealthyUpstream);
             };
             let named = settings.named(bringing);
-            let missing = Failure::Connect(ConnectFailure::Address("no original destination"));
-            let mut address = named.or(destination).ok_or(missing)?;
+            let mut address = named.or(destination).ok_or(Failure::NoHealthyUpstream)?;
             if let Some(port) = settings.port_override {
                 address.set_port(port);
             }

@@ -32,6 +32,8 @@ pub struct ConnectionRecord {
     pub header: Option<Box<HeaderRecord>>,
     /// Where the client wanted to go.
     pub local: SocketAddr,
+    /// That is elsewhere than here: the connection was redirected, or a PROXY header says so.
+    pub redirected: bool,
     /// SNI that the client sent.
     pub server_name: Option<Box<str>>,
     /// Name of the listener.
@@ -63,6 +65,11 @@ impl ConnectionRecord {
             Some(session) if session.peer.is_some() => ClientCertificate::Shown,
             _ => ClientCertificate::None,
         }
+    }
+
+    /// Where a redirected connection was to go; one that meant us has no such place, and would lead back here.
+    pub fn original_destination(&self) -> Option<SocketAddr> {
+        self.redirected.then_some(self.local)
     }
 
     /// What a PROXY header says of this connection.

@@ -433,6 +433,8 @@ group! {
         upstream_cx_connect_attempts_exceeded: Counter,
         /// Closed for idleness.
         upstream_cx_idle_timeout: Counter,
+        /// Closed, or left to its last request, for its age (`max_connection_duration`).
+        upstream_cx_max_duration_reached: Counter,
         /// Refused by `max_connections`.
         upstream_cx_overflow: Counter,
         /// Broke the protocol.

@@ -68,6 +68,7 @@ impl Observe {
             client,
             header: None,
             local,
+            redirected: false,
             server_name: None,
             listener: Arc::clone(&listener.name),
             chain: Arc::from(""),

@@ -207,6 +207,8 @@ pub struct PooledHttp1 {
     pub requests: u32,
     /// When it became idle.
     pub idle_since: Instant,
+    /// When it was made.
+    pub opened: Instant,
 }
 
 /// An HTTP/2 connection shared by many streams; it ends when the last of them and the pool have let go of it.

@@ -4,6 +4,8 @@
 //! connection until its streams are used up; a connect that several requests wait for happens once. A pool may always
 //! have one connection, even past `max_connections`, as Envoy's pools do.
 
+mod age;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -236,8 +238,16 @@ impl Pools {
 
     /// Gives an HTTP/1 connection back after an exchange that left it reusable.
     pub fn put_back(&self, pool: &Rc<Pool>, mut pooled: Box<PooledHttp1>, now: Instant) {
-        let limit = pool.cluster.borrow().config.http.max_requests_per_connection;
+        let http = Arc::clone(&pool.cluster.borrow().config.http);
+        let limit = http.max_requests_per_connection;
         if pool.retired.get() || (limit > 0 && pooled.requests >= limit) {
+            return;
+        }
+        if http
+            .connection_duration
+            .is_some_and(|limit| pooled.opened + limit <= now)
+        {
+            pool.cells.traffic.upstream_cx_max_duration_reached.one();
             return;
         }
         pooled.record.reused = true;
@@ -414,11 +424,9 @@ impl Pool {
                 let known = Rc::downgrade(&shared);
                 self.shared.borrow_mut().push(shared);
                 self.places.wake_all();
-                let ended = connection.await;
+                let ended = self.until_too_old(&known, connection).await;
                 tracing::debug!(endpoint = ?self.endpoint.spec.address, ?ended, "HTTP/2 connection ended");
-                self.shared
-                    .borrow_mut()
-                    .retain(|candidate| !std::ptr::eq(Rc::as_ptr(candidate), known.as_ptr()));
+                self.forget(&known);
                 drop(open);
                 self.places.wake_all();
             }
@@ -502,6 +510,7 @@ impl Pool {
             record,
             requests: 1,
             idle_since: Instant::now(),
+            opened: Instant::now(),
         })
     }
 
@@ -533,15 +542,19 @@ impl Pool {
     }
 
     fn sweep(&self, now: Instant, cx: &mut Context<'_>) -> Option<Instant> {
-        let limit = self.cluster.borrow().config.http.idle_timeout;
+        let http = Arc::clone(&self.cluster.borrow().config.http);
         let mut next = None;
         self.idle.borrow_mut().retain_mut(|pooled| {
-            let expires = limit.map(|limit| pooled.idle_since + limit);
+            let idle = http.idle_timeout.map(|limit| pooled.idle_since + limit);
+            let old = http.connection_duration.map(|limit| pooled.opened + limit);
+            let expires = idle.into_iter().chain(old).min();
             let expired = expires.is_some_and(|at| at <= now);
             let dead = pooled.connection.poll_idle(cx).is_ready();
             if expired || dead {
                 let cells = &self.cells.traffic;
-                if expired {
+                if old.is_some_and(|at| at <= now) {
+                    cells.upstream_cx_max_duration_reached.one();
+                } else if expired {
                     cells.upstream_cx_idle_timeout.one();
                 } else {
                     cells.upstream_cx_destroy_remote.one();

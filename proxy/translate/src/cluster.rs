@@ -17,7 +17,6 @@ use remora_model::identity::ClientTls;
 use remora_model::route::HashPolicy;
 
 use crate::context::{Context, WatchedFile, Work, undecodable};
-use crate::listener::BUFFER_LIMIT;
 use crate::pb::envoy::config::cluster::v3::{self as api, cluster};
 use crate::pb::envoy::config::core::v3 as core;
 use crate::rejection::Rejection;
@@ -91,8 +90,9 @@ fn translate(
     let common = said.common_lb_config.clone().unwrap_or_default();
     let panic_threshold = work.at("common_lb_config", |work| panic_threshold(work, &common));
     let session_statuses = work.at("common_lb_config", |work| session_statuses(work, &common));
-    let sockets = sockets(work, said);
     let http = upstream_http::translate(work, said);
+    work.names_judged = http.as_ref().is_some_and(|(http, _)| http.auto_san_validation);
+    let sockets = sockets(work, said);
     let bind = said
         .upstream_bind_config
         .as_ref()
@@ -130,10 +130,6 @@ fn translate(
             None => None,
         },
         tcp_keepalive: tcp_keepalive(work, said).map(Box::new),
-        buffer_limit: said
-            .per_connection_buffer_limit_bytes
-            .as_ref()
-            .map_or(BUFFER_LIMIT, |limit| limit.value),
         thresholds: breakers::thresholds(work, said.circuit_breakers.as_ref()),
         health,
         rare: rare.said(),

@@ -14,6 +14,7 @@ use remora_model::snapshot::{ClusterId, ClusterMark, Interner, RouteTableMark, S
 
 use crate::filter::local_rate_limit::{Known, LimitsBefore};
 use crate::fingerprint;
+use crate::listener::BUFFER_LIMIT;
 use crate::rejection::{Problem, Rejection};
 use crate::repeated::Repeated;
 use crate::reviewed::Reviewed;
@@ -182,6 +183,10 @@ pub(crate) struct Work<'c, 'a> {
     pub(crate) before: Vec<Arc<ClientTls>>,
     /// Rate limits of the same listener or virtual host in the version before, whose buckets stay in use.
     pub(crate) limits_before: LimitsBefore,
+    /// `per_connection_buffer_limit_bytes` of the listener that is being translated.
+    pub(crate) buffer_limit: u32,
+    /// `auto_san_validation` of the cluster that is being translated: its servers must be who the SNI says.
+    pub(crate) names_judged: bool,
     /// Hash over the contents of all files read so far.
     pub(crate) file_hash: u64,
     /// Whether the routes that are translated now are to name clusters that are there (`validate_clusters`).
@@ -211,6 +216,8 @@ impl<'c, 'a> Work<'c, 'a> {
             own_name: None,
             before: Vec::new(),
             limits_before: Vec::new(),
+            buffer_limit: BUFFER_LIMIT,
+            names_judged: false,
             file_hash: 0,
             clusters_must_exist: false,
             expected_clusters: Vec::new(),

@@ -49,7 +49,7 @@ pub(crate) fn translate(
         handshake_timeout,
         network_filters,
         terminal,
-        fingerprint: fingerprint::of((bytes, files)),
+        fingerprint: fingerprint::of((bytes, files, work.buffer_limit)),
     }))
 }
 

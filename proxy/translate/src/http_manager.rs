@@ -64,6 +64,7 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
         codec: codec?,
         routes: routes?,
         filters,
+        buffer_limit: work.buffer_limit,
         use_remote_address: value::bool_or(said.use_remote_address.as_ref(), false),
         trusted_hops: said.xff_num_trusted_hops,
         internal_addresses,

@@ -72,6 +72,8 @@ fn translate(work: &mut Work<'_, '_>, said: &api::Listener, bytes: &[u8]) -> Opt
     refuse_by_value(work, said);
     let addresses = addresses(work, said);
     let mut inspection = listener_filters::inspection(work, said);
+    let buffer_limit = said.per_connection_buffer_limit_bytes.as_ref();
+    work.buffer_limit = buffer_limit.map_or(BUFFER_LIMIT, |limit| limit.value);
     let mut raw = fingerprint::fields(bytes, FILTER_CHAINS);
     let chains = work.each("filter_chains", &said.filter_chains, |work, chain| {
         filter_chain::translate(work, chain, raw.next().unwrap_or_default())
@@ -111,10 +113,6 @@ fn translate(work: &mut Work<'_, '_>, said: &api::Listener, bytes: &[u8]) -> Opt
             Some(chain) => Some(chain?),
             None => None,
         },
-        buffer_limit: said
-            .per_connection_buffer_limit_bytes
-            .as_ref()
-            .map_or(BUFFER_LIMIT, |limit| limit.value),
         access_logs: access_logs(work, &said.access_log),
         tcp_backlog: said.tcp_backlog_size.as_ref().map(|size| size.value),
         addresses,

@@ -138,7 +138,7 @@ pub(crate) fn client(work: &mut Work<'_, '_>, said: &api::UpstreamTlsContext) ->
         settings: settings?,
         sni: said.sni.as_str().into(),
         auto_host_sni: said.auto_host_sni,
-        auto_sni_san_validation: said.auto_sni_san_validation,
+        auto_sni_san_validation: said.auto_sni_san_validation || work.names_judged,
         max_session_keys,
         id: ClientTls::next_id(),
         fingerprint: 0,

@@ -152,6 +152,12 @@ fn built(work: &mut Work<'_, '_>, said: &Said<'_>) -> UpstreamHttp {
             "is not supported: SNI from another header than the authority",
         );
     }
+    if upstream.auto_san_validation && !upstream.auto_sni {
+        work.wrong_at(
+            "upstream_http_protocol_options.auto_san_validation",
+            "is not supported without auto_sni: the name that is verified is the name that is sent",
+        );
+    }
     let max_requests = common
         .max_requests_per_connection
         .as_ref()

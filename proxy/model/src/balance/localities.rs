@@ -64,17 +64,17 @@ impl Balancer {
             None => Beyond::Nothing,
         };
         let scheme = match policy.among() {
-            BalancePolicy::RoundRobin => Scheme::RoundRobin(RoundRobin::new(&flat_weights(groups))),
+            BalancePolicy::RoundRobin => Scheme::RoundRobin(RoundRobin::new(&flat_weights(groups, said))),
             BalancePolicy::LeastRequest {
                 choices,
                 bias,
                 full_scan,
             } => Scheme::LeastRequest(LeastRequest::new(
-                &flat_weights(groups),
+                &flat_weights(groups, said),
                 (!full_scan).then_some(*choices),
                 *bias,
             )),
-            BalancePolicy::Random => Scheme::Random(WeightedRandom::new(&flat_weights(groups))),
+            BalancePolicy::Random => Scheme::Random(WeightedRandom::new(&flat_weights(groups, equal))),
             BalancePolicy::RingHash {
                 minimum,
                 maximum,
@@ -203,15 +203,9 @@ impl Balancer {
 }
 
 /// One share per endpoint, sum 1. Without locality weights: by endpoint weights alone.
-fn shares(groups: &[Group<'_>]) -> Vec<f64> {
+fn shares(groups: &[Group<'_>], weight: WeightOf) -> Vec<f64> {
     let weighted = groups.iter().any(|g| g.weight.is_some_and(|w| w > 0.0));
-    let sum_of = |group: &Group<'_>| {
-        group
-            .endpoints
-            .iter()
-            .map(|e| f64::from(e.spec.weight))
-            .sum::<f64>()
-    };
+    let sum_of = |group: &Group<'_>| group.endpoints.iter().map(|e| f64::from(weight(e))).sum::<f64>();
     let whole: f64 = if weighted {
         groups
             .iter()
@@ -234,23 +228,35 @@ fn shares(groups: &[Group<'_>]) -> Vec<f64> {
             group
                 .endpoints
                 .iter()
-                .map(|e| locality * f64::from(e.spec.weight) / divisor),
+                .map(|e| locality * f64::from(weight(e)) / divisor),
         );
     }
     shares
 }
 
+/// What counts as an endpoint's weight.
+type WeightOf = fn(&Endpoint) -> u32;
+
+fn said(endpoint: &Endpoint) -> u32 {
+    endpoint.spec.weight
+}
+
+/// Random choice asks for no weights of endpoints, in Envoy as well.
+fn equal(_: &Endpoint) -> u32 {
+    1
+}
+
 /// Integer weights with the same proportions: as said where localities have no weights.
-fn flat_weights(groups: &[Group<'_>]) -> Vec<u32> {
+fn flat_weights(groups: &[Group<'_>], weight: WeightOf) -> Vec<u32> {
     /// A share of 1; fine enough that rounding is far below what anybody could measure.
     const WHOLE: f64 = (1u32 << 30) as f64;
     if groups.iter().all(|g| g.weight.is_none_or(|w| w <= 0.0)) {
         return groups
             .iter()
-            .flat_map(|g| g.endpoints.iter().map(|e| e.spec.weight))
+            .flat_map(|g| g.endpoints.iter().map(|e| weight(e)))
             .collect();
     }
-    let shares = shares(groups);
+    let shares = shares(groups, weight);
     let first = shares.iter().copied().find(|share| *share > 0.0).unwrap_or(0.0);
     if shares.iter().all(|share| (share - first).abs() < 1e-12) {
         return vec![1; shares.len()];
@@ -270,7 +276,7 @@ fn flat_weights(groups: &[Group<'_>]) -> Vec<u32> {
 fn hashed<'a>(groups: &[Group<'a>], use_hostname: bool) -> Vec<HashedEndpoint<'a>> {
     let endpoints = groups.iter().flat_map(|group| group.endpoints.iter().copied());
     endpoints
-        .zip(shares(groups))
+        .zip(shares(groups, said))
         .map(|(e, share)| HashedEndpoint {
             key: key(e, use_hostname),
             share,

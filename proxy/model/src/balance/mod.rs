@@ -50,7 +50,7 @@ pub enum BalancePolicy {
         /// `selection_method: FULL_SCAN`: the least loaded of all.
         full_scan: bool,
     },
-    /// Uniformly random, weighted.
+    /// Uniformly random, whatever the endpoints' weights.
     Random,
     /// Ketama-like ring over a hash of the request.
     RingHash {

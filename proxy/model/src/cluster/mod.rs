@@ -70,8 +70,6 @@ pub struct ClusterConfig {
     pub bind: Option<Box<UpstreamBind>>,
     /// TCP keepalive on upstream sockets.
     pub tcp_keepalive: Option<Box<TcpKeepalive>>,
-    /// `per_connection_buffer_limit_bytes`; default 1 MiB.
-    pub buffer_limit: u32,
     /// Limits, for priority DEFAULT and HIGH; enforced by `live`.
     pub thresholds: [Thresholds; 2],
     /// How the health of endpoints is found out; `None`: only the control plane says.

@@ -42,7 +42,6 @@ pub(crate) fn config_with(
         }),
         bind: None,
         tcp_keepalive: None,
-        buffer_limit: 1 << 20,
         thresholds: [Thresholds::default(); 2],
         health: None,
         rare: None,

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -445,7 +445,10 @@ struct BySourceType {
 impl BySourceType {
     fn next(&self, facts: &ConnectionFacts<'_>) -> Option<&BySource> {
         let source = facts.source.ip().to_canonical();
-        let local = source.is_loopback() || source == facts.destination.ip().to_canonical();
+        // Of 127.0.0.0/8 Envoy takes the one address for loopback.
+        let local = source == IpAddr::V4(Ipv4Addr::LOCALHOST)
+            || source == IpAddr::V6(Ipv6Addr::LOCALHOST)
+            || source == facts.destination.ip().to_canonical();
         let asked = if local { &self.local } else { &self.external };
         asked.as_deref().or(self.any.as_deref())
     }

@@ -88,8 +88,6 @@ pub struct Listener {
     pub index: ChainIndex,
     /// Used where no chain matches.
     pub default_chain: Option<Arc<FilterChain>>,
-    /// Soft bound of bytes buffered per connection and direction; Envoy's default is 1 MiB.
-    pub buffer_limit: u32,
     /// Listener-level access logs (connections that found no chain).
     pub access_logs: Vec<AccessLog>,
     /// Kernel accept queue, if said.
@@ -219,6 +217,9 @@ pub struct HttpManager {
     pub routes: Routes,
     /// Filters before the router, in order.
     pub filters: Vec<ChainedFilter>,
+    /// `per_connection_buffer_limit_bytes` of the listener: so much of a body is kept for another attempt, where the
+    /// route does not say; Envoy's default is 1 MiB.
+    pub buffer_limit: u32,
     /// `use_remote_address`: we are the edge, the peer's address is the client's.
     pub use_remote_address: bool,
     /// Trusted proxies in front (`xff_num_trusted_hops`).

@@ -50,7 +50,6 @@ pub(crate) fn listener(name: &str, address: &str, chains: Vec<Arc<FilterChain>>)
         chains,
         index,
         default_chain: None,
-        buffer_limit: 1 << 20,
         access_logs: Vec::new(),
         tcp_backlog: None,
     }
@@ -266,6 +265,7 @@ fn sources_are_told_apart() {
     let listener = listener("l", "0.0.0.0:1", chains);
     for (source, expected) in [
         ("127.0.0.1:5", "local"),
+        ("127.0.0.9:5", "rest"),
         ("10.1.1.1:5", "local"),
         ("10.2.2.2:999", "port"),
         ("10.2.2.2:5", "rest"),

@@ -66,6 +66,8 @@ pub struct Caller<'c> {
     pub client: SocketAddr,
     /// Where it wanted to go.
     pub destination: SocketAddr,
+    /// The same, where that is elsewhere than here.
+    pub original: Option<SocketAddr>,
     /// The TLVs that it came with; `None`: it came without a PROXY header.
     pub tlvs: Option<&'c [Tlv]>,
 }
@@ -111,7 +113,7 @@ pub async fn dial(
             level,
             ..PickFacts::default()
         };
-        let (to, priority) = (Some(caller.destination), RequestPriority::Default);
+        let (to, priority) = (caller.original, RequestPriority::Default);
         let endpoint = target::endpoint_of(worker, &cluster, &facts, to, &Bringing::default())
             .inspect_err(|_| cells.traffic.upstream_cx_none_healthy.one())?;
         let open = OpenConnection::begin(&cluster, priority, &endpoint, &cells, &Places::alone());

@@ -76,7 +76,7 @@ async fn attempt(
         worker,
         cluster,
         &facts,
-        Some(record.connection.local),
+        record.connection.original_destination(),
         &Bringing::default(),
     )?;
     record.attempts += 1;

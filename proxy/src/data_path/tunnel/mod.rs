@@ -98,6 +98,7 @@ impl<'t> Tunnel<'t> {
             peer: connection.peer,
             client: self.record.client,
             destination: connection.local,
+            original: connection.original_destination(),
             tlvs: connection.header.as_ref().map(|header| &header.tlvs[..]),
         };
         let mut tried = Tried::default();

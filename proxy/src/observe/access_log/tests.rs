@@ -69,6 +69,7 @@ fn connection() -> Rc<ConnectionRecord> {
         client: at(34536),
         header: None,
         local: at(19080),
+        redirected: false,
         server_name: None,
         listener: Arc::from("in"),
         chain: Arc::from("chain-a"),

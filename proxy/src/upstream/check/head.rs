@@ -103,6 +103,7 @@ fn mutate(head: &mut RequestHead, ask: &Ask, mutations: &HeaderMutations) {
         client: nobody,
         header: None,
         local: nobody,
+        redirected: false,
         server_name: None,
         listener: "".into(),
         chain: "".into(),

@@ -15,7 +15,7 @@ use crate::reviewed::reviewed;
 reviewed! { Cluster as "Cluster" {
     honoured: [
         transport_socket_matches, name, alt_stat_name, eds_cluster_config, connect_timeout,
-        per_connection_buffer_limit_bytes, lb_policy, load_assignment, max_requests_per_connection, circuit_breakers,
+        lb_policy, load_assignment, max_requests_per_connection, circuit_breakers,
         upstream_http_protocol_options, common_http_protocol_options, http_protocol_options, http2_protocol_options,
         typed_extension_protocol_options, dns_refresh_rate, dns_jitter, respect_dns_ttl, dns_lookup_family,
         upstream_bind_config, lb_subset_config, common_lb_config, transport_socket, protocol_selection,
@@ -35,6 +35,7 @@ reviewed! { Cluster as "Cluster" {
         close_connections_on_host_health_failure: "tuning: a failed endpoint gets no new requests",
         lrs_server: "observability: load reports are not sent",
         lrs_report_endpoint_metrics: "observability: load reports are not sent",
+        per_connection_buffer_limit_bytes: "tuning: what waits between two connections has bounds of our own",
         track_timeout_budgets: "observability: which metrics are kept",
         track_cluster_stats: "observability: which metrics are kept",
         preconnect_policy: "tuning: connections are made when they are needed",

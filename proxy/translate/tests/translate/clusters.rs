@@ -26,7 +26,6 @@ fn a_bare_cluster_has_envoys_defaults() {
         (config.balance.clone(), config.panic_threshold),
         (BalancePolicy::RoundRobin, 50)
     );
-    assert_eq!(config.buffer_limit, 1 << 20);
     assert_eq!(config.http.protocol, UpstreamProtocol::Http1);
     assert_eq!(config.http.idle_timeout, Some(Duration::from_secs(3600)));
     assert!(config.http.http1.absolute_url);

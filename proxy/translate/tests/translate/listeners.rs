@@ -70,10 +70,7 @@ fn a_bare_listener_has_envoys_defaults() {
         (made.bind_to_port, made.use_original_dst, &*made.stat_prefix),
         (true, false, "10.0.0.1_80")
     );
-    assert_eq!(
-        (made.inspection.timeout, made.buffer_limit),
-        (Some(Duration::from_secs(15)), 1 << 20)
-    );
+    assert_eq!(made.inspection.timeout, Some(Duration::from_secs(15)));
     assert!(made.inspection.tls.is_none() && made.inspection.http.is_none());
     let proxy = tcp(&made.chains[0]);
     assert_eq!(
