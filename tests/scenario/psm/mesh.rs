@@ -35,22 +35,27 @@ impl Mesh {
 
     /// The same, with `manager` over the connection manager and `listener` over the listener.
     pub async fn start_with(resources: Vec<Resource>, manager: &Value, listener: &Value) -> Result<Self> {
-        let mut mesh = Self::spawn(resources, manager, listener, &json!({})).await?;
+        Self::start_at(Port::reserve()?, resources, manager, listener).await
+    }
+
+    /// The same, with a listener on this port.
+    pub async fn start_at(
+        port: Port,
+        resources: Vec<Resource>,
+        manager: &Value,
+        listener: &Value,
+    ) -> Result<Self> {
+        let ingress = ingress(&port, manager, listener);
+        let mut mesh = Self::spawn(port, [resources, vec![ingress]].concat(), &json!({})).await?;
         mesh.process.wait_ready(super::caller::WITHIN).await?;
         Ok(mesh)
     }
 
-    /// The same without waiting until it is ready, with `bootstrap` over the bootstrap.
-    pub async fn spawn(
-        resources: Vec<Resource>,
-        manager: &Value,
-        listener: &Value,
-        bootstrap: &Value,
-    ) -> Result<Self> {
+    /// Starts with these resources and does not wait until it is ready; `bootstrap` is put over the bootstrap.
+    pub async fn spawn(port: Port, resources: Vec<Resource>, bootstrap: &Value) -> Result<Self> {
         let plane = ControlPlane::start().await?;
-        let (port, admin) = (Port::reserve()?, Port::reserve()?);
+        let admin = Port::reserve()?;
         plane.put(resources);
-        plane.put([ingress(&port, manager, listener)]);
         let mut text = bootstrap::ads(admin.address(), plane.address(), AdsVariant::Sotw);
         merge(&mut text, bootstrap);
         let process = ProxyProcess::spawn(Proxy::Remora, &text.to_string(), admin, &Options::default())?;
@@ -73,7 +78,7 @@ fn resource(type_url: &str, value: &Value) -> Resource {
 }
 
 /// The listener. It knows faults, which routes may then ask for; there is no limit of time but what routes say.
-fn ingress(port: &Port, manager: &Value, listener: &Value) -> Resource {
+pub fn ingress(port: &Port, manager: &Value, listener: &Value) -> Resource {
     let mut fields = json!({
         "rds": {"route_config_name": "url-map", "config_source": ads()},
         "stream_idle_timeout": "0s",
@@ -127,7 +132,14 @@ pub fn group(zone: &str, priority: u32, endpoints: &[Value]) -> Value {
 
 /// The endpoints of a service by groups.
 pub fn groups(name: &str, groups: &[Value]) -> Resource {
-    resource(ENDPOINT, &json!({"cluster_name": name, "endpoints": groups}))
+    groups_with(name, groups, &json!({}))
+}
+
+/// The same, with `fields` over the assignment.
+pub fn groups_with(name: &str, groups: &[Value], fields: &Value) -> Resource {
+    let mut value = json!({"cluster_name": name, "endpoints": groups});
+    merge(&mut value, fields);
+    resource(ENDPOINT, &value)
 }
 
 /// These servers as the endpoints of a service, in one group.

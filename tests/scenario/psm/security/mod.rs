@@ -1,7 +1,9 @@
-//! `security_test`: the client's Remora and the server's Remora speak plain text, TLS or mutual TLS, as they are told.
+//! `security_test` and `authz_test`: the client's Remora and the server's Remora speak plain text, TLS or mutual TLS, and
+//! the server's lets in who may, as they are told.
 //!
 //! There a library is both ends; here each end has a sidecar, and what passes between the two is what is tested.
 
+mod authz;
 #[expect(
     clippy::module_inception,
     reason = "the tests of security_test, beside those of authz_test"
@@ -11,6 +13,7 @@ mod security;
 use anyhow::Result;
 use harness::bootstrap::type_url;
 use harness::certificates::{Authority, Leaf};
+use harness::process::Port;
 use serde_json::{Value, json};
 
 use crate::mesh::{self, Mesh};
@@ -63,15 +66,15 @@ impl Policy {
 impl Pair {
     /// Starts both ends; certificates come from `of_client` and `of_server`, and each end trusts its own authority.
     pub async fn start(policy: &Policy, of_client: &Authority, of_server: &Authority) -> Result<Self> {
-        Self::start_with(policy, of_client, of_server, &json!({})).await
+        Self::start_with(policy, of_client, of_server, |_| json!({})).await
     }
 
-    /// The same, with `manager` over the server's connection manager.
+    /// The same, with `manager` of its port over the server's connection manager.
     pub async fn start_with(
         policy: &Policy,
         of_client: &Authority,
         of_server: &Authority,
-        manager: &Value,
+        manager: impl FnOnce(u16) -> Value,
     ) -> Result<Self> {
         let application = TestServer::start("server").await?;
         let mut listener = json!({});
@@ -82,13 +85,14 @@ impl Pair {
         // The application is told who calls it.
         let mut forwarding = json!({"forward_client_cert_details": "SANITIZE_SET",
             "set_current_client_cert_details": {"uri": true}});
-        harness::bootstrap::merge(&mut forwarding, manager);
+        let port = Port::reserve()?;
+        harness::bootstrap::merge(&mut forwarding, &manager(port.number()));
         let resources = vec![
             mesh::service("default", &json!({})),
             mesh::servers("default", [&application]),
             mesh::routes(&[]),
         ];
-        let server = Mesh::start_with(resources, &forwarding, &listener).await?;
+        let server = Mesh::start_at(port, resources, &forwarding, &listener).await?;
 
         let mut socket = json!({});
         if policy.client_tls {

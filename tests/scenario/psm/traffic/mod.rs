@@ -7,3 +7,4 @@ mod failover;
 mod outlier_detection;
 mod remove_neg;
 mod round_robin;
+mod subsetting;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use harness::process::Port;
 use serde_json::{Value, json};
 
 use super::{ALTERNATIVE, DEFAULT, empty, lands, unary};
@@ -39,9 +40,11 @@ async fn filtered(rules: Vec<(Filter, Value)>, kept: usize, expected: &[(Rpc, &s
         TestServer::start(DEFAULT).await?,
         TestServer::start(ALTERNATIVE).await?,
     );
-    let resources = super::services(&default, &alternative);
+    let port = Port::reserve()?;
+    let mut resources = super::services(&default, &alternative);
+    resources.push(mesh::ingress(&port, &json!({}), &json!({})));
     let node = json!({"node": {"id": "test", "cluster": "test", "metadata": {MATCHING.0: MATCHING.1}}});
-    let mut mesh = Mesh::spawn(resources, &json!({}), &json!({}), &node).await?;
+    let mut mesh = Mesh::spawn(port, resources, &node).await?;
     let first = mesh
         .plane
         .wait_for(WITHIN, |request| request.node.is_some())

@@ -57,7 +57,11 @@ impl UrlMap {
 /// The clusters and endpoints of the two.
 pub fn services(default: &TestServer, alternative: &TestServer) -> Vec<harness::control_plane::Resource> {
     vec![
-        mesh::service(DEFAULT, &json!({})),
+        // Nobody bounds retries in gRPC.
+        mesh::service(
+            DEFAULT,
+            &json!({"circuit_breakers": {"thresholds": [{"max_retries": 1000}]}}),
+        ),
         mesh::service(ALTERNATIVE, &json!({})),
         mesh::servers(DEFAULT, [default]),
         mesh::servers(ALTERNATIVE, [alternative]),

@@ -13,7 +13,6 @@ use crate::service::{Heard, Method};
 
 const RPCS: usize = 60;
 const TOLERANCE: f64 = 0.01;
-/// What a cluster without a word about it lets retry at once.
 const AT_ONCE: usize = 3;
 
 async fn retried(map: &UrlMap) -> Tally {
