@@ -15,6 +15,8 @@ mod planted;
 mod rules;
 #[path = "architecture/sources.rs"]
 mod sources;
+#[path = "architecture/surface.rs"]
+mod surface;
 #[path = "architecture/table.rs"]
 mod table;
 
@@ -306,4 +308,18 @@ fn holds_a_file(folder: &std::path::Path) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[test]
+fn every_promise_is_honoured_and_has_its_tests() -> Result<()> {
+    let repository = repository();
+    let read = |path: &str| std::fs::read_to_string(repository.join(path)).with_context(|| path.to_owned());
+    let (promises, mut wrong) = surface::promises(&read("tests/scenario/ROWS.md")?);
+    ensure!(promises.len() > 70, "only {} promises", promises.len());
+    let verdicts = surface::verdicts(&read("proxy/translate/FIELDS.md")?);
+    for promise in &promises {
+        wrong.extend(surface::fields(promise, &verdicts));
+        wrong.extend(surface::tests(promise, &repository));
+    }
+    nothing_wrong(&wrong)
 }

@@ -26,6 +26,8 @@ mod headers;
 mod http2;
 #[path = "differential/limits.rs"]
 mod limits;
+#[path = "differential/managers.rs"]
+mod managers;
 #[path = "differential/matching.rs"]
 mod matching;
 #[path = "differential/mirrors.rs"]
@@ -102,6 +104,7 @@ fn rows() -> Vec<&'static Row> {
         bodies::CALLS,
         bodies::WEB,
         timeouts::ROWS,
+        managers::ROWS,
         compression::RESPONSES,
         compression::CHOICES,
         compression::REQUESTS,
@@ -121,7 +124,7 @@ const NOT_COMPARED: [&str; 4] = [
 /// A proxy with everything that its bootstrap names.
 struct Stage {
     process: ProxyProcess,
-    ports: [Port; 6],
+    ports: [Port; 7],
     closed: Port,
     a: Upstream,
     b: Upstream,
@@ -131,6 +134,7 @@ struct Stage {
 impl Stage {
     async fn start(proxy: Proxy) -> Result<Self> {
         let ports = [
+            Port::reserve()?,
             Port::reserve()?,
             Port::reserve()?,
             Port::reserve()?,
@@ -149,6 +153,7 @@ impl Stage {
             timed: ports[3].address(),
             rare: ports[4].address(),
             replies: ports[5].address(),
+            tuned: ports[6].address(),
             a: a.address(),
             b: b.address(),
             closed: closed.address(),
@@ -173,6 +178,7 @@ impl Stage {
             Listener::Timed => self.ports[3].address(),
             Listener::Rare => self.ports[4].address(),
             Listener::Replies => self.ports[5].address(),
+            Listener::Tuned => self.ports[6].address(),
         }
     }
 

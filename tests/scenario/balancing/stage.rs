@@ -8,7 +8,7 @@ use futures_util::future::{select_all, try_join_all};
 use harness::bootstrap::{address, fixed, http_connection_manager, listener, merge};
 use harness::client::RawClient;
 use harness::process::{Options, Port, Proxy, ProxyProcess};
-use harness::upstream::{Behaviour, Upstream};
+use harness::upstream::{Behaviour, Received, Upstream};
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
@@ -36,6 +36,11 @@ impl Applications {
     /// How many requests each has got.
     pub(crate) fn counts(&self) -> Vec<usize> {
         self.0.iter().map(|one| one.received().len()).collect()
+    }
+
+    /// What application `number` has got since it was last asked.
+    pub(crate) fn take(&self, number: usize) -> Vec<Received> {
+        self.0[number].take_received()
     }
 
     /// The one that gets the next request after these counts were taken.

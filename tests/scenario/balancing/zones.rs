@@ -139,7 +139,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// The share of every answer.
-async fn shares(proxy: &Running, path: &str) -> Result<BTreeMap<String, f64>> {
+pub(super) async fn shares(proxy: &Running, path: &str) -> Result<BTreeMap<String, f64>> {
     let requests = vec![get(path, &[]); REQUESTS];
     let answers = proxy.statuses(std::net::Ipv4Addr::LOCALHOST, &requests).await;
     let mut shares = BTreeMap::new();

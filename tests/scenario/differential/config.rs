@@ -17,6 +17,7 @@ pub(crate) struct Addresses {
     pub(crate) timed: SocketAddr,
     pub(crate) rare: SocketAddr,
     pub(crate) replies: SocketAddr,
+    pub(crate) tuned: SocketAddr,
     pub(crate) a: SocketAddr,
     pub(crate) b: SocketAddr,
     pub(crate) closed: SocketAddr,
@@ -62,6 +63,7 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
             at.replies,
             http_connection_manager(&super::replies::manager()),
         ),
+        super::managers::listener(at.tuned),
     ];
     fixed(at.admin, listeners, clusters(at))
 }

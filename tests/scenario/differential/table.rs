@@ -18,6 +18,7 @@ pub(crate) enum Listener {
     Timed,
     Rare,
     Replies,
+    Tuned,
 }
 
 /// What is sent.

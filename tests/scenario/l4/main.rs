@@ -1,6 +1,8 @@
 //! What becomes of connections that carry no HTTP: who may speak first, where they go, how they end?
 
 mod bulk;
+mod chains;
+mod choice;
 mod connect;
 mod endpoints;
 mod ends;
