@@ -15,6 +15,7 @@ use remora_model::snapshot::ClusterId;
 use tokio::sync::mpsc;
 
 use super::Control;
+use super::weights::Weighings;
 use crate::observe::metrics::OutlierCounters;
 use crate::observe::{HealthCells, WorkerCounters};
 use crate::worker::{HealthSignal, Saw};
@@ -28,6 +29,7 @@ pub struct Watches {
     watched: HashMap<ClusterId, Instant>,
     /// Ends of quarantines; at most one for each endpoint.
     quarantined: Vec<(Instant, ClusterId, Arc<Endpoint>)>,
+    pub(super) weights: Weighings,
     pub(super) rng: fastrand::Rng,
     pub(super) counters: WorkerCounters,
 }
@@ -39,6 +41,7 @@ impl Watches {
             intervals: BTreeSet::new(),
             watched: HashMap::new(),
             quarantined: Vec::new(),
+            weights: Weighings::default(),
             rng: fastrand::Rng::new(),
             counters,
         }
@@ -48,7 +51,10 @@ impl Watches {
     pub fn due(&self) -> Option<Instant> {
         let interval = self.intervals.first().map(|(at, _)| *at);
         let quarantine = self.quarantined.iter().map(|(at, ..)| *at).min();
-        [interval, quarantine].into_iter().flatten().min()
+        [interval, quarantine, self.weights.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn forget(&mut self, id: ClusterId) {
@@ -128,6 +134,7 @@ impl Control {
             for id in changes {
                 self.review_cluster(id);
                 self.review_checks(id);
+                self.review_weights(id);
             }
         }
     }
@@ -161,6 +168,7 @@ impl Control {
     /// Time passed: intervals and quarantines end.
     pub fn health_time(&mut self, now: Instant) {
         self.ask_due(now);
+        self.weigh_due(now);
         while let Some((at, id)) = self.health.intervals.first().copied() {
             if at > now {
                 break;

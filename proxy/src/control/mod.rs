@@ -28,6 +28,7 @@ mod sockets;
 mod sources;
 mod state_dir;
 mod validate;
+mod weights;
 
 pub use operator::Desk;
 pub use run::{Options, run};

@@ -291,7 +291,7 @@ impl Ears {
                         endpoint,
                         &response,
                         || self.grpc,
-                        &mut None,
+                        (&mut None, None),
                     );
                     heard.upstream.discard(response.status.as_u16());
                 }

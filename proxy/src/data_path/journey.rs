@@ -32,7 +32,7 @@ use super::{connect_end, mirror, mutation, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::Failure;
 use crate::observe::{ClusterCells, ExchangeRecord};
-use crate::upstream::{Acquire, InFlight, Lease, Protocol, UpstreamExchange, health};
+use crate::upstream::{Acquire, InFlight, Lease, Protocol, UpstreamExchange, health, load};
 
 /// How often a request may be sent again because a reused connection had died before anything was processed.
 const REUSE_RETRIES: u32 = 3;
@@ -41,6 +41,8 @@ const REUSE_RETRIES: u32 = 3;
 pub(super) struct Journey<'a> {
     pub(super) cluster: &'a Arc<Cluster>,
     pub(super) cells: &'a ClusterCells,
+    /// When the attempt began.
+    pub(super) begun: Instant,
     pub(super) forward: &'a Forward,
     pub(super) chosen: &'a Chosen,
     pub(super) hash: Option<u64>,
@@ -163,6 +165,7 @@ impl<D: Downstream> Exchange<'_, D> {
             replay,
             beside: forward.hedges(head.upgrade.is_some()).then(Box::default),
             fresh: false,
+            begun: self.record.started,
             permit: None,
             of: None,
         };
@@ -275,6 +278,7 @@ impl<D: Downstream> Exchange<'_, D> {
             return Box::pin(self.attempt_at_member(journey, head)).await;
         }
         let now = Instant::now();
+        journey.begun = now;
         let (per_try, idle) = journey.attempts.limits();
         let complete = head.body == BodyLength::None || journey.replay.is_complete();
         journey.deadlines.attempt = starting(now, per_try.filter(|_| complete));
@@ -317,14 +321,14 @@ impl<D: Downstream> Exchange<'_, D> {
         let (manager, request_id) = (self.manager, self.request_id.as_ref());
         let (chosen, cookie, cells) = (journey.chosen, &journey.cookie, journey.cells);
         let (keep, worker) = (self.context.keeps_headers(manager), &self.context.worker);
-        let (cluster, retrying) = (journey.cluster, journey.retrying());
+        let (cluster, retrying, beside) = (journey.cluster, journey.retrying(), journey.beside.as_deref());
         let (flag, attempt_limit) = (Cell::new(None), journey.attempts.limits().0);
-        let beside = journey.beside.as_deref();
         let mut verdict = Verdict {
             worker,
             cluster,
             cells,
             watched: upstream.watched(cluster),
+            load: load::Seen::since(journey.begun),
             permit: &mut journey.permit,
             retrying,
             beside,
@@ -345,7 +349,7 @@ impl<D: Downstream> Exchange<'_, D> {
             replay: &mut journey.replay,
             response_limit: journey.response_limit,
             attempt_limit,
-            keep_trailers: keep,
+            keep_trailers: keep || load::wants_reports(cluster),
             trailers: target::trailers(manager, cluster, head.version, journey.protocol),
             up: self.request_stages.as_deref_mut(),
             down: None,
@@ -370,7 +374,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 },
             )
             .await;
-        let wanted = verdict.wanted;
+        let wanted = verdict.ended(self.record.response_trailers.as_ref());
         self.settle(journey, upstream, outcome, wanted, (reused, head))
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 use remora_model::balance::Bringing;
@@ -168,6 +168,7 @@ pub fn endpoint_of(
     if let Some(endpoint) = cluster.named(bringing) {
         return Ok(Arc::clone(endpoint));
     }
+    let watches = policy.watches_time();
     let by_zone = cluster
         .endpoints
         .priorities
@@ -179,7 +180,12 @@ pub fn endpoint_of(
         None
     };
     let facts = PickFacts {
-        now: policy.watches_time().then(Instant::now),
+        now: watches.then(Instant::now),
+        running: if watches {
+            worker.shared.started.elapsed()
+        } else {
+            Duration::ZERO
+        },
         local: local.as_deref(),
         ..*facts
     };

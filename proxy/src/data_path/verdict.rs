@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use remora_model::cluster::Cluster;
 use remora_model::endpoint::Endpoint;
 use remora_model::health::Permit;
@@ -18,7 +19,7 @@ use super::local_reply::is_grpc;
 use super::redirects::{Asked, Followed};
 use crate::exchange::{RequestHead, ResponseHead};
 use crate::observe::{ClusterCells, HttpCells};
-use crate::upstream::health;
+use crate::upstream::{health, load};
 use crate::worker::Worker;
 
 /// What is wanted instead of a response, and the status that it had.
@@ -58,17 +59,31 @@ pub struct Verdict<'a> {
     pub flag: &'a Cell<Option<&'static str>>,
     /// The attempts that go on, where the route hedges.
     pub beside: Option<&'a Beside>,
+    /// What was seen of the endpoint's load.
+    pub load: load::Seen,
     /// The place that a breaker gave.
     pub permit: &'a mut Option<Permit>,
 }
 
 impl Verdict<'_> {
+    /// What came of it. The response ended with these trailers: a report of the endpoint's load may stand there.
+    pub fn ended(self, trailers: Option<&HeaderMap>) -> Wanted {
+        if let (Some(endpoint), Some(trailers)) = (&self.watched, trailers)
+            && !self.load.reported
+        {
+            let now = self.worker.shared.started.elapsed();
+            load::reported(self.cluster, endpoint, trailers, now);
+        }
+        self.wanted
+    }
+
     /// Whether the response is not for the client.
     pub fn declines(&mut self, response: &ResponseHead, kept: Kept) -> bool {
         if let Some(endpoint) = &self.watched {
             let grpc = || is_grpc(&self.head.headers);
             let permit = &mut *self.permit;
-            health::answered(self.worker, self.cluster, endpoint, response, grpc, permit);
+            let load = (permit, Some(self.load.begun.elapsed()));
+            self.load.reported = health::answered(self.worker, self.cluster, endpoint, response, grpc, load);
         }
         let ended = Ended::Answered(response.status, &response.headers);
         let (attempts, (cluster, cells)) = (&mut *self.attempts, self.retrying);

@@ -4,12 +4,14 @@
 //! wherever it happens.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use remora_model::cluster::{Cluster, Discovery};
 use remora_model::endpoint::Endpoint;
 use remora_model::health::check::IMMEDIATE_FAIL;
 use remora_model::health::{BreakerEnd, Flag, Outcome, Permit, grpc_as_http};
 
+use super::load;
 use crate::exchange::ResponseHead;
 use crate::failure::{ConnectFailure, Failure, Timer};
 use crate::worker::{HealthSignal, Saw, Worker};
@@ -43,15 +45,16 @@ pub fn broke(worker: &Worker, permit: &mut Option<Permit>, failure: &Failure) {
     }
 }
 
-/// A response began. A gRPC request may have failed by a status of its own in the head.
+/// A response began, so long after its attempt. A gRPC request may have failed by a status of its own in the head.
+/// Whether it held a report of the endpoint's load.
 pub fn answered(
     worker: &Worker,
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
     response: &ResponseHead,
     is_grpc: impl FnOnce() -> bool,
-    permit: &mut Option<Permit>,
-) {
+    (permit, took): (&mut Option<Permit>, Option<Duration>),
+) -> bool {
     let grpc = response.headers.get("grpc-status").filter(|_| is_grpc());
     let grpc = grpc.and_then(|status| status.to_str().ok()?.parse().ok());
     let status = grpc.map_or(response.status.as_u16(), grpc_as_http);
@@ -67,6 +70,12 @@ pub fn answered(
         };
         permit.end(end, worker.shared.started.elapsed());
     }
+    load::answered(
+        cluster,
+        endpoint,
+        &response.headers,
+        (took, worker.shared.started.elapsed()),
+    )
 }
 
 fn is_checked(cluster: &Cluster) -> bool {
@@ -78,6 +87,7 @@ fn is_checked(cluster: &Cluster) -> bool {
 pub fn failed(worker: &Worker, cluster: &Cluster, endpoint: &Arc<Endpoint>, failure: &Failure) {
     if let Some(outcome) = outcome_of(failure) {
         report(worker, cluster, endpoint, outcome);
+        load::failed(cluster, endpoint, worker.shared.started.elapsed());
     }
 }
 

@@ -9,6 +9,7 @@ mod connect;
 mod exchange;
 pub mod health;
 mod lease;
+pub mod load;
 mod original_destination;
 mod pool;
 mod sweep;

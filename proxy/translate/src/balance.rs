@@ -3,6 +3,7 @@
 //! Holds: of a list the first policy that we have wins, and a list of which we have none is refused; parameters that
 //! only tune (slow start) are counted and left out.
 
+mod by_load;
 mod further;
 mod localities;
 mod slow_start;
@@ -348,6 +349,10 @@ fn one(work: &mut Work<'_, '_>, extension: &Extension<'_>, depth: u8, names: &mu
         Some("cluster_provided.v3.ClusterProvided") => {
             Found::Policy(Policy::plain(BalancePolicy::ClusterProvided))
         }
+        Some("client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin") => {
+            by_load::client_weighted(work, extension).into()
+        }
+        Some("peak_ewma.v3alpha.PeakEwma") => by_load::peak_ewma(work, extension).into(),
         Some("pick_first.v3.PickFirst") => further::pick_first(work, extension).into(),
         Some("random_subsetting.v3.RandomSubsetting") if depth > 0 => {
             further::random_subsetting(work, extension, depth).into()

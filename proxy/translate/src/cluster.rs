@@ -110,7 +110,8 @@ fn translate(
     } else {
         work.cluster_name(&said.alt_stat_name)
     };
-    let ((http, of_http), health) = (http?, health::settings(work, said, bytes));
+    let load = policy.balance.load_watch();
+    let ((http, of_http), health) = (http?, health::settings(work, said, bytes, load));
     health_check::fits(work, &name, health.as_deref(), http.protocol);
     let rare = rare(policy.hash_policies, of_http);
     let config = ClusterConfig {

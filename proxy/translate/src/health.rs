@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use remora_model::balance::LoadWatch;
 use remora_model::health::{BreakerSettings, Enforcing, HealthSettings, MOST, OutlierDetection, RateRule};
 
 use crate::context::Work;
@@ -23,6 +24,7 @@ pub(crate) fn settings(
     work: &mut Work<'_, '_>,
     said: &api::Cluster,
     bytes: &[u8],
+    load: Option<LoadWatch>,
 ) -> Option<Box<HealthSettings>> {
     let outlier = said
         .outlier_detection
@@ -41,6 +43,7 @@ pub(crate) fn settings(
     HealthSettings {
         outlier,
         breaker,
+        load,
         check: health_check::of(work, said, bytes),
     }
     .said()

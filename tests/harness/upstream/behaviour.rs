@@ -22,6 +22,8 @@ pub struct Behaviour {
     pub until_close: bool,
     /// `trailer`: a trailer `x-trailer: yes` (makes HTTP/1 chunked).
     pub trailer: bool,
+    /// A report of its load (`endpoint-load-metrics`) beside that trailer.
+    pub load_in_trailer: Option<&'static str>,
     /// `grpc`: `content-type: application/grpc` and the trailer `grpc-status: 0`.
     pub grpc: bool,
     /// `hints`: an informational 103 first.

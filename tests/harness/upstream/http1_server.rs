@@ -184,6 +184,11 @@ pub(super) fn trailers(behaviour: &Behaviour) -> Vec<(&'static str, &'static str
     let mut trailers = Vec::new();
     if behaviour.trailer {
         trailers.push(("x-trailer", "yes"));
+        trailers.extend(
+            behaviour
+                .load_in_trailer
+                .map(|report| ("endpoint-load-metrics", report)),
+        );
     }
     if behaviour.grpc {
         trailers.push(("grpc-status", "0"));

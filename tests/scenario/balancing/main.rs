@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod bounded;
+mod by_load;
 mod further;
 mod hashing;
 mod kinds;

@@ -33,6 +33,11 @@ impl Applications {
         Ok(Self(all))
     }
 
+    /// These, which behave as they were told.
+    pub(crate) fn of(all: Vec<Upstream>) -> Self {
+        Self(all)
+    }
+
     /// How many requests each has got.
     pub(crate) fn counts(&self) -> Vec<usize> {
         self.0.iter().map(|one| one.received().len()).collect()

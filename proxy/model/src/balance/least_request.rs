@@ -39,7 +39,7 @@ impl LeastRequest {
         }
         let mut least = self.cost(best, endpoints.get(best)?);
         for _ in 1..choices {
-            let candidate = self.another(best, rng)?;
+            let candidate = self.weights.another(best, rng)?;
             let cost = self.cost(candidate, endpoints.get(candidate)?);
             if cost < least {
                 (best, least) = (candidate, cost);
@@ -97,19 +97,6 @@ impl LeastRequest {
             }
         }
         best
-    }
-
-    /// A candidate that differs from `from` where two draws are enough to find one.
-    fn another(&self, from: usize, rng: &mut fastrand::Rng) -> Option<usize> {
-        if let Some(count) = self.weights.equal() {
-            return Some((from + 1 + rng.usize(..count - 1)) % count);
-        }
-        let candidate = self.weights.random(rng)?;
-        if candidate == from {
-            self.weights.random(rng)
-        } else {
-            Some(candidate)
-        }
     }
 
     fn cost(&self, at: usize, endpoint: &Endpoint) -> f64 {

@@ -4,10 +4,12 @@
 //! so one schedule and one sequence give exact shares of both.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bounded::LoadBound;
+use super::client_weighted;
 use super::first;
+use super::peak_ewma::Quickest;
 use super::{
     BalancePolicy, HashedEndpoint, LeastRequest, Maglev, RingHash, RoundRobin, SlowStart, WeightedRandom,
 };
@@ -46,6 +48,7 @@ enum Scheme {
     RingHash(RingHash),
     Maglev(Maglev),
     First(Option<usize>),
+    Quickest(Quickest),
     Provided,
 }
 
@@ -63,18 +66,22 @@ impl Balancer {
             Some(factor) => Beyond::Bound(Box::new(LoadBound::new(hashed, *factor))),
             None => Beyond::Nothing,
         };
+        let flat = || flat_weights(groups, &weights(policy, groups));
         let scheme = match policy.among() {
-            BalancePolicy::RoundRobin => Scheme::RoundRobin(RoundRobin::new(&flat_weights(groups, said))),
+            BalancePolicy::RoundRobin | BalancePolicy::ClientWeighted(_) => {
+                Scheme::RoundRobin(RoundRobin::new(&flat()))
+            }
+            BalancePolicy::PeakEwma(settings) => Scheme::Quickest(Quickest::new(&flat(), settings)),
             BalancePolicy::LeastRequest {
                 choices,
                 bias,
                 full_scan,
             } => Scheme::LeastRequest(LeastRequest::new(
-                &flat_weights(groups, said),
+                &flat(),
                 (!full_scan).then_some(*choices),
                 *bias,
             )),
-            BalancePolicy::Random => Scheme::Random(WeightedRandom::new(&flat_weights(groups, equal))),
+            BalancePolicy::Random => Scheme::Random(WeightedRandom::new(&flat())),
             BalancePolicy::RingHash {
                 minimum,
                 maximum,
@@ -149,7 +156,7 @@ impl Balancer {
             Scheme::RingHash(ring) => ring.pick(hash.unwrap_or_else(|| rng.u64(..))),
             Scheme::Maglev(table) => table.pick(hash.unwrap_or_else(|| rng.u64(..))),
             Scheme::First(position) => *position,
-            Scheme::Provided => None,
+            Scheme::Quickest(_) | Scheme::Provided => None,
         };
         self.endpoints.get(position?)
     }
@@ -191,6 +198,14 @@ impl Balancer {
         self.endpoints.get(position?)
     }
 
+    /// The endpoint where the quicker one is wanted, else `None`; `running` since the start of the process.
+    pub fn pick_quickest(&self, running: Duration, rng: &mut fastrand::Rng) -> Option<&Arc<Endpoint>> {
+        let Scheme::Quickest(quickest) = &self.scheme else {
+            return None;
+        };
+        self.endpoints.get(quickest.pick(&self.endpoints, running, rng)?)
+    }
+
     /// Everything that may be chosen.
     pub fn endpoints(&self) -> &Arc<[Arc<Endpoint>]> {
         &self.endpoints
@@ -202,10 +217,28 @@ impl Balancer {
     }
 }
 
+/// One weight per endpoint: as said, or as it reports.
+fn weights(policy: &BalancePolicy, groups: &[Group<'_>]) -> Vec<u32> {
+    let all = groups.iter().flat_map(|group| group.endpoints.iter().copied());
+    match policy.among() {
+        BalancePolicy::ClientWeighted(_) => client_weighted::weights(all.map(Arc::as_ref)),
+        // Random choice asks for no weights of endpoints, in Envoy as well.
+        BalancePolicy::Random => all.map(|_| 1).collect(),
+        _ => all.map(|endpoint| endpoint.spec.weight).collect(),
+    }
+}
+
 /// One share per endpoint, sum 1. Without locality weights: by endpoint weights alone.
-fn shares(groups: &[Group<'_>], weight: WeightOf) -> Vec<f64> {
+fn shares(groups: &[Group<'_>], weights: &[u32]) -> Vec<f64> {
     let weighted = groups.iter().any(|g| g.weight.is_some_and(|w| w > 0.0));
-    let sum_of = |group: &Group<'_>| group.endpoints.iter().map(|e| f64::from(weight(e))).sum::<f64>();
+    let mut rest = weights;
+    let mut parts = Vec::with_capacity(groups.len());
+    for group in groups {
+        let (own, others) = rest.split_at(group.endpoints.len().min(rest.len()));
+        parts.push((group, own));
+        rest = others;
+    }
+    let sum = |weights: &[u32]| weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
     let whole: f64 = if weighted {
         groups
             .iter()
@@ -213,50 +246,29 @@ fn shares(groups: &[Group<'_>], weight: WeightOf) -> Vec<f64> {
             .filter_map(|g| g.weight)
             .sum()
     } else {
-        groups.iter().map(sum_of).sum()
+        sum(weights)
     };
     let mut shares = Vec::new();
-    for group in groups {
-        let sum = sum_of(group);
+    for (group, own) in parts {
         let locality = if weighted {
             group.weight.unwrap_or(0.0) / whole
         } else {
             1.0
         };
-        let divisor = if weighted { sum } else { whole };
-        shares.extend(
-            group
-                .endpoints
-                .iter()
-                .map(|e| locality * f64::from(weight(e)) / divisor),
-        );
+        let divisor = if weighted { sum(own) } else { whole };
+        shares.extend(own.iter().map(|weight| locality * f64::from(*weight) / divisor));
     }
     shares
 }
 
-/// What counts as an endpoint's weight.
-type WeightOf = fn(&Endpoint) -> u32;
-
-fn said(endpoint: &Endpoint) -> u32 {
-    endpoint.spec.weight
-}
-
-/// Random choice asks for no weights of endpoints, in Envoy as well.
-fn equal(_: &Endpoint) -> u32 {
-    1
-}
-
 /// Integer weights with the same proportions: as said where localities have no weights.
-fn flat_weights(groups: &[Group<'_>], weight: WeightOf) -> Vec<u32> {
+fn flat_weights(groups: &[Group<'_>], weights: &[u32]) -> Vec<u32> {
     /// A share of 1; fine enough that rounding is far below what anybody could measure.
     const WHOLE: f64 = (1u32 << 30) as f64;
     if groups.iter().all(|g| g.weight.is_none_or(|w| w <= 0.0)) {
-        return groups
-            .iter()
-            .flat_map(|g| g.endpoints.iter().map(|e| weight(e)))
-            .collect();
+        return weights.to_vec();
     }
-    let shares = shares(groups, weight);
+    let shares = shares(groups, weights);
     let first = shares.iter().copied().find(|share| *share > 0.0).unwrap_or(0.0);
     if shares.iter().all(|share| (share - first).abs() < 1e-12) {
         return vec![1; shares.len()];
@@ -274,9 +286,10 @@ fn flat_weights(groups: &[Group<'_>], weight: WeightOf) -> Vec<u32> {
 }
 
 fn hashed<'a>(groups: &[Group<'a>], use_hostname: bool) -> Vec<HashedEndpoint<'a>> {
-    let endpoints = groups.iter().flat_map(|group| group.endpoints.iter().copied());
-    endpoints
-        .zip(shares(groups, said))
+    let endpoints = || groups.iter().flat_map(|group| group.endpoints.iter().copied());
+    let weights: Vec<u32> = endpoints().map(|endpoint| endpoint.spec.weight).collect();
+    endpoints()
+        .zip(shares(groups, &weights))
         .map(|(e, share)| HashedEndpoint {
             key: key(e, use_hostname),
             share,

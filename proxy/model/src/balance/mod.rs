@@ -5,12 +5,15 @@
 //! time but for the ring's binary search.
 
 mod bounded;
+mod client_weighted;
 mod first;
 pub(crate) mod hash;
 mod least_request;
+mod load_report;
 mod localities;
 mod maglev;
 mod override_host;
+mod peak_ewma;
 mod random;
 mod random_subset;
 mod ring_hash;
@@ -22,10 +25,13 @@ mod tests;
 mod weights;
 mod zone_aware;
 
+pub use client_weighted::{ClientWeighted, ReportedLoad};
 pub use least_request::LeastRequest;
+pub use load_report::{LoadReport, NotAReport};
 pub use localities::{Balancer, Group};
 pub use maglev::Maglev;
 pub use override_host::{Bringing, HostSource, OverrideHost};
+pub use peak_ewma::{Latency, PeakEwma};
 pub use random::WeightedRandom;
 pub use random_subset::RandomSubset;
 pub use ring_hash::RingHash;
@@ -91,6 +97,10 @@ pub enum BalancePolicy {
     },
     /// A few of the endpoints, and another policy among those.
     RandomSubset(Arc<RandomSubset>),
+    /// Round robin by weights that the endpoints' reports make.
+    ClientWeighted(Arc<ClientWeighted>),
+    /// The quicker of two.
+    PeakEwma(Arc<PeakEwma>),
     /// The endpoints that a request names, and else those of another policy.
     OverrideHost(Arc<OverrideHost>),
 }
@@ -153,7 +163,23 @@ impl BalancePolicy {
 
     /// Whether a choice depends on the time.
     pub fn watches_time(&self) -> bool {
-        self.slow_start().is_some()
+        match self {
+            Self::SlowStart(_) | Self::PeakEwma(_) => true,
+            Self::Subset(policy) => policy.inner.watches_time(),
+            Self::ZoneAware(policy) => policy.inner.watches_time(),
+            Self::RandomSubset(policy) => policy.inner.watches_time(),
+            Self::OverrideHost(policy) => policy.inner.watches_time(),
+            _ => false,
+        }
+    }
+
+    /// What endpoints are to be watched for, beside their health.
+    pub fn load_watch(&self) -> Option<LoadWatch> {
+        match self.among() {
+            Self::ClientWeighted(policy) => Some(LoadWatch::Reports(Arc::clone(policy))),
+            Self::PeakEwma(policy) => Some(LoadWatch::Times(Arc::clone(policy))),
+            _ => None,
+        }
     }
 
     /// The policy by which one endpoint of a group is chosen, whatever decided on the group.
@@ -167,6 +193,15 @@ impl BalancePolicy {
             own => own,
         }
     }
+}
+
+/// What a policy wants to know of every answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoadWatch {
+    /// What the endpoint says of its load.
+    Reports(Arc<ClientWeighted>),
+    /// How long it took.
+    Times(Arc<PeakEwma>),
 }
 
 /// `RingHashLbConfig.hash_function`.

@@ -63,6 +63,19 @@ impl Cumulative {
         }
     }
 
+    /// A position at random that differs from `from` where two draws are enough to find one.
+    pub(super) fn another(&self, from: usize, rng: &mut fastrand::Rng) -> Option<usize> {
+        if let Some(count) = self.equal() {
+            return Some((from + 1 + rng.usize(..count - 1)) % count);
+        }
+        let candidate = self.random(rng)?;
+        if candidate == from {
+            self.random(rng)
+        } else {
+            Some(candidate)
+        }
+    }
+
     /// A position at random by these parts (0 to 1) of the weights.
     pub(super) fn random_part(&self, part: &impl Fn(usize) -> f64, rng: &mut fastrand::Rng) -> Option<usize> {
         // Taking what is drawn with the probability of its part gives the right shares; where most is refused, the

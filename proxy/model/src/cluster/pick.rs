@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Cluster, Discovery, Level};
 use crate::balance::{BalancePolicy, Balancer, Bringing, LocalCluster};
@@ -21,6 +21,8 @@ pub struct PickFacts<'a> {
     pub labels: Option<&'a Labels>,
     /// The time, where the policy asks for it ([`crate::balance::BalancePolicy::watches_time`]).
     pub now: Option<Instant>,
+    /// How long the process runs, where the time is said.
+    pub running: Duration,
     /// The cluster that we are a member of, where the endpoints are grouped by zone.
     pub local: Option<&'a LocalCluster>,
     /// What an aggregate cluster chose of this one.
@@ -166,7 +168,10 @@ impl Cluster {
         };
         let special = match (hash, facts.now) {
             (Some(hash), _) => balancer.pick_bounded(hash, self.live.requests() + 1),
-            (None, Some(now)) => balancer.pick_warming(sequence, now, rng),
+            (None, Some(now)) => match balancer.pick_warming(sequence, now, rng) {
+                None => balancer.pick_quickest(facts.running, rng),
+                warming => warming,
+            },
             (None, None) => None,
         };
         let endpoint = special.or_else(|| balancer.pick(sequence, hash, rng))?;

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::Name;
-use crate::balance::Balancer;
+use crate::balance::{Balancer, Latency, ReportedLoad};
 use crate::health::check::CheckTarget;
 use crate::health::{EndpointWatch, Flag, Flags, Monitor};
 
@@ -281,6 +281,16 @@ impl Endpoint {
     /// Whether a reason not to use it holds.
     pub fn has(&self, flag: Flag) -> bool {
         self.counts().flags.has(flag)
+    }
+
+    /// What it reported of its load, if anything.
+    pub fn reported(&self) -> Option<&ReportedLoad> {
+        self.counts().watch.get().map(|watch| &watch.load)
+    }
+
+    /// How quickly it answers, if that is known.
+    pub fn latency(&self) -> Option<&Latency> {
+        self.counts().watch.get().map(|watch| &watch.latency)
     }
 
     /// What outlier detection knows of it, if anything.

@@ -28,6 +28,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::balance::{Latency, LoadWatch, ReportedLoad};
+
 /// What a cluster's configuration says of the health of its endpoints; most clusters say nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HealthSettings {
@@ -37,6 +39,8 @@ pub struct HealthSettings {
     pub breaker: Option<BreakerSettings>,
     /// `health_checks`.
     pub check: Option<Arc<HealthCheck>>,
+    /// What the balancing policy wants to know of every answer.
+    pub load: Option<LoadWatch>,
 }
 
 impl HealthSettings {
@@ -57,6 +61,10 @@ pub struct EndpointWatch {
     pub since: Since,
     /// How often it was found unfit: connections from before are not used again.
     pub falls: AtomicU32,
+    /// What it reports, where the balancing policy asks for that.
+    pub load: ReportedLoad,
+    /// How quickly it answers, likewise.
+    pub latency: Latency,
 }
 
 /// A time that is noted once, and may move on.

@@ -8,6 +8,7 @@ use crate::pb::envoy::config::core::v3::health_check::{
 };
 use crate::pb::envoy::config::core::v3::{BindConfig, HealthCheck};
 use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+use crate::pb::envoy::extensions::load_balancing_policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin;
 use crate::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use crate::pb::envoy::extensions::upstreams::tcp::v3::TcpProtocolOptions;
 use crate::reviewed::reviewed;
@@ -46,6 +47,19 @@ reviewed! { Cluster as "Cluster" {
         upstream_config: "upstream connection pools of a custom kind",
         connection_pool_per_downstream_connection: "upstream connections that no two clients share",
     }
+} }
+
+reviewed! { ClientSideWeightedRoundRobin as "ClientSideWeightedRoundRobin" {
+    honoured: [
+        blackout_period, weight_expiration_period, weight_update_period, error_utilization_penalty,
+        metric_names_for_computing_utilization, slow_start_config,
+    ]
+    ignored: {
+        enable_oob_load_report: "tuning: reports come with responses; endpoints are not asked for others",
+        oob_reporting_period: "tuning: reports come with responses; endpoints are not asked for others",
+        oob_reporting_config: "tuning: reports come with responses; endpoints are not asked for others",
+    }
+    refused: {}
 } }
 
 reviewed! { CommonLbConfig as "CommonLbConfig" {

@@ -185,6 +185,7 @@ pub fn lists() -> Vec<Lists> {
         of::<routes::RateLimit>(),
         of::<clusters::Cluster>(),
         of::<clusters::cluster::CommonLbConfig>(),
+        of::<crate::pb::envoy::extensions::load_balancing_policies::client_side_weighted_round_robin::v3::ClientSideWeightedRoundRobin>(),
         of::<crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster>(),
         of::<clusters::circuit_breakers::Thresholds>(),
         of::<clusters::OutlierDetection>(),
