@@ -29,7 +29,7 @@ use remora_model::filter::{
 };
 use remora_model::route::{Action, Decision};
 
-pub(super) use access::{SHADOW_WORDS, denied_by, noted, prefixed};
+pub(super) use access::denied_by;
 pub use grpc::GrpcCall;
 pub use session::session;
 

@@ -10,7 +10,7 @@ use remora_model::listener::{FilterChain, Terminal};
 use remora_model::metadata::Metadata;
 use remora_model::policy::{ConnectionAccess, Verdict};
 
-use super::filters::{SHADOW_WORDS, denied_by, noted, prefixed};
+use super::filters::denied_by;
 use crate::observe::{ConnectionRecord, ExchangeRecord, LogType};
 use crate::worker::Worker;
 
@@ -31,7 +31,7 @@ pub async fn permit(
         if let Some(verdict) = shadow {
             count_shadow(worker, access, verdict);
             let mut metadata: Box<Metadata> = record.metadata.take().unwrap_or_default();
-            metadata.note(NAMESPACE, noted(&control.shadow_prefix, SHADOW_WORDS, verdict));
+            metadata.note(NAMESPACE, control.shadow_words.noted(verdict));
             record.metadata = Some(metadata);
         }
         let Some(verdict) = enforced else { continue };
@@ -53,8 +53,7 @@ pub async fn permit(
 }
 
 fn count_shadow(worker: &Worker, access: &ConnectionAccess, verdict: Verdict<'_>) {
-    let prefix = &access.control.shadow_prefix;
-    if prefix.is_empty() {
+    let Some([allowed, denied]) = &access.control.shadow_words.stats else {
         let cells = worker.counters.connection_access(&access.stat_prefix);
         if verdict.allowed {
             cells.access.shadow_allowed.one();
@@ -62,14 +61,9 @@ fn count_shadow(worker: &Worker, access: &ConnectionAccess, verdict: Verdict<'_>
             cells.access.shadow_denied.one();
         }
         return;
-    }
-    let stat = if verdict.allowed {
-        "shadow_allowed"
-    } else {
-        "shadow_denied"
     };
-    let counters = &worker.counters;
-    let tally = counters.connection_tally(&access.stat_prefix, &prefixed(prefix, stat));
+    let stat = if verdict.allowed { allowed } else { denied };
+    let tally = worker.counters.connection_tally(&access.stat_prefix, stat);
     tally.tally.count.one();
 }
 

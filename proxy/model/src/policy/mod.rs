@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Name;
+use crate::endpoint::{LabelValue, Labels};
 
 /// `RBAC.Action`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,18 +97,66 @@ impl Rules {
 }
 
 /// What a filter enforces, and what it would.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct AccessControl {
     /// `rules` or `matcher`; `None`: everybody may pass, uncounted.
     pub enforced: Option<Engine>,
     /// `shadow_rules` or `shadow_matcher`: counted and logged only.
     pub shadow: Option<Engine>,
-    /// `rules_stat_prefix`.
-    pub prefix: Name,
-    /// `shadow_rules_stat_prefix`.
-    pub shadow_prefix: Name,
+    /// What is said of the verdicts of `enforced`, under `rules_stat_prefix`.
+    pub enforced_words: Words,
+    /// What is said of those of `shadow`, under `shadow_rules_stat_prefix`.
+    pub shadow_words: Words,
     /// `track_per_rule_stats`.
     pub by_policy: bool,
+}
+
+/// Names of counters and of dynamic metadata, put together once.
+#[derive(Debug, Clone)]
+pub struct Words {
+    /// `rbac.<prefix>.allowed` and `rbac.<prefix>.denied`; `None`: the names without a prefix.
+    pub stats: Option<[Name; 2]>,
+    policy: Name,
+    result: Name,
+    allowed: Name,
+    denied: Name,
+}
+
+impl Words {
+    /// Those of what is enforced.
+    pub fn enforced(prefix: &str) -> Self {
+        Self::new(prefix, "enforced_", "")
+    }
+
+    /// Those of a shadow.
+    pub fn shadow(prefix: &str) -> Self {
+        Self::new(prefix, "shadow_", "shadow_")
+    }
+
+    fn new(prefix: &str, noted: &str, counted: &str) -> Self {
+        let dot = if prefix.ends_with('.') { "" } else { "." };
+        let stat = |word: &str| format!("rbac.{prefix}{dot}{counted}{word}").into();
+        Self {
+            stats: (!prefix.is_empty()).then(|| [stat("allowed"), stat("denied")]),
+            policy: format!("{prefix}{noted}effective_policy_id").into(),
+            result: format!("{prefix}{noted}engine_result").into(),
+            allowed: "allowed".into(),
+            denied: "denied".into(),
+        }
+    }
+
+    /// What is noted of a verdict: the policy that decided, if one did, and the result.
+    pub fn noted(&self, verdict: Verdict<'_>) -> Labels {
+        let said = if verdict.allowed {
+            &self.allowed
+        } else {
+            &self.denied
+        };
+        let text = |name: &Name| LabelValue::Text(Arc::clone(name));
+        let policy = verdict.policy.map(|name| (Arc::clone(&self.policy), text(name)));
+        let result = (Arc::clone(&self.result), text(said));
+        Labels::new(policy.into_iter().chain([result]).collect())
+    }
 }
 
 /// `envoy.extensions.filters.http.rbac.v3.RBAC`, at a filter or (`RBACPerRoute`) at a route.

@@ -73,11 +73,11 @@ impl<D: Downstream> Exchange<'_, D> {
         verdict: Verdict<'_>,
     ) {
         let cells = &self.context.cells.access;
-        let (counter, stat, prefix) = match (part, verdict.allowed) {
-            (Part::Enforced, true) => (&cells.allowed, "allowed", &own.prefix),
-            (Part::Enforced, false) => (&cells.denied, "denied", &own.prefix),
-            (Part::Shadow, true) => (&cells.shadow_allowed, "shadow_allowed", &own.shadow_prefix),
-            (Part::Shadow, false) => (&cells.shadow_denied, "shadow_denied", &own.shadow_prefix),
+        let (counter, stat, prefixed) = match (part, verdict.allowed) {
+            (Part::Enforced, true) => (&cells.allowed, "allowed", &own.enforced_words.stats),
+            (Part::Enforced, false) => (&cells.denied, "denied", &own.enforced_words.stats),
+            (Part::Shadow, true) => (&cells.shadow_allowed, "shadow_allowed", &own.shadow_words.stats),
+            (Part::Shadow, false) => (&cells.shadow_denied, "shadow_denied", &own.shadow_words.stats),
         };
         let counters = &self.context.worker.counters;
         let tally = |stat: &str| {
@@ -87,48 +87,26 @@ impl<D: Downstream> Exchange<'_, D> {
                 .count
                 .one();
         };
-        if prefix.is_empty() {
-            counter.one();
-        } else {
-            tally(&prefixed(prefix, stat));
+        match prefixed {
+            None => counter.one(),
+            Some([allowed, _]) if verdict.allowed => tally(allowed),
+            Some([_, denied]) => tally(denied),
         }
         if control.by_policy
             && let Some(policy) = verdict.policy
         {
             tally(&format!("rbac.policy.{policy}.{stat}"));
         }
-        let (prefix, words) = match part {
-            Part::Enforced => (
-                &control.prefix,
-                ["enforced_effective_policy_id", "enforced_engine_result"],
-            ),
-            Part::Shadow => (&control.shadow_prefix, SHADOW_WORDS),
+        let words = match part {
+            Part::Enforced => &control.enforced_words,
+            Part::Shadow => &control.shadow_words,
         };
-        self.record.note(NAMESPACE, noted(prefix, words, verdict));
+        self.record.note(NAMESPACE, words.noted(verdict));
         if let (Part::Enforced, Some(matched)) = (part, verdict.log) {
             let hint = ("access_log_hint".into(), LabelValue::Bool(matched));
             self.record.note("envoy.common", Labels::new(vec![hint]));
         }
     }
-}
-
-/// What is noted of a shadow policy.
-pub(crate) const SHADOW_WORDS: [&str; 2] = ["shadow_effective_policy_id", "shadow_engine_result"];
-
-/// `rbac.<prefix>.<stat>`
-pub(crate) fn prefixed(prefix: &str, stat: &str) -> String {
-    let dot = if prefix.ends_with('.') { "" } else { "." };
-    format!("rbac.{prefix}{dot}{stat}")
-}
-
-/// The policy and the result, under their prefix.
-pub(crate) fn noted(prefix: &str, [policy, result]: [&str; 2], verdict: Verdict<'_>) -> Labels {
-    let said = if verdict.allowed { "allowed" } else { "denied" };
-    let mut fields = vec![(format!("{prefix}{result}").into(), LabelValue::Text(said.into()))];
-    if let Some(name) = verdict.policy {
-        fields.push((format!("{prefix}{policy}").into(), LabelValue::Text(name.clone())));
-    }
-    Labels::new(fields)
 }
 
 /// Envoy's details of a refusal: one word.

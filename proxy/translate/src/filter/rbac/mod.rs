@@ -8,9 +8,10 @@ mod tree;
 
 use std::sync::Arc;
 
-use remora_model::Name;
 use remora_model::filter::{NetworkFilter, RouteFilter};
-use remora_model::policy::{AccessControl, Action, Condition, ConnectionAccess, Engine, HttpAccess, Rules};
+use remora_model::policy::{
+    AccessControl, Action, Condition, ConnectionAccess, Engine, HttpAccess, Rules, Words,
+};
 
 use crate::context::Work;
 use crate::extension::Extension;
@@ -63,8 +64,8 @@ fn control(work: &mut Work<'_, '_>, said: &http::Rbac) -> Option<HttpAccess> {
     Some(Arc::new(AccessControl {
         enforced: enforced?,
         shadow: shadow?,
-        prefix: said.rules_stat_prefix.as_str().into(),
-        shadow_prefix: said.shadow_rules_stat_prefix.as_str().into(),
+        enforced_words: Words::enforced(&said.rules_stat_prefix),
+        shadow_words: Words::shadow(&said.shadow_rules_stat_prefix),
         by_policy: said.track_per_rule_stats,
     }))
 }
@@ -92,8 +93,8 @@ pub(super) fn connections(work: &mut Work<'_, '_>, extension: &Extension<'_>) ->
         control: AccessControl {
             enforced: enforced?,
             shadow: shadow?,
-            prefix: Name::default(),
-            shadow_prefix: said.shadow_rules_stat_prefix.as_str().into(),
+            enforced_words: Words::enforced(""),
+            shadow_words: Words::shadow(&said.shadow_rules_stat_prefix),
             by_policy: false,
         },
         delay: value::limit(work, "delay_deny", said.delay_deny.as_ref()),
