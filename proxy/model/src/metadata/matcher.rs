@@ -58,11 +58,16 @@ pub struct NotedMatch {
 impl NotedMatch {
     /// Whether all of it is noted.
     pub fn matches(&self, noted: Option<&Metadata>) -> bool {
-        let is_left = |matcher: &StateMatcher| {
-            let object = noted.and_then(|noted| noted.object(&matcher.key));
-            object.is_some_and(|object| matcher.text.matches(object.text().as_bytes()))
-        };
-        self.metadata.iter().all(|matcher| matcher.matches(noted)) && self.state.iter().all(is_left)
+        self.metadata.iter().all(|matcher| matcher.matches(noted))
+            && self.state.iter().all(|matcher| matcher.matches(noted))
+    }
+}
+
+impl StateMatcher {
+    /// Whether such an object was left.
+    pub fn matches(&self, noted: Option<&Metadata>) -> bool {
+        let object = noted.and_then(|noted| noted.object(&self.key));
+        object.is_some_and(|object| self.text.matches(object.text().as_bytes()))
     }
 }
 

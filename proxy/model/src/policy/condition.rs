@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{AccessFacts, AddressRole, Identity, Input, InputMatch};
 use crate::identity::SanMatcher;
 use crate::matching::StringMatcher;
-use crate::metadata::MetadataMatcher;
+use crate::metadata::{MetadataMatcher, StateMatcher};
 use crate::route::{HeaderMatch, HeaderPredicateName, UriTemplate};
 
 /// Whether a condition holds. `Maybe`: that depends on how the recipient reads several values under one name, which
@@ -74,6 +74,8 @@ pub enum Condition {
     MutualTls(Option<SanMatcher>),
     /// `metadata`, `sourced_metadata`.
     Metadata(Box<MetadataMatcher>),
+    /// `filter_state`: what filters left.
+    State(Box<StateMatcher>),
     /// A `SinglePredicate` of the matcher dialect.
     Input(Input, InputMatch),
 }
@@ -135,6 +137,7 @@ impl Condition {
                 let noted = facts.noted(&matcher.namespace, &matcher.path);
                 (matcher.value.matches(noted.as_deref()) != matcher.invert).into()
             }
+            Self::State(matcher) => matcher.matches(facts.metadata).into(),
             Self::Input(input, matcher) => input.truth(matcher, facts),
         }
     }

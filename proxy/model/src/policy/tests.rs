@@ -4,7 +4,7 @@ use super::*;
 use crate::endpoint::{LabelValue, Labels};
 use crate::identity::{SanKind, SanMatcher, SubjectAltName};
 use crate::matching::{Pattern, StringMatcher};
-use crate::metadata::{Metadata, MetadataMatcher, ValueMatcher};
+use crate::metadata::{Metadata, MetadataMatcher, StateKind, StateMatcher, StateObject, ValueMatcher};
 use crate::route::{HeaderMatch, HeaderPredicate, HeaderPredicateName, RequestFacts};
 
 static GET: Method = Method::GET;
@@ -366,4 +366,25 @@ fn a_name_is_not_known_without_tls_and_then_nobody_is_let_in() {
     let either = by_name(Condition::Any);
     assert_eq!(judged(&either, "/named", false), (true, true));
     assert_eq!(judged(&either, "/other", false), (false, false));
+}
+
+#[test]
+fn filter_state_counts_only_where_a_filter_left_it() {
+    let condition = Condition::State(Box::new(StateMatcher {
+        key: "team".into(),
+        text: exact("a"),
+    }));
+    let mut noted = Metadata::default();
+    let deny = rules(Action::Deny, condition);
+    let judged = |noted: &Metadata| {
+        let facts = AccessFacts {
+            metadata: Some(noted),
+            ..facts(None)
+        };
+        deny.judge(&facts).allowed
+    };
+    assert!(judged(&noted));
+    let object = StateObject::new(StateKind::Text, "a").unwrap();
+    noted.set_object(&"team".into(), object);
+    assert!(!judged(&noted));
 }

@@ -289,10 +289,6 @@ pub const REFUSED: &[FieldReason] = &[
         "permissions by extension",
     ),
     (
-        "envoy.config.rbac.v3.Principal.filter_state",
-        "nothing keeps filter state",
-    ),
-    (
         "envoy.config.rbac.v3.SourcedMetadata.metadata_source",
         "matching by a route's metadata; what filters noted is matched",
     ),

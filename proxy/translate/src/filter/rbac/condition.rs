@@ -13,6 +13,8 @@ use crate::pb::envoy::r#type::matcher::v3::{self as matchers, path_matcher};
 use crate::pb::envoy::r#type::v3::Int32Range;
 use crate::{matcher, metadata, uri_template, validation, value};
 
+/// Keys of objects that Envoy and Istio set themselves.
+const FOREIGN_STATE: [&str; 2] = ["envoy.", "io.istio."];
 const MUTUAL_TLS: &str = "envoy.extensions.rbac.principals.mtls_authenticated.v3.Config";
 
 /// One of them; the one that there is, where there is one only.
@@ -108,11 +110,7 @@ pub(super) fn principal(
         #[expect(deprecated, reason = "what control planes still send")]
         Identifier::Metadata(said) => work.at("metadata", |work| noted(work, said)),
         Identifier::SourcedMetadata(said) => work.at("sourced_metadata", |work| sourced(work, said)),
-        Identifier::FilterState(said) => {
-            let sentence = format!("is not supported: matching by filter state ('{}')", said.key);
-            work.wrong_at("filter_state", sentence);
-            None
-        }
+        Identifier::FilterState(said) => work.at("filter_state", |work| state(work, said, subject)),
         Identifier::Custom(said) => custom(work, said),
     }
 }
@@ -233,4 +231,23 @@ fn sourced(work: &mut Work<'_, '_>, said: &api::SourcedMetadata) -> Option<Condi
 fn noted(work: &mut Work<'_, '_>, said: &matchers::MetadataMatcher) -> Option<Condition> {
     let matcher = metadata::matcher(work, said)?;
     Some(Condition::Metadata(Box::new(matcher)))
+}
+
+/// An object that a filter of ours may have left: of any other it would not be known what it says.
+fn state(
+    work: &mut Work<'_, '_>,
+    said: &matchers::FilterStateMatcher,
+    subject: Subject,
+) -> Option<Condition> {
+    let foreign = FOREIGN_STATE.iter().any(|prefix| said.key.starts_with(prefix));
+    if foreign || subject == Subject::Connections {
+        let sentence = format!(
+            "is not supported: filter state that no filter here sets ('{}')",
+            said.key
+        );
+        work.wrong(sentence);
+        return None;
+    }
+    let matcher = metadata::state_matcher(work, said)?;
+    Some(Condition::State(Box::new(matcher)))
 }
