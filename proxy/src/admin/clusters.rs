@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use remora_model::cluster::{Cluster, Thresholds};
-use remora_model::endpoint::{Endpoint, EndpointAddress, Health};
+use remora_model::endpoint::{Endpoint, EndpointAddress, Health, HealthStatus};
 use remora_model::health::{Flag, Monitor};
 use remora_model::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
@@ -185,6 +185,7 @@ fn health_flags(endpoint: &Endpoint) -> String {
     let holds = |flag, word| if endpoint.has(flag) { word } else { "" };
     let (failed, degraded) = match endpoint.spec.health {
         Health::Degraded => ("", eds),
+        Health::Unhealthy if endpoint.spec.status == HealthStatus::Draining => ("", ""),
         _ => (eds, ""),
     };
     let flags = [
@@ -197,6 +198,11 @@ fn health_flags(endpoint: &Endpoint) -> String {
         holds(Flag::Unchecked, "/pending_active_hc"),
         holds(Flag::Leaves, "/excluded_via_immediate_hc_fail"),
         holds(Flag::TimedOut, "/active_hc_timeout"),
+        if endpoint.spec.status == HealthStatus::Draining {
+            "/eds_status_draining"
+        } else {
+            ""
+        },
         holds(Flag::Quarantined, "/quarantined"),
     ]
     .concat();
@@ -310,6 +316,7 @@ fn health_status(endpoint: &Endpoint) -> Value {
     let eds = match endpoint.spec.health {
         Health::Healthy => "HEALTHY",
         Health::Degraded => "DEGRADED",
+        Health::Unhealthy if endpoint.spec.status == HealthStatus::Draining => "DRAINING",
         Health::Unhealthy => "UNHEALTHY",
     };
     let mut status = Map::new();

@@ -1,7 +1,7 @@
 //! Resolving the endpoints of STRICT_DNS and LOGICAL_DNS clusters, again and again.
 //!
 //! Holds: one task per cluster; a failed resolution keeps what was resolved before (Envoy's rule) and is tried again at
-//! the refresh rate; the wait follows the shortest TTL where the cluster says so, never under a second.
+//! the failure rate or, without one, the refresh rate; the wait follows the shortest TTL where the cluster says so, never under a second.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -35,8 +35,10 @@ pub async fn follow(cluster: remora_model::Name, discovery: Discovery, to: mpsc:
             return;
         }
     };
+    let mut failures = 0;
     loop {
         let (assignment, ttl) = resolve(&resolver, &dns, logical).await;
+        failures = if assignment.is_none() { failures + 1 } else { 0 };
         if to
             .send(Resolved {
                 cluster: Arc::clone(&cluster),
@@ -47,8 +49,9 @@ pub async fn follow(cluster: remora_model::Name, discovery: Discovery, to: mpsc:
         {
             return;
         }
-        let wait = match ttl {
-            Some(ttl) if dns.respect_ttl => ttl.max(Duration::from_secs(1)),
+        let wait = match (ttl, dns.failure) {
+            (_, Some(failure)) if failures > 0 => failure.wait(failures, &mut fastrand::Rng::new()),
+            (Some(ttl), _) if dns.respect_ttl => ttl.max(Duration::from_secs(1)),
             _ => dns.refresh,
         };
         let jitter = dns.jitter.mul_f64(fastrand::f64());
@@ -80,12 +83,19 @@ async fn resolve(
             };
             let details = target.details();
             let hostname = &details.hostname;
+            // One endpoint with all addresses, or one for each.
             let take = if logical { 1 } else { usize::MAX };
+            let others: Vec<_> = addresses
+                .iter()
+                .skip(take)
+                .map(|ip| SocketAddr::new(*ip, *port))
+                .collect();
             endpoints.extend(addresses.into_iter().take(take).map(|ip| {
                 Arc::new(EndpointSpec {
                     address: EndpointAddress::Socket(SocketAddr::new(ip, *port)),
                     details: Some(Arc::new(EndpointDetails {
                         hostname: Some(hostname.clone().unwrap_or_else(|| Arc::clone(host))),
+                        others: others.clone(),
                         ..details.clone()
                     })),
                     ..EndpointSpec::clone(target)

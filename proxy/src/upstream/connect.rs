@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use remora_model::cluster::{ClusterConfig, TcpKeepalive, TransportSocket};
-use remora_model::endpoint::{Endpoint, EndpointAddress};
+use remora_model::endpoint::{Endpoint, EndpointAddress, EndpointSpec};
 use remora_model::identity::ClientTls;
 use remora_model::proxy_protocol::{self, Announced, UpstreamHeader};
 use tokio::io::AsyncWriteExt;
@@ -19,6 +21,9 @@ use crate::io::{Io, Socket, Transport};
 use crate::observe::ClusterCells;
 use crate::tls::{self, ClientContext, Secured, Session, TlsFailure};
 use crate::worker::World;
+
+/// How long an address has until the next one is tried beside it, as in Envoy (RFC 8305 section 8: 250 ms).
+const NEXT_ADDRESS: Duration = Duration::from_millis(300);
 
 /// A connection that is ready for use.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ pub async fn connect(
 ) -> Result<Connected, ConnectFailure> {
     let limit = config.connect_timeout;
     let steps = async {
-        let (transport, local) = open(config, &endpoint.spec.address).await?;
+        let (transport, local) = open(config, &endpoint.spec).await?;
         let mut socket_io = Socket::new(transport);
         if let Some(header) = socket.header() {
             announce(&mut socket_io, header, wish.announced).await?;
@@ -133,12 +138,18 @@ async fn secure(
 /// Opens the transport underneath.
 async fn open(
     config: &ClusterConfig,
-    address: &EndpointAddress,
+    spec: &EndpointSpec,
 ) -> Result<(Transport, Option<SocketAddr>), ConnectFailure> {
     let refused = |error: io::Error| ConnectFailure::Refused(words_of(&error));
-    match address {
+    match &spec.address {
         EndpointAddress::Socket(address) => {
-            let stream = open_tcp(config, *address).await.map_err(refused)?;
+            let others = &spec.details().others;
+            let stream = if others.is_empty() {
+                open_tcp(config, *address).await
+            } else {
+                Box::pin(open_one(config, *address, others)).await
+            };
+            let stream = stream.map_err(refused)?;
             let local = stream.local_addr().ok();
             Ok((Transport::Tcp(stream), local))
         }
@@ -147,6 +158,31 @@ async fn open(
             Ok((Transport::Unix(stream), None))
         }
         EndpointAddress::Host(..) => Err(ConnectFailure::Address("host name not resolved")),
+    }
+}
+
+/// Opens whichever address answers first: the next one is tried when the last one failed, or did not answer in time
+/// (RFC 8305 section 5). What loses is closed.
+async fn open_one(
+    config: &ClusterConfig,
+    address: SocketAddr,
+    others: &[SocketAddr],
+) -> io::Result<TcpStream> {
+    let order = config.connection.as_ref().map(|options| options.order);
+    let mut waiting = order.unwrap_or_default().arrange(address, others).into_iter();
+    let mut attempts = FuturesUnordered::new();
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    loop {
+        attempts.extend(waiting.next().map(|address| open_tcp(config, address)));
+        let more = waiting.len() > 0;
+        tokio::select! {
+            ended = attempts.next() => match ended {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) => last = error,
+                None => return Err(last),
+            },
+            () = tokio::time::sleep(NEXT_ADDRESS), if more => {}
+        }
     }
 }
 
@@ -166,8 +202,8 @@ async fn open_tcp(config: &ClusterConfig, address: SocketAddr) -> io::Result<Tcp
         }
         socket.bind(source)?;
     }
-    if let Some(keepalive) = &config.tcp_keepalive {
-        set_keepalive(&socket, keepalive)?;
+    if let Some(keepalive) = config.connection.as_ref().and_then(|options| options.keepalive) {
+        set_keepalive(&socket, &keepalive)?;
     }
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use remora_model::Name;
+use remora_model::endpoint::Endpoint;
 use remora_model::listener::{FilterChain, Routes, Terminal};
 use remora_model::policy::ConnectionAccess;
 use remora_model::route::RouteTable;
@@ -45,6 +46,15 @@ pub(super) struct Entry {
     last_routes: RefCell<Option<Arc<RouteTable>>>,
     life: Cell<Life>,
     waker: RefCell<Option<Waker>>,
+    /// The endpoint with which it ends.
+    ends_with: RefCell<Option<Box<EndsWith>>>,
+}
+
+/// An endpoint, and how often it had fallen.
+#[derive(Debug)]
+struct EndsWith {
+    endpoint: Arc<Endpoint>,
+    falls: u32,
 }
 
 impl Entry {
@@ -52,6 +62,18 @@ impl Entry {
         if life > self.life.get() {
             self.life.set(life);
             self.wake();
+        }
+    }
+
+    /// Ends it where the endpoint fell with which it ends.
+    fn fall(&self) {
+        let ends_with = self.ends_with.borrow();
+        let fell = ends_with
+            .as_deref()
+            .is_some_and(|EndsWith { endpoint, falls }| endpoint.live().falls() != *falls);
+        drop(ends_with);
+        if fell {
+            self.end(Life::Closing);
         }
     }
 
@@ -145,6 +167,7 @@ impl ConnectionRegistry {
             last_routes: RefCell::default(),
             life: Cell::new(self.life.get()),
             waker: RefCell::new(None),
+            ends_with: RefCell::new(None),
         });
         let key = self.all.borrow_mut().insert(Rc::clone(&entry));
         if let Some(end) = entry.peer.as_ref().and_then(|peer| peer.ends) {
@@ -197,6 +220,7 @@ impl ConnectionRegistry {
         let mut told = Told::default();
         for (_, entry) in self.all.borrow().iter() {
             entry.follow(before, world, &mut told);
+            entry.fall();
         }
         told
     }
@@ -238,6 +262,15 @@ pub struct ConnectionHandle {
 }
 
 impl ConnectionHandle {
+    /// The connection ends when this endpoint falls.
+    pub fn end_with(&self, endpoint: &Arc<Endpoint>) {
+        let ends_with = EndsWith {
+            endpoint: Arc::clone(endpoint),
+            falls: endpoint.live().falls(),
+        };
+        *self.entry.ends_with.borrow_mut() = Some(Box::new(ends_with));
+    }
+
     /// The chain as the newest world has it.
     pub fn chain(&self) -> Arc<FilterChain> {
         Arc::clone(&self.entry.chain.borrow())

@@ -10,13 +10,17 @@ use prost::Message;
 use remora_model::Name;
 use remora_model::balance::BalancePolicy;
 use remora_model::cluster::{
-    ClusterConfig, Discovery, RareSettings, TcpKeepalive, TransportMatch, TransportSockets, UpstreamBind,
+    AddressOrder, ClusterConfig, ConnectionOptions, Discovery, Family, RareSettings, TcpKeepalive,
+    TransportMatch, TransportSockets, UpstreamBind,
 };
 use remora_model::endpoint::{Assignment, HealthStatuses, LabelValue};
 use remora_model::identity::ClientTls;
 use remora_model::route::HashPolicy;
 
 use crate::context::{Context, WatchedFile, Work, undecodable};
+use crate::pb::envoy::config::cluster::v3::upstream_connection_options::{
+    FirstAddressFamilyVersion, HappyEyeballsConfig,
+};
 use crate::pb::envoy::config::cluster::v3::{self as api, cluster};
 use crate::pb::envoy::config::core::v3 as core;
 use crate::rejection::Rejection;
@@ -130,7 +134,7 @@ fn translate(
             Some(bind) => bind?.map(Box::new),
             None => None,
         },
-        tcp_keepalive: tcp_keepalive(work, said).map(Box::new),
+        connection: connection_options(work, said).map(Box::new),
         thresholds: breakers::thresholds(work, said.circuit_breakers.as_ref()),
         health,
         rare: rare.said(),
@@ -258,10 +262,39 @@ fn bind(work: &mut Work<'_, '_>, said: &core::BindConfig) -> Option<Option<Upstr
     }
 }
 
-fn tcp_keepalive(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<TcpKeepalive> {
+/// Nothing at all if nothing was said.
+fn connection_options(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<ConnectionOptions> {
     let options = said.upstream_connection_options.as_ref()?;
-    work.at("upstream_connection_options", |work| work.review(options));
-    options.tcp_keepalive.as_ref().map(keepalive)
+    let order = work.at("upstream_connection_options", |work| {
+        work.review(options);
+        let said = options.happy_eyeballs_config.as_ref()?;
+        Some(work.at("happy_eyeballs_config", |work| address_order(work, said)))
+    });
+    let options = ConnectionOptions {
+        keepalive: options.tcp_keepalive.as_ref().map(keepalive),
+        order: order.flatten().unwrap_or_default(),
+    };
+    (options != ConnectionOptions::default()).then_some(options)
+}
+
+fn address_order(work: &mut Work<'_, '_>, said: &HappyEyeballsConfig) -> Option<AddressOrder> {
+    let first = value::known(
+        work,
+        "first_address_family_version",
+        said.first_address_family_version,
+    )?;
+    let count = said.first_address_family_count.as_ref();
+    let count = value::number_or(work, "first_address_family_count", count, 1, 1..=u32::MAX);
+    Some(AddressOrder {
+        first: match first {
+            FirstAddressFamilyVersion::Default
+            | FirstAddressFamilyVersion::Pipe
+            | FirstAddressFamilyVersion::Internal => None,
+            FirstAddressFamilyVersion::V4 => Some(Family::V4),
+            FirstAddressFamilyVersion::V6 => Some(Family::V6),
+        },
+        count: usize::try_from(count).unwrap_or(usize::MAX),
+    })
 }
 
 fn keepalive(said: &core::TcpKeepalive) -> TcpKeepalive {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use remora_model::Name;
 use remora_model::cluster::{Discovery, Dns, DnsFamily, OriginalDestination};
 use remora_model::endpoint::Assignment;
+use remora_model::retry::BackOff;
 
 use crate::context::Work;
 use crate::endpoint::{self, Hosts};
@@ -17,6 +18,7 @@ use crate::pb::envoy::config::cluster::v3::{
 use crate::pb::envoy::extensions::clusters::aggregate;
 use crate::pb::envoy::extensions::clusters::common::dns::v3::DnsLookupFamily as TypedFamily;
 use crate::pb::envoy::extensions::clusters::dns::v3::DnsCluster;
+use crate::pb::google::protobuf::Duration as Said;
 use crate::rate_limits::metadata_key;
 use crate::subscription::{SubscriptionKind, subscribe};
 use crate::value;
@@ -179,11 +181,31 @@ fn dns(work: &mut Work<'_, '_>, said: &api::Cluster) -> Option<Dns> {
     };
     Some(Dns {
         refresh: value::positive(work, "dns_refresh_rate", said.dns_refresh_rate.as_ref(), REFRESH),
+        failure: said.dns_failure_refresh_rate.as_ref().map(|said| {
+            work.at("dns_failure_refresh_rate", |work| {
+                failure_rate(work, said.base_interval.as_ref(), said.max_interval.as_ref())
+            })
+        }),
         respect_ttl: said.respect_dns_ttl,
         jitter: value::duration(work, "dns_jitter", said.dns_jitter.as_ref()).unwrap_or_default(),
         family,
         targets: Arc::new(targets),
     })
+}
+
+/// The wait after failures.
+fn failure_rate(work: &mut Work<'_, '_>, base: Option<&Said>, max: Option<&Said>) -> BackOff {
+    if base.is_none() {
+        work.wrong_at("base_interval", "expected a duration above 0, found none");
+    }
+    let base = value::positive(work, "base_interval", base, REFRESH);
+    let max = value::positive(work, "max_interval", max, base.saturating_mul(10));
+    if max < base {
+        work.wrong(
+            "dns_failure_refresh_rate must have max_interval greater than or equal to the base_interval",
+        );
+    }
+    BackOff { base, max }
 }
 
 /// What a `cluster_type` stands for.
@@ -268,6 +290,11 @@ fn typed_dns(work: &mut Work<'_, '_>, said: &api::Cluster, extension: &Extension
             typed.dns_refresh_rate.as_ref(),
             REFRESH,
         ),
+        failure: typed.dns_failure_refresh_rate.as_ref().map(|said| {
+            work.at("typed_config.dns_failure_refresh_rate", |work| {
+                failure_rate(work, said.base_interval.as_ref(), said.max_interval.as_ref())
+            })
+        }),
         respect_ttl: typed.respect_dns_ttl,
         jitter: value::duration(work, "typed_config.dns_jitter", typed.dns_jitter.as_ref())
             .unwrap_or_default(),

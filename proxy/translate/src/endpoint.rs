@@ -3,6 +3,7 @@
 //! Holds: an address is an IP, a Unix-domain socket, or (where the cluster resolves names) a host; weights are at least
 //! 1; a priority is at most 128.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prost::Message;
@@ -135,7 +136,7 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
             return None;
         }
     };
-    let (address, check) = work.at("endpoint", |work| {
+    let (address, others, check) = work.at("endpoint", |work| {
         work.review(inner);
         let address = work.at("address", |work| {
             endpoint_address(work, inner.address.as_ref(), hosts)
@@ -144,7 +145,12 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
             .health_check_config
             .as_ref()
             .and_then(|said| work.at("health_check_config", |work| health_check::target(work, said)));
-        (address, check)
+        let others = if inner.additional_addresses.is_empty() {
+            Vec::new()
+        } else {
+            work.each("additional_addresses", &inner.additional_addresses, other)
+        };
+        (address, others, check)
     });
     let weight = said.load_balancing_weight.as_ref();
     let labels = |namespace: &str| {
@@ -158,6 +164,7 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
         hostname: (!inner.hostname.is_empty()).then(|| Name::from(inner.hostname.as_str())),
         transport_labels: labels("envoy.transport_socket_match"),
         balance_labels: labels("envoy.lb"),
+        others,
         check,
     };
     let status = status(work, "health_status", said.health_status);
@@ -167,6 +174,19 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
         status: status?,
         address: address?,
         details: (details != EndpointDetails::default()).then(|| Arc::new(details)),
+    })
+}
+
+/// Another address of an endpoint.
+fn other(work: &mut Work<'_, '_>, said: &api::endpoint::AdditionalAddress) -> Option<SocketAddr> {
+    work.at("address", |work| {
+        match value::address(work, said.address.as_ref())? {
+            Place::Socket(address) => Some(address),
+            Place::Pipe(_) | Place::Host(..) => {
+                work.wrong("additional_addresses only supports IP addresses.");
+                None
+            }
+        }
     })
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn settings(
         breaker,
         load,
         check: health_check::of(work, said, bytes),
+        close_on_failure: said.close_connections_on_host_health_failure,
     }
     .said()
 }

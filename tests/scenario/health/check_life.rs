@@ -4,8 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use harness::bootstrap::{load_assignment, merge, type_url};
-use harness::process::Proxy;
+use harness::bootstrap::{
+    cluster, fixed, http_connection_manager, listener, load_assignment, merge, route_everything, tcp_proxy,
+    type_url,
+};
+use harness::client::RawClient;
+use harness::process::{Options, Port, Proxy, ProxyProcess};
 use serde_json::{Value, json};
 
 use super::checks::{check, until};
@@ -168,6 +172,133 @@ async fn a_check_that_passes_ends_an_ejection() -> Result<()> {
                 );
             }
         }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_ends_with_its_endpoint_where_the_cluster_says_so() -> Result<()> {
+    for proxy in with_envoy("checks: tunnels")? {
+        for closes in [true, false] {
+            let patient = Patient::well().await?;
+            let mut cluster = check(&json!({}));
+            cluster["close_connections_on_host_health_failure"] = json!(closes);
+            let stage = Stage::before(proxy, &[patient.address()], &cluster, tcp_proxy("watched"), 1).await?;
+            let mut client = stage.connect().await?;
+            let request = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+            ensure!(client.exchange(request).await?.status() == 200);
+            patient.answers(Answer::http(503, "", ""));
+            stage.wait_flags(patient.address(), "/failed_active_hc").await?;
+            if closes {
+                let end = tokio::time::timeout(super::stage::WITHIN, client.read_response("GET")).await?;
+                ensure!(!matches!(end, Ok(Some(_))), "{proxy:?}: {end:?}");
+            } else {
+                ensure!(client.exchange(request).await?.status() == 200, "{proxy:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A proxy that follows a file with the cluster.
+async fn following(proxy: Proxy, path: &std::path::Path) -> Result<(ProxyProcess, Port)> {
+    let (admin, port) = (Port::reserve()?, Port::reserve()?);
+    let mut routes = route_everything("routes", "watched");
+    routes["validate_clusters"] = json!(false);
+    let manager = http_connection_manager(&json!({"route_config": routes}));
+    let mut bootstrap = fixed(
+        admin.address(),
+        vec![listener("in", port.address(), manager)],
+        Vec::new(),
+    );
+    bootstrap["dynamic_resources"] = json!({"cds_config":
+        {"resource_api_version": "V3", "path_config_source": {"path": path}}});
+    let text = bootstrap.to_string();
+    let process = ProxyProcess::start(proxy, &text, admin, &Options::default()).await?;
+    Ok((process, port))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_cluster_takes_over_after_its_first_round() -> Result<()> {
+    for proxy in with_envoy("checks: a changed cluster")? {
+        let [old, new] = [Patient::well().await?, Patient::start(Answer::Silence).await?];
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("cds.json");
+        let put = |to: &Patient| -> Result<()> {
+            let mut cluster = cluster("watched", &[to.address()]);
+            let once = json!({"timeout": "2s", "interval": "300s", "no_traffic_interval": "300s"});
+            merge(&mut cluster, &check(&once));
+            cluster["@type"] = json!(type_url("config.cluster.v3.Cluster"));
+            let staged = folder.path().join("new");
+            std::fs::write(&staged, json!({"resources": [cluster]}).to_string())?;
+            Ok(std::fs::rename(staged, &path)?)
+        };
+        put(&old)?;
+        let (process, port) = following(proxy, &path).await?;
+        let get = async || {
+            let mut client = RawClient::connect(port.address()).await?;
+            client.exchange(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await
+        };
+        ensure!(get().await?.status() == 200);
+        put(&new)?;
+        until("the new version is checked", || !new.checks().is_empty()).await?;
+        ensure!(get().await?.status() == 200);
+        ensure!(
+            new.requests() == 0,
+            "{proxy:?}: the old one serves until the round is over"
+        );
+        // Nobody answers, and then the round is over too.
+        let deadline = std::time::Instant::now() + super::stage::WITHIN;
+        while new.requests() == 0 {
+            ensure!(get().await?.status() == 200, "{proxy:?}: {}", process.log());
+            ensure!(std::time::Instant::now() < deadline, "{proxy:?}: not in time");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_is_reached_by_whichever_address_answers() -> Result<()> {
+    for proxy in with_envoy("addresses")? {
+        let [first, other] = [Patient::well().await?, Patient::well().await?];
+        let closed = Port::reserve()?;
+        let address = |of: SocketAddr| harness::bootstrap::address(of);
+        for (own, used) in [(first.address(), &first), (closed.address(), &other)] {
+            let endpoint = json!({"endpoint": {"address": address(own),
+                "additional_addresses": [{"address": address(other.address())}]}});
+            let cluster = json!({"load_assignment":
+                {"cluster_name": "watched", "endpoints": [{"lb_endpoints": [endpoint]}]}});
+            let stage = Stage::start(proxy, &[], &cluster).await?;
+            let before = used.requests();
+            ensure!(stage.statuses(3).await? == [200; 3], "{proxy:?}: {own}");
+            ensure!(used.requests() == before + 3, "{proxy:?}: {own}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_drains_does_not_count_for_panic() -> Result<()> {
+    for proxy in with_envoy("draining endpoints")? {
+        let mut patients = Vec::new();
+        let mut endpoints = Vec::new();
+        for status in ["DRAINING", "UNHEALTHY", "HEALTHY", "HEALTHY"] {
+            let patient = Patient::well().await?;
+            let address = harness::bootstrap::address(patient.address());
+            endpoints.push(json!({"endpoint": {"address": address}, "health_status": status}));
+            patients.push(patient);
+        }
+        // Two of four are too few, two of three are not.
+        let cluster = json!({"common_lb_config": {"healthy_panic_threshold": {"value": 60}},
+            "load_assignment": {"cluster_name": "watched", "endpoints": [{"lb_endpoints": endpoints}]}});
+        let stage = Stage::start(proxy, &[], &cluster).await?;
+        ensure!(
+            stage.flags(patients[0].address()).await? == "/eds_status_draining",
+            "{proxy:?}"
+        );
+        stage.wait_stat("membership_excluded", 1).await?;
+        ensure!(stage.statuses(12).await? == [200; 12]);
+        ensure!(patients[0].requests() + patients[1].requests() == 0, "{proxy:?}");
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Holds: the configuration ([`ClusterConfig`]) and the endpoints ([`crate::endpoint::EndpointSet`]) change
 //! independently and share everything that did not change; counts live in [`ClusterLive`], which outlives both.
 
+mod addresses;
 mod aggregate;
 mod breakers;
 mod pick;
@@ -10,6 +11,7 @@ mod pick;
 pub(crate) mod tests;
 mod transport;
 
+pub use addresses::{AddressOrder, Family};
 pub use aggregate::Level;
 pub use breakers::{Occupied, RequestPriority, Thresholds, leave_place, take_place};
 pub(crate) use pick::Over;
@@ -27,6 +29,7 @@ use crate::endpoint::{BuildOptions, EndpointSet, HealthStatuses, LabelValue};
 use crate::health::{Breaker, HealthSettings};
 use crate::limit::MetadataKey;
 use crate::listener::{Http1Options, Http2Options};
+use crate::retry::BackOff;
 use crate::route::HashPolicy;
 use crate::snapshot::ClusterId;
 
@@ -68,8 +71,8 @@ pub struct ClusterConfig {
     pub http: Arc<UpstreamHttp>,
     /// Local address to bind before connecting.
     pub bind: Option<Box<UpstreamBind>>,
-    /// TCP keepalive on upstream sockets.
-    pub tcp_keepalive: Option<Box<TcpKeepalive>>,
+    /// `upstream_connection_options`.
+    pub connection: Option<Box<ConnectionOptions>>,
     /// Limits, for priority DEFAULT and HIGH; enforced by `live`.
     pub thresholds: [Thresholds; 2],
     /// How the health of endpoints is found out; `None`: only the control plane says.
@@ -130,6 +133,8 @@ pub enum Discovery {
 pub struct Dns {
     /// `dns_refresh_rate`, default 5 s; used where TTLs are not respected or are missing.
     pub refresh: Duration,
+    /// `dns_failure_refresh_rate`: the wait after failures, longer with each; `None`: `refresh`.
+    pub failure: Option<BackOff>,
     /// `respect_dns_ttl`.
     pub respect_ttl: bool,
     /// `dns_jitter`: added at random to each wait.
@@ -238,6 +243,15 @@ impl UpstreamBind {
             .chain(self.extra.iter().copied())
             .find(|a| a.is_ipv4() == endpoint.is_ipv4())
     }
+}
+
+/// `upstream_connection_options`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConnectionOptions {
+    /// TCP keepalive on upstream sockets.
+    pub keepalive: Option<TcpKeepalive>,
+    /// `happy_eyeballs_config`.
+    pub order: AddressOrder,
 }
 
 /// `core.v3.TcpKeepalive`; `None` leaves the system's value.

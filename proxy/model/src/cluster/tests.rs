@@ -41,7 +41,7 @@ pub(crate) fn config_with(
             auto_san_validation: false,
         }),
         bind: None,
-        tcp_keepalive: None,
+        connection: None,
         thresholds: [Thresholds::default(); 2],
         health: None,
         rare: None,

@@ -154,6 +154,8 @@ pub struct EndpointDetails {
     pub transport_labels: Labels,
     /// Metadata under `envoy.lb`.
     pub balance_labels: Labels,
+    /// `additional_addresses`: tried beside its own.
+    pub others: Vec<SocketAddr>,
     /// `health_check_config`.
     pub check: Option<Box<CheckTarget>>,
 }
@@ -162,6 +164,7 @@ static NO_DETAILS: EndpointDetails = EndpointDetails {
     hostname: None,
     transport_labels: Labels::none(),
     balance_labels: Labels::none(),
+    others: Vec::new(),
     check: None,
 };
 
@@ -275,7 +278,7 @@ impl Endpoint {
 
     /// Whether it is left out where shares of healthy endpoints are counted.
     pub fn does_not_count(&self) -> bool {
-        self.counts().flags.does_not_count()
+        self.spec.status == HealthStatus::Draining || self.counts().flags.does_not_count()
     }
 
     /// Whether a reason not to use it holds.

@@ -41,6 +41,8 @@ pub struct HealthSettings {
     pub check: Option<Arc<HealthCheck>>,
     /// What the balancing policy wants to know of every answer.
     pub load: Option<LoadWatch>,
+    /// `close_connections_on_host_health_failure`: tunnels to an endpoint that falls end.
+    pub close_on_failure: bool,
 }
 
 impl HealthSettings {

@@ -155,6 +155,13 @@ impl<'t> Tunnel<'t> {
             open,
         } = dialled;
         self.note(tried);
+        let health = cluster.config.health.as_deref();
+        if let (Some(upstream), true) = (
+            &self.record.upstream,
+            health.is_some_and(|health| health.close_on_failure),
+        ) {
+            self.handle.end_with(&upstream.endpoint);
+        }
         self.record.cluster = Some(Arc::clone(&cluster.config));
         // Long tunnels hold no old world.
         drop(cluster);

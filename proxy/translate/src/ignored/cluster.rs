@@ -18,22 +18,20 @@ reviewed! { Cluster as "Cluster" {
         transport_socket_matches, name, alt_stat_name, eds_cluster_config, connect_timeout,
         lb_policy, load_assignment, max_requests_per_connection, circuit_breakers,
         upstream_http_protocol_options, common_http_protocol_options, http_protocol_options, http2_protocol_options,
-        typed_extension_protocol_options, dns_refresh_rate, dns_jitter, respect_dns_ttl, dns_lookup_family,
+        typed_extension_protocol_options, dns_refresh_rate, dns_failure_refresh_rate, dns_jitter, respect_dns_ttl, dns_lookup_family,
         upstream_bind_config, lb_subset_config, common_lb_config, transport_socket, protocol_selection,
         upstream_connection_options, filters, load_balancing_policy, cluster_discovery_type, lb_config, outlier_detection,
-        metadata, health_checks, ignore_health_on_host_removal,
+        metadata, health_checks, close_connections_on_host_health_failure, ignore_health_on_host_removal,
     ]
     ignored: {
         stats_matcher: "observability: which metrics are kept",
         per_connection_buffer_high_watermark_timeout: "tuning: a full buffer only pauses reading",
-        dns_failure_refresh_rate: "tuning: failures are retried at the refresh rate",
         dns_resolvers: "the system's resolver is asked",
         use_tcp_for_dns_lookups: "the system's resolver is asked",
         dns_resolution_config: "the system's resolver is asked",
         typed_dns_resolver_config: "the system's resolver is asked",
         wait_for_warm_on_init: "tuning of the start",
         cleanup_interval: "tuning: unused original destinations are forgotten with their connections",
-        close_connections_on_host_health_failure: "tuning: a failed endpoint gets no new requests",
         lrs_server: "observability: load reports are not sent",
         lrs_report_endpoint_metrics: "observability: load reports are not sent",
         per_connection_buffer_limit_bytes: "tuning: what waits between two connections has bounds of our own",
@@ -144,10 +142,9 @@ reviewed! { GrpcHealthCheck as "HealthCheck.GrpcHealthCheck" {
 } }
 
 reviewed! { UpstreamConnectionOptions as "UpstreamConnectionOptions" {
-    honoured: [tcp_keepalive]
+    honoured: [tcp_keepalive, happy_eyeballs_config]
     ignored: {
         set_local_interface_name_on_upstream_connections: "observability: which interface carried a connection",
-        happy_eyeballs_config: "tuning: one address of an endpoint is used",
     }
     refused: {}
 } }
@@ -179,9 +176,8 @@ reviewed! { HttpProtocolOptions as "upstreams.HttpProtocolOptions" {
 } }
 
 reviewed! { DnsCluster as "DnsCluster" {
-    honoured: [dns_refresh_rate, respect_dns_ttl, dns_jitter, dns_lookup_family, all_addresses_in_single_endpoint]
+    honoured: [dns_refresh_rate, dns_failure_refresh_rate, respect_dns_ttl, dns_jitter, dns_lookup_family, all_addresses_in_single_endpoint]
     ignored: {
-        dns_failure_refresh_rate: "tuning: failures are retried at the refresh rate",
         typed_dns_resolver_config: "the system's resolver is asked",
         dns_min_refresh_rate: "tuning: answers are kept at least a second",
     }

@@ -32,9 +32,8 @@ reviewed! { LocalityLbEndpoints as "LocalityLbEndpoints" {
 } }
 
 reviewed! { Endpoint as "Endpoint" {
-    honoured: [address, hostname, health_check_config]
+    honoured: [address, hostname, health_check_config, additional_addresses]
     ignored: {
-        additional_addresses: "tuning: the first address of an endpoint is used",
         observability_name: "observability: names in metrics",
     }
     refused: {}
