@@ -4,6 +4,8 @@
 //! received must be the same, but for the differences that `conformance/differences.md` names with their reasons.
 //! With `REMORA_SHOW_TABLE=1` what Envoy did is printed for every row. Envoy's status is checked against the table as well, so that a row says what it is about.
 
+#[path = "differential/announce.rs"]
+mod announce;
 #[path = "differential/bodies.rs"]
 mod bodies;
 #[path = "differential/cache.rs"]
@@ -95,6 +97,7 @@ fn rows() -> Vec<&'static Row> {
         mirrors::ROWS,
         redirects::ROWS,
         templates::ROWS,
+        announce::ROWS,
         replies::ROWS,
         conditions::ROWS,
         generated::rows(),
@@ -124,7 +127,7 @@ const NOT_COMPARED: [&str; 4] = [
 /// A proxy with everything that its bootstrap names.
 struct Stage {
     process: ProxyProcess,
-    ports: [Port; 7],
+    ports: [Port; 9],
     closed: Port,
     a: Upstream,
     b: Upstream,
@@ -134,6 +137,8 @@ struct Stage {
 impl Stage {
     async fn start(proxy: Proxy) -> Result<Self> {
         let ports = [
+            Port::reserve()?,
+            Port::reserve()?,
             Port::reserve()?,
             Port::reserve()?,
             Port::reserve()?,
@@ -154,6 +159,8 @@ impl Stage {
             rare: ports[4].address(),
             replies: ports[5].address(),
             tuned: ports[6].address(),
+            announce: ports[7].address(),
+            little: ports[8].address(),
             a: a.address(),
             b: b.address(),
             closed: closed.address(),
@@ -179,6 +186,8 @@ impl Stage {
             Listener::Rare => self.ports[4].address(),
             Listener::Replies => self.ports[5].address(),
             Listener::Tuned => self.ports[6].address(),
+            Listener::Announce => self.ports[7].address(),
+            Listener::Little => self.ports[8].address(),
         }
     }
 
@@ -223,6 +232,7 @@ impl Stage {
             let mut text = value.to_string();
             for (index, port) in self.ports.iter().enumerate() {
                 text = text.replace(&format!(":{}", port.number()), &format!(":LISTENER{index}"));
+                text = text.replace(&format!("\"{}\"", port.number()), &format!("\"LISTENER{index}\""));
             }
             text = text.replace(&format!(":{}", self.closed.number()), ":CLOSED");
             seen.push(serde_json::from_str(&text)?);

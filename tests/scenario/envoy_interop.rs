@@ -119,7 +119,7 @@ fn inbound_bootstrap(cast: &Cast, admin: SocketAddr, at: SocketAddr, application
         Between::Tcp => bootstrap::tcp_proxy("application"),
         Between::Http1 | Between::Http2 => bootstrap::http_connection_manager(&json!({
             "route_config": bootstrap::route_everything("inbound", "application"),
-            "forward_client_cert_details": "SANITIZE_SET", "set_current_client_cert_details": {"uri": true},
+            "forward_client_cert_details": "SANITIZE_SET", "set_current_client_cert_details": {"uri": true, "issuer": true},
         })),
     };
     let mut listener = bootstrap::listener("inbound", at, filter);
@@ -189,6 +189,13 @@ async fn traffic_passes(pair: &Pair) -> Result<()> {
         ensure!(
             peer.contains(&format!("URI={CLIENT}")),
             "the client's id is not told: '{peer}'"
+        );
+        let issuer = peer
+            .rsplit_once(";Issuer=\"")
+            .and_then(|(_, issuer)| issuer.strip_suffix('"'));
+        ensure!(
+            issuer.is_some_and(|issuer| issuer.contains("CN=")),
+            "its issuer is not told: '{peer}'"
         );
     }
     let client = Http2Client::connect(pair.outbound.address()).await?;

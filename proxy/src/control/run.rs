@@ -183,6 +183,9 @@ fn workers(
     if let Ok(cluster) = http::HeaderValue::from_str(cluster) {
         shared.node_cluster.get_or_init(|| cluster);
     }
+    if let Ok(id) = http::HeaderValue::from_str(options.node["id"].as_str().unwrap_or_default()) {
+        shared.node_id.get_or_init(|| id);
+    }
     (0..options.concurrency)
         .map(|index| WorkerThread::start(index, Arc::clone(shared), graveyard.clone()))
         .collect()

@@ -69,5 +69,8 @@ fn element(details: ClientCertificateDetails, session: &Session) -> Option<Strin
     if details.dns {
         parts.extend(peer.dns_sans().map(|dns| format!("DNS={dns}")));
     }
+    if details.issuer {
+        parts.push(format!("Issuer=\"{}\"", peer.issuer().replace('"', "\\\"")));
+    }
     Some(parts.join(";"))
 }

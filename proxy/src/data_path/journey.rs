@@ -28,7 +28,7 @@ use super::replay::Replay;
 use super::request::{Exchange, facts};
 use super::target::{self, Chosen};
 use super::verdict::{Verdict, Wanted};
-use super::{connect_end, mirror, mutation, response_head};
+use super::{announce, connect_end, mirror, mutation, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::Failure;
 use crate::observe::{ClusterCells, ExchangeRecord};
@@ -221,6 +221,7 @@ impl<D: Downstream> Exchange<'_, D> {
                 let per_try = per_try.map(|limit| limit.limit);
                 let told = journey.remaining().into_iter().chain(per_try).min();
                 let timed_out = journey.attempts.timed_out;
+                let told = told.filter(|_| !self.record.quiet);
                 mutation::attempt(head, journey.chosen, self.record.attempts, timed_out, told);
             }
             let next = match journey.beside {
@@ -367,7 +368,7 @@ impl<D: Downstream> Exchange<'_, D> {
                     mutation::set_cookie(&mut response.headers, cookie);
                     let responding = Responding::of(response, stages);
                     filters::respond(&self.on_response, responding, record, Some(&head.headers));
-                    response_head::finish(&mut response.headers, manager, request_id);
+                    announce::finish(response, manager, request_id, record, &self.context.worker.shared);
                     if keep {
                         record.response_headers = Some(response.headers.clone());
                     }
@@ -464,7 +465,7 @@ impl<D: Downstream> Exchange<'_, D> {
         let endpoint = self.choose_endpoint(journey, head).inspect_err(|_| {
             journey.cells.traffic.upstream_cx_none_healthy.one();
         })?;
-        mutation::endpoint_host(head, journey.forward, &endpoint, self.record.attempts == 1);
+        mutation::endpoint_host(head, journey.forward, &endpoint, &self.record);
         let http = &cluster.config.http;
         let protocol = journey.protocol;
         let server_name = head

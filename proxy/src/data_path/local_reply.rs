@@ -12,6 +12,8 @@ use crate::exchange::{BodyLength, Downstream, ResponseHead, StreamError};
 use crate::failure::{Failure, Timer, grpc_status};
 use crate::observe::ExchangeRecord;
 
+/// Says that a circuit breaker refused a request.
+pub const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 /// gRPC's status of a deadline that is over.
 const DEADLINE_EXCEEDED: u16 = 4;
 
@@ -56,10 +58,7 @@ impl Reply {
         let said = if retried { said.after_retries() } else { said };
         let mut headers = HeaderMap::new();
         if matches!(failure, Failure::Overflow(_)) {
-            headers.insert(
-                HeaderName::from_static("x-envoy-overloaded"),
-                HeaderValue::from_static("true"),
-            );
+            headers.insert(OVERLOADED, HeaderValue::from_static("true"));
         }
         let mut as_grpc = None;
         let mut body = Bytes::from(said.body.into_owned());

@@ -7,6 +7,7 @@
 
 mod admission;
 mod aggregate;
+mod announce;
 mod ask;
 mod attempts;
 mod body;

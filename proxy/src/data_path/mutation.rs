@@ -110,7 +110,7 @@ pub fn request(
                     .host
                     .apply(&facts(head, record), None, &printer(head, record))
             });
-        rewrite_host(head, forward, host);
+        rewrite_host(head, forward, host, record);
     }
     let matched = &chosen.route.criteria.path;
     if let Some(rewritten) = forward
@@ -118,12 +118,15 @@ pub fn request(
         .apply(matched, head.path.as_str(), &printer(head, record))
         && let Ok(path) = PathAndQuery::try_from(rewritten)
     {
-        if let Ok(original) = HeaderValue::from_str(head.path.as_str()) {
+        if !record.quiet
+            && let Ok(original) = HeaderValue::from_str(head.path.as_str())
+        {
             head.headers.insert(ORIGINAL_PATH, original);
         }
         head.path = path;
     }
     let by_router = match timeout.map(|timeout| HeaderValue::from(timeout.as_millis() as u64)) {
+        _ if record.quiet => head.headers.remove(EXPECTED_TIMEOUT).is_some(),
         Some(millis) => head.headers.insert(EXPECTED_TIMEOUT, millis).is_some(),
         None => head.headers.contains_key(EXPECTED_TIMEOUT),
     };
@@ -134,12 +137,17 @@ pub fn request(
 }
 
 /// `auto_host_rewrite`: the host is known only when the endpoint is.
-pub fn endpoint_host(head: &mut RequestHead, forward: &Forward, endpoint: &Endpoint, first: bool) {
+pub fn endpoint_host(
+    head: &mut RequestHead,
+    forward: &Forward,
+    endpoint: &Endpoint,
+    record: &ExchangeRecord,
+) {
     if matches!(forward.host, HostRewrite::Endpoint)
         && let Some(name) = endpoint.spec.details().hostname.as_deref()
     {
-        if first {
-            rewrite_host(head, forward, HeaderValue::from_str(name).ok());
+        if record.attempts == 1 {
+            rewrite_host(head, forward, HeaderValue::from_str(name).ok(), record);
         } else if let Ok(authority) = Authority::try_from(name) {
             head.authority = Some(authority);
         }
@@ -176,7 +184,12 @@ pub fn attempts_made(headers: &mut HeaderMap, chosen: &Chosen, number: u32) {
     }
 }
 
-fn rewrite_host(head: &mut RequestHead, forward: &Forward, host: Option<HeaderValue>) {
+fn rewrite_host(
+    head: &mut RequestHead,
+    forward: &Forward,
+    host: Option<HeaderValue>,
+    record: &ExchangeRecord,
+) {
     let Some(authority) = host.and_then(|host| Authority::try_from(host.as_bytes()).ok()) else {
         return;
     };
@@ -188,6 +201,7 @@ fn rewrite_host(head: &mut RequestHead, forward: &Forward, host: Option<HeaderVa
     }
     if let Some(before) = &head.authority
         && *before != authority
+        && !record.quiet
         && let Ok(before) = HeaderValue::from_str(before.as_str())
     {
         head.headers.insert(ORIGINAL_HOST, before);

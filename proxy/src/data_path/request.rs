@@ -20,11 +20,11 @@ use super::deadlines::LazyTimer;
 use super::filters::OnResponse;
 use super::forward::Cut;
 use super::http::HttpContext;
-use super::local_reply::{Reader, Reply, is_grpc};
+use super::local_reply::{OVERLOADED, Reader, Reply, is_grpc};
 use super::redirects::Redirects;
 use super::request_head::Prepared;
 use super::target::{self, Chosen};
-use super::{mutation, own_reply, request_head, response_head};
+use super::{announce, mutation, own_reply, request_head, response_head};
 use crate::exchange::{BodyLength, Downstream, RequestHead, ResponseHead};
 use crate::failure::Failure;
 use crate::observe::ExchangeRecord;
@@ -84,7 +84,11 @@ impl<'a, D: Downstream> Exchange<'a, D> {
         downstream: &'a mut D,
         timer: &'a mut LazyTimer,
     ) -> Self {
-        let record = ExchangeRecord::new(Rc::clone(&context.record), Instant::now());
+        let mut record = ExchangeRecord::new(Rc::clone(&context.record), Instant::now());
+        record.quiet = manager
+            .rare
+            .as_ref()
+            .is_some_and(|rare| rare.suppress_envoy_headers);
         Self {
             context,
             manager,
@@ -133,6 +137,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             self.redirect(StatusCode::TEMPORARY_REDIRECT, location, head)?;
             self.record.details = "path_normalization_failed".into();
             return Ok(());
+        }
+        if let Some(rare) = &self.manager.rare {
+            announce::to_upstream(head, self.manager, rare, &self.record, &worker.shared);
         }
         let mut world = worker.world();
         self.record.generation = world.generation;
@@ -324,6 +331,8 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             .filtered(&self.on_response, &self.record, &head.headers)
             .map_err(Failure::UpstreamCut)?;
         response_head::finish(&mut reply.headers, self.manager, self.request_id.as_ref());
+        let head_of = (&mut reply.headers, &mut reply.status);
+        announce::to_client(head_of, self.manager, &self.record, &self.context.worker.shared);
         if self.context.keeps_headers(self.manager) {
             self.record.response_headers = Some(reply.headers.clone());
         }
@@ -395,6 +404,9 @@ impl<'a, D: Downstream> Exchange<'a, D> {
             self.downstream.set_close();
         }
         let mut reply = Reply::to_failure(&cut.failure, grpc, self.record.attempts > 1);
+        if self.record.quiet {
+            reply.headers.remove(OVERLOADED);
+        }
         if let Some(chosen) = self.chosen.as_ref().filter(|_| self.record.attempts > 0) {
             mutation::attempts_made(&mut reply.headers, chosen, self.record.attempts);
         }

@@ -36,6 +36,9 @@ pub fn from_upstream(head: &mut ResponseHead, record: &mut ExchangeRecord, upgra
         }
         return;
     }
+    if record.quiet {
+        return;
+    }
     if let Ok(millis) = HeaderValue::try_from(took.as_millis().to_string()) {
         headers.insert(UPSTREAM_SERVICE_TIME, millis);
     }

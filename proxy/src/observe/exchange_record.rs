@@ -151,6 +151,8 @@ pub struct ExchangeRecord {
     pub client: SocketAddr,
     /// The client is inside (`internal_address_config`).
     pub internal: bool,
+    /// The router says nothing of itself (`suppress_envoy_headers`).
+    pub quiet: bool,
     /// The client is a router, which may try again.
     pub by_router: bool,
     /// What was given in the place of its cluster's answer.
@@ -257,6 +259,7 @@ impl ExchangeRecord {
             started,
             generation: 0,
             internal: false,
+            quiet: false,
             by_router: false,
             given_up: false,
             degraded: None,

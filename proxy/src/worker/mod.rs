@@ -64,6 +64,8 @@ pub struct Shared {
     pub responses: ResponseCache,
     /// `node.cluster`.
     pub node_cluster: OnceLock<HeaderValue>,
+    /// `node.id`.
+    pub node_id: OnceLock<HeaderValue>,
     /// The operator fails the health checks of this server (`/healthcheck/fail`).
     pub unhealthy: AtomicBool,
 }
@@ -82,6 +84,7 @@ impl Shared {
             health: OnceLock::new(),
             responses: ResponseCache::default(),
             node_cluster: OnceLock::new(),
+            node_id: OnceLock::new(),
             unhealthy: AtomicBool::new(false),
         }
     }

@@ -59,6 +59,11 @@ impl<'a> Extension<'a> {
         }
     }
 
+    /// The configuration as its message, where it is one; what is wrong with it is for [`Self::decode`] to say.
+    pub(crate) fn peek<M: Message + Default>(&self) -> Option<M> {
+        M::decode(self.bytes()?).ok()
+    }
+
     /// The fields of a `TypedStruct`, if it is one.
     pub(crate) fn free(&self) -> Option<&Struct> {
         match &self.body {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use remora_model::listener::{
     ClientCertificateDetails, Codec, EscapedSlashes, ForwardClientCertificate, HttpLimits, HttpManager,
-    HttpTimeouts, RareManager, Routes, ServerHeader, StripPort, Underscores,
+    HttpTimeouts, Routes, ServerHeader, StripPort, Underscores,
 };
 
 use crate::access_log::access_logs;
@@ -22,7 +22,7 @@ use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3:
     self as api, http_connection_manager as inner,
 };
 use crate::subscription::{SubscriptionKind, subscribe};
-use crate::{filter, fingerprint, local_reply, route, value};
+use crate::{filter, fingerprint, rare_manager, route, value};
 
 /// Field number of `HttpConnectionManager.route_config`.
 const ROUTE_CONFIG: u32 = 4;
@@ -92,17 +92,8 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
         ),
         access_logs: access_logs(work, &said.access_log),
         proxy_100_continue: said.proxy_100_continue,
-        rare: rare(work, &said),
+        rare: rare_manager::translate(work, &said),
     }))
-}
-
-fn rare(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Option<Box<RareManager>> {
-    let local_replies = said.local_reply_config.as_ref();
-    let rare = RareManager {
-        local_replies: local_replies
-            .and_then(|said| work.at("local_reply_config", |work| local_reply::replies(work, said))),
-    };
-    (!rare.is_empty()).then(|| Box::new(rare))
 }
 
 fn codec(work: &mut Work<'_, '_>, said: &api::HttpConnectionManager) -> Option<Codec> {
@@ -163,12 +154,6 @@ fn client_certificate(
     };
     let details = said.set_current_client_cert_details.unwrap_or_default();
     work.at("set_current_client_cert_details", |work| {
-        if details.issuer {
-            work.wrong_at(
-                "issuer",
-                "is not supported: the issuer in x-forwarded-client-cert",
-            );
-        }
         if details.format != 0 {
             work.wrong_at("format", "is not supported: x-forwarded-client-cert as JSON");
         }
@@ -180,6 +165,7 @@ fn client_certificate(
         chain: details.chain,
         dns: details.dns,
         uri: details.uri,
+        issuer: details.issuer,
     })
 }
 

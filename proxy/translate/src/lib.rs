@@ -46,6 +46,7 @@ mod mirror;
 pub mod preview;
 mod private;
 mod proxy_protocol;
+mod rare_manager;
 mod rate_limits;
 mod rejection;
 mod repeated;

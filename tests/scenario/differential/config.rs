@@ -18,6 +18,8 @@ pub(crate) struct Addresses {
     pub(crate) rare: SocketAddr,
     pub(crate) replies: SocketAddr,
     pub(crate) tuned: SocketAddr,
+    pub(crate) announce: SocketAddr,
+    pub(crate) little: SocketAddr,
     pub(crate) a: SocketAddr,
     pub(crate) b: SocketAddr,
     pub(crate) closed: SocketAddr,
@@ -48,7 +50,10 @@ pub(crate) fn bootstrap(at: &Addresses) -> Value {
     });
     let mut timed = super::timeouts::manager();
     merge(&mut timed, &json!({"route_config": routes}));
+    let [all, little] = super::announce::managers();
     let listeners = vec![
+        listener("announce", at.announce, http_connection_manager(&all)),
+        listener("little", at.little, http_connection_manager(&little)),
         listener("main", at.main, http_connection_manager(&main)),
         listener("edge", at.edge, http_connection_manager(&edge)),
         listener("plain", at.plain, http_connection_manager(&plain)),

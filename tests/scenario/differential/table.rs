@@ -19,6 +19,8 @@ pub(crate) enum Listener {
     Rare,
     Replies,
     Tuned,
+    Announce,
+    Little,
 }
 
 /// What is sent.

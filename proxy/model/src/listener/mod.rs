@@ -7,6 +7,7 @@
 
 mod candidates;
 mod chain_match;
+mod proxy_status;
 mod rare_manager;
 mod table;
 mod tcp_proxy;
@@ -15,6 +16,7 @@ pub(crate) mod tests;
 
 pub use candidates::CommonUpstream;
 pub use chain_match::{ChainIndex, ChainMatch, ConnectionFacts, DuplicateMatch, SourceType};
+pub use proxy_status::{ProxyName, ProxyStatus};
 pub use rare_manager::{LocalReplies, RareManager, ReplyMapper};
 pub use table::ListenerTable;
 pub use tcp_proxy::{LogTimes, TcpProxy, TunnelOptions, Tunneling};
@@ -285,6 +287,8 @@ pub struct ClientCertificateDetails {
     pub dns: bool,
     /// Write URI SANs.
     pub uri: bool,
+    /// Write the issuer of the peer's certificate.
+    pub issuer: bool,
 }
 
 /// `ForwardClientCertDetails`.

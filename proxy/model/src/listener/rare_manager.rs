@@ -1,8 +1,10 @@
-//! What few HTTP connection managers say: how replies of our own look.
+//! What few HTTP connection managers say: how replies of our own look, what we say of ourselves.
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::uri::Scheme;
 
+use super::ProxyStatus;
 use crate::log::{BodyFormat, LogFilter};
 use crate::route::HeaderMutations;
 
@@ -11,12 +13,27 @@ use crate::route::HeaderMutations;
 pub struct RareManager {
     /// `local_reply_config`.
     pub local_replies: Option<LocalReplies>,
+    /// `append_x_forwarded_port`.
+    pub append_x_forwarded_port: bool,
+    /// `add_user_agent`.
+    pub add_user_agent: bool,
+    /// `scheme_header_transformation.scheme_to_overwrite`.
+    pub scheme: Option<Scheme>,
+    /// `proxy_status_config`.
+    pub proxy_status: Option<ProxyStatus>,
+    /// `suppress_envoy_headers` of the router: it says nothing of itself in `x-envoy-*` headers.
+    pub suppress_envoy_headers: bool,
 }
 
 impl RareManager {
     /// Whether nothing is said.
     pub fn is_empty(&self) -> bool {
         self.local_replies.is_none()
+            && !self.append_x_forwarded_port
+            && !self.add_user_agent
+            && self.scheme.is_none()
+            && self.proxy_status.is_none()
+            && !self.suppress_envoy_headers
     }
 }
 

@@ -24,6 +24,8 @@ mod router;
 mod set_filter_state;
 mod stateful_session;
 
+pub(crate) use router::KIND as ROUTER;
+
 use std::collections::HashMap;
 
 use remora_model::filter::{ChainedFilter, FilterSettings, HttpFilter, RouteFilter};

@@ -6,7 +6,7 @@ use crate::extension::{Extension, unknown};
 use crate::pb::envoy::extensions::filters::http::router::v3::Router;
 use crate::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 
-pub(super) const KIND: &str = "envoy.extensions.filters.http.router.v3.Router";
+pub(crate) const KIND: &str = "envoy.extensions.filters.http.router.v3.Router";
 /// The codec is always there; naming it changes nothing.
 const CODEC: &str = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
 

@@ -61,6 +61,14 @@ pub const IN_PART: &[&str] = &[
 /// Fields that nothing reads, by full name.
 pub const UNREAD: &[FieldReason] = &[
     (
+        "envoy.config.core.v3.SchemeHeaderTransformation.match_upstream",
+        "the upstream hears the scheme that the client used",
+    ),
+    (
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.ProxyStatusConfig.remove_connection_termination_details",
+        "there are none that could be removed",
+    ),
+    (
         "envoy.config.core.v3.KeyValueAppend.entry",
         "deprecated: only record is read, and must be there",
     ),
@@ -409,10 +417,6 @@ pub const REFUSED: &[FieldReason] = &[
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails.format",
         "client certificates in a format of its own",
-    ),
-    (
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails.issuer",
-        "the issuer of client certificates in headers",
     ),
     (
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig.filters",

@@ -72,13 +72,12 @@ reviewed! { HttpConnectionManager as "HttpConnectionManager" {
         always_set_request_id_in_response, forward_client_cert_details, set_current_client_cert_details, upgrade_configs,
         normalize_path, merge_slashes, path_with_escaped_slashes_action, request_id_extension, strip_matching_host_port,
         route_specifier, strip_port_mode, tracing, strip_trailing_host_dot, original_ip_detection_extensions,
-        early_header_mutation_extensions, local_reply_config,
+        early_header_mutation_extensions, local_reply_config, add_user_agent, scheme_header_transformation,
+        proxy_status_config, append_x_forwarded_port,
     ]
     ignored: {
-        add_user_agent: "adds a header that decides nothing here",
         http1_safe_max_connection_duration: "tuning: a drained connection ends after its response",
         http3_protocol_options: "only read with codec HTTP3, which is refused",
-        scheme_header_transformation: "the scheme that the upstream sees decides nothing here",
         stream_flush_timeout: "tuning: stream_idle_timeout bounds the flush too",
         drain_timeout_jitter: "tuning of a drain",
         access_log_flush_interval: "observability: a line is written at the end of its exchange",
@@ -87,9 +86,7 @@ reviewed! { HttpConnectionManager as "HttpConnectionManager" {
         represent_ipv4_remote_address_as_ipv4_mapped_ipv6: "the form of an address in x-forwarded-for only",
         stream_error_on_invalid_http_message: "tuning: an invalid message always ends what it must end",
         path_normalization_options: "not implemented by Envoy either",
-        proxy_status_config: "adds a response header for diagnosis only",
         typed_header_validation_config: "the codecs always validate headers",
-        append_x_forwarded_port: "adds a header that decides nothing here",
         append_local_overload: "adds a header that decides nothing here",
         add_proxy_protocol_connection_state: "an upstream is told of the connection wherever its cluster asks for a PROXY header",
     }
@@ -150,13 +147,12 @@ reviewed! { Http2ProtocolOptions as "Http2ProtocolOptions" {
 } }
 
 reviewed! { Router as "Router" {
-    honoured: [upstream_http_filters]
+    honoured: [upstream_http_filters, suppress_envoy_headers]
     ignored: {
         dynamic_stats: "observability: which metrics are kept",
         start_child_span: "observability: tracing is not supported yet",
         upstream_log: "observability: the access log has one line per exchange",
         upstream_log_options: "observability: the access log has one line per exchange",
-        suppress_envoy_headers: "no x-envoy-* header is added except where one is asked for",
         strict_check_headers: "no x-envoy-* request header is honoured",
         respect_expected_rq_timeout: "no x-envoy-* request header is honoured",
         suppress_grpc_request_failure_code_stats: "observability: which metrics are kept",
