@@ -19,7 +19,9 @@ async fn judged(validation: Validation, client_certificate: Secret) -> Outcome {
 
 fn is_refused(outcome: Outcome, why: &str) -> bool {
     match outcome.0 {
-        Err(failure @ TlsFailure::Untrusted(_)) => failure.to_string().contains(why),
+        Err(failure @ (TlsFailure::Untrusted(_) | TlsFailure::WrongName { .. })) => {
+            failure.to_string().contains(why)
+        }
         other => panic!("expected a refusal, found {other:?}"),
     }
 }
