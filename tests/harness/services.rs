@@ -1,9 +1,10 @@
 //! Services that a proxy asks about requests: what was it asked, and what does it do with the answer?
 //!
-//! A [`Services`] is a gRPC server with Envoy's rate limit service. It keeps what it was asked, as JSON, and answers by
+//! A [`Services`] is a gRPC server with Envoy's rate limit and authorization services. It keeps what it was asked, as JSON, and answers by
 //! the words of a script that the request itself brings (the value of the descriptor entry `script`), so that tables of
 //! requests stay data.
 
+mod authorization;
 mod rate_limit;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::task::{Context, Poll};
 
 use anyhow::Result;
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Value as Json, json};
@@ -50,7 +52,10 @@ impl Services {
         let address = listener.local_addr()?;
         let asked = Arc::new(Asked::default());
         let limits = RateLimitServiceServer::new(rate_limit::Limits(Arc::clone(&asked)));
-        let server = tonic::transport::Server::builder().add_service(WithTarget(limits));
+        let checks = AuthorizationServer::new(authorization::Authorizer(Arc::clone(&asked)));
+        let server = tonic::transport::Server::builder()
+            .add_service(WithTarget(limits))
+            .add_service(WithTarget(checks));
         let incoming = TcpListenerStream::new(listener).map(|stream| {
             let stream = stream?;
             stream.set_nodelay(true)?;

@@ -6,6 +6,8 @@
 
 #[path = "differential/announce.rs"]
 mod announce;
+#[path = "differential/authorization.rs"]
+mod authorization;
 #[path = "differential/bodies.rs"]
 mod bodies;
 #[path = "differential/cache.rs"]
@@ -91,6 +93,7 @@ fn rows() -> Vec<&'static Row> {
         limits::ROWS,
         descriptors::ROWS,
         descriptors::CONVERSATIONS,
+        authorization::ROWS,
         services::ROWS,
         state::ROWS,
         retries::ROWS,

@@ -77,6 +77,24 @@ impl Stages {
         self.places.clear();
     }
 
+    /// What is held, as a whole.
+    pub fn held(&self) -> Bytes {
+        let mut pieces = self.held.iter().filter_map(|frame| match frame {
+            Frame::Data(data) => Some(data),
+            Frame::Trailers(_) => None,
+        });
+        match (pieces.next(), pieces.next()) {
+            (None, _) => Bytes::new(),
+            (Some(only), None) => only.clone(),
+            (Some(first), Some(second)) => {
+                let mut all = BytesMut::from(&first[..]);
+                all.extend_from_slice(second);
+                pieces.for_each(|piece| all.extend_from_slice(piece));
+                all.freeze()
+            }
+        }
+    }
+
     /// Body bytes taken from the sender.
     pub fn taken(&self) -> u64 {
         self.taken

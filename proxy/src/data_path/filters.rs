@@ -7,6 +7,7 @@ mod access;
 mod buffer;
 mod cache;
 mod compression;
+mod ext_authz;
 mod global_rate_limit;
 mod grpc;
 mod health_check;
@@ -203,7 +204,8 @@ impl<D: Downstream> Exchange<'_, D> {
                 }
                 HttpFilter::Cors => self.cors(&filter.name, decision.as_ref(), head)?,
                 HttpFilter::Access(own) => self.permit(own, said.as_ref(), head)?,
-                asks @ (HttpFilter::GlobalRateLimit(_)
+                asks @ (HttpFilter::ExternalAuthorization(_)
+                | HttpFilter::GlobalRateLimit(_)
                 | HttpFilter::HeaderMutation(_)
                 | HttpFilter::StatefulSession(_)
                 | HttpFilter::SetFilterState(_)) => {
@@ -248,6 +250,9 @@ impl<D: Downstream> Exchange<'_, D> {
         head: &mut RequestHead,
     ) -> Result<bool, Cut> {
         match filter {
+            HttpFilter::ExternalAuthorization(own) => {
+                self.ask_authorization(own, name, decision, head).await?;
+            }
             HttpFilter::GlobalRateLimit(own) => self.ask_limit(own, name, decision, head).await?,
             HttpFilter::HeaderMutation(own) => self.mutate(own, name, decision, head),
             HttpFilter::SetFilterState(own) => self.set_state(own, name, decision, head)?,

@@ -323,6 +323,20 @@ group! {
 }
 
 group! {
+    /// `cluster.<name>.ext_authz[.<stat_prefix>].*`
+    AuthorizationCounters {
+        /// The service lets them pass.
+        ok: Counter,
+        /// It does not.
+        denied: Counter,
+        /// The service gave no answer.
+        error: Counter,
+        /// Of these, let through.
+        failure_mode_allowed: Counter,
+    }
+}
+
+group! {
     /// `cluster.<name>.ratelimit[.<stat_prefix>].*`
     RateLimitCounters {
         /// Within the limit, says the service.

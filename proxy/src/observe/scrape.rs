@@ -109,6 +109,7 @@ impl Scrape {
             grpc::calls(observe),
             parts::codecs(observe),
             parts::rate_limits(observe),
+            parts::authorizations(observe),
             tallies::of_managers(observe),
             tallies::of_connections(observe),
         ];

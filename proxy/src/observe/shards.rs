@@ -17,11 +17,11 @@ use super::cells::{Counter, StatusCodes};
 use super::control_metrics::ControlMetrics;
 use super::log_sinks::LogSinks;
 use super::metrics::{
-    AbsentHeaderCounters, AccessCounters, ActiveCheckCounters, ClusterCounters, CodecCounters,
-    ConnectionAccessCounters, ConnectionLimitCounters, ConnectionRateLimitCounters, CorsCounters,
-    FaultCounters, GrpcCounters, HeaderErrorCounters, HeaderVersionCounters, HealthCheckCounters,
-    HttpCounters, LimitCounters, ListenerCounters, OutlierCounters, RateLimitCounters, Tally, TcpCounters,
-    TlsCounters,
+    AbsentHeaderCounters, AccessCounters, ActiveCheckCounters, AuthorizationCounters, ClusterCounters,
+    CodecCounters, ConnectionAccessCounters, ConnectionLimitCounters, ConnectionRateLimitCounters,
+    CorsCounters, FaultCounters, GrpcCounters, HeaderErrorCounters, HeaderVersionCounters,
+    HealthCheckCounters, HttpCounters, LimitCounters, ListenerCounters, OutlierCounters, RateLimitCounters,
+    Tally, TcpCounters, TlsCounters,
 };
 
 /// Cells of a listener.
@@ -96,6 +96,8 @@ pub struct LimitCells {
 pub struct ServiceCells {
     /// A rate limit service.
     pub limit: RateLimitCounters,
+    /// An authorization service.
+    pub authorization: AuthorizationCounters,
 }
 
 /// Cells of `proxy_protocol` filters.

@@ -3,8 +3,10 @@
 //! Holds: what cannot be understood is an error, never half an answer; a header that could not stand in a message is left
 //! out. Does not ask anybody: the shell does.
 
+mod authorization;
 mod rate_limit;
 
+pub use authorization::{CHECK, Question, Side, authorization, check_request};
 pub use rate_limit::{SHOULD_RATE_LIMIT, limit_answer, limit_request};
 
 use http::uri::Authority;

@@ -9,8 +9,7 @@ use super::table::Step;
 use super::table::{Http2, Listener, Row, Send, http2, steps, text};
 
 /// What both proxies must have counted the same after all rows.
-pub(crate) const COUNTED: &str =
-    r"^(cluster\.[a-z]+\.(grpc|ratelimit)|http\.[a-z_]+\.(fault|health_check|compressor|decompressor|rbac))";
+pub(crate) const COUNTED: &str = r"^(cluster\.[a-z]+\.(grpc|ratelimit|ext_authz)|http\.[a-z_]+\.(fault|health_check|compressor|decompressor|rbac))";
 
 /// The filters of the main listener, which routes switch on.
 pub(crate) fn chain() -> Vec<Value> {

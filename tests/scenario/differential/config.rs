@@ -196,6 +196,7 @@ fn hosts_of_parts() -> Vec<Value> {
         super::timeouts::hosts(),
         super::compression::hosts(),
         super::cache::hosts(),
+        super::authorization::hosts(),
         super::services::hosts(),
         super::state::hosts(),
     ];

@@ -20,6 +20,7 @@ pub(crate) fn chain() -> Value {
     let mut filters = super::bodies::chain();
     filters.extend(super::compression::chain());
     filters.extend(super::cache::chain());
+    filters.extend(super::authorization::chain());
     filters.extend(super::state::chain());
     filters.extend(super::services::chain());
     filters.extend(super::policies::chain());

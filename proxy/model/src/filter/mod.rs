@@ -10,6 +10,7 @@ mod cache;
 mod compression;
 mod connection_limits;
 mod cors;
+mod ext_authz;
 mod fault;
 mod global_rate_limit;
 mod grpc;
@@ -33,6 +34,7 @@ pub use compression::{
 };
 pub use connection_limits::{ConnectionLimit, ConnectionRateLimit, CountedConnection};
 pub use cors::{CorsPolicy, CorsVerdict, Preflight};
+pub use ext_authz::{AskedBody, Authorization, ExternalAuthorization, Granted, Refused, RouteAuthorization};
 pub use fault::{Abort, AbortKind, ActiveFault, Fault, FaultPlan, Portion, Trigger};
 pub use global_rate_limit::{Concerns, GlobalRateLimit, RouteRateLimit};
 pub use grpc::{GrpcMessages, GrpcStats, GrpcWeb, trailers_frame};
@@ -92,6 +94,8 @@ pub enum HttpFilter {
     HeaderMutation(Arc<MutationFilter>),
     /// `envoy.filters.http.local_ratelimit`.
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// `envoy.filters.http.ext_authz`.
+    ExternalAuthorization(Arc<ExternalAuthorization>),
     /// `envoy.filters.http.ratelimit`.
     GlobalRateLimit(Arc<GlobalRateLimit>),
     /// `envoy.filters.http.rbac`.
@@ -126,6 +130,7 @@ impl HttpFilter {
     pub fn asks(&self) -> Option<ClusterId> {
         match self {
             Self::GlobalRateLimit(limit) => Some(limit.service.cluster),
+            Self::ExternalAuthorization(filter) => Some(filter.service.cluster),
             _ => None,
         }
     }

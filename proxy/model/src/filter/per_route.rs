@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     BufferFilter, CacheFilter, CompressorRoute, CorsPolicy, Fault, LocalRateLimit, Mutations, Quota,
-    RouteRateLimit, SetFilterState, StatefulSession,
+    RouteAuthorization, RouteRateLimit, SetFilterState, StatefulSession,
 };
 use crate::Name;
 use crate::limit::RateLimits;
@@ -36,6 +36,8 @@ pub enum RouteFilter {
     LocalRateLimit(Arc<LocalRateLimit>),
     /// `set_filter_state.Config`, after the filter's own.
     SetFilterState(Arc<SetFilterState>),
+    /// `CheckSettings`.
+    ExternalAuthorization(Arc<RouteAuthorization>),
     /// `RateLimitPerRoute`.
     GlobalRateLimit(Arc<RouteRateLimit>),
     /// `RBACPerRoute.rbac` in place of the filter's own.

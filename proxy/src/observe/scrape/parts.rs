@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Number;
 use super::tables::{Column, ColumnKind, Table, Workers, sum, taken};
 use crate::observe::cells::Cell;
-use crate::observe::metrics::{CellOf, CodecCounters, RateLimitCounters};
+use crate::observe::metrics::{AuthorizationCounters, CellOf, CodecCounters, RateLimitCounters};
 use crate::observe::shards::{CodecCells, Observe, PART, ServiceCells, Shards};
 
 /// What the rows of a table have in common.
@@ -66,6 +66,18 @@ pub(super) fn rate_limits(observe: &Observe) -> Box<dyn Table> {
         of_limits,
         RateLimitCounters::FIELDS,
         |cells: &ServiceCells| &cells.limit,
+    )
+}
+
+/// A row for each cluster whose requests an authorization service was asked about.
+pub(super) fn authorizations(observe: &Observe) -> Box<dyn Table> {
+    let of_authorizations = |stat: &str| stat.starts_with("ext_authz");
+    table(
+        CLUSTERS,
+        &observe.services,
+        of_authorizations,
+        AuthorizationCounters::FIELDS,
+        |cells: &ServiceCells| &cells.authorization,
     )
 }
 

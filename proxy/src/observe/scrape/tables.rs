@@ -518,6 +518,7 @@ pub(super) fn reset(observe: &Observe) {
     }
     for cells in taken(&observe.services).values().flatten() {
         cells.1.limit.each(&mut zero);
+        cells.1.authorization.each(&mut zero);
     }
     for cells in taken(&observe.grpc).values().flatten() {
         cells.1.calls.each(&mut zero);

@@ -52,10 +52,6 @@ pub(super) fn translate(work: &mut Work<'_, '_>, extension: &Extension<'_>) -> O
         None => 0,
         Some(percent) => fraction(work, "failure_mode_deny_percent", percent)?,
     };
-    let share = |work: &mut Work<'_, '_>, field: &str, said: Option<&RuntimeFractionalPercent>| match said {
-        None => Some(ALL),
-        Some(said) => fraction(work, field, said),
-    };
     Some(Arc::new(GlobalRateLimit {
         domain: domain?.into(),
         stage: u8::try_from(stage).ok()?,
@@ -138,7 +134,7 @@ fn concerns(work: &mut Work<'_, '_>, said: &str) -> Option<Concerns> {
 }
 
 /// A status of at least 400, else the default; one that is none is a problem.
-fn status(
+pub(super) fn status(
     work: &mut Work<'_, '_>,
     field: &str,
     said: Option<&HttpStatus>,
@@ -154,6 +150,15 @@ fn status(
             None
         }
     }
+}
+
+/// A runtime fraction by its default: everybody where nothing is said.
+pub(super) fn share(
+    work: &mut Work<'_, '_>,
+    field: &str,
+    said: Option<&RuntimeFractionalPercent>,
+) -> Option<u32> {
+    said.map_or(Some(ALL), |said| fraction(work, field, said))
 }
 
 fn fraction(work: &mut Work<'_, '_>, field: &str, said: &RuntimeFractionalPercent) -> Option<u32> {

@@ -9,6 +9,7 @@ mod cache;
 mod compression;
 mod connection_limits;
 pub(crate) mod cors;
+mod ext_authz;
 mod fault;
 mod global_rate_limit;
 mod grpc;
@@ -152,6 +153,7 @@ fn http_extension(work: &mut Work<'_, '_>, said: &manager::HttpFilter, extension
         local_rate_limit::KIND => {
             runs(local_rate_limit::translate(work, extension).map(HttpFilter::LocalRateLimit))
         }
+        ext_authz::KIND => runs(ext_authz::translate(work, extension).map(HttpFilter::ExternalAuthorization)),
         global_rate_limit::KIND => {
             runs(global_rate_limit::translate(work, extension).map(HttpFilter::GlobalRateLimit))
         }
@@ -278,6 +280,7 @@ fn one_per_route(work: &mut Work<'_, '_>, name: &str, any: &Any, optional: bool)
         cors::POLICY => cors::policy(work, &extension).map(RouteFilter::Cors),
         header_mutation::PER_ROUTE => header_mutation::per_route(work, &extension),
         local_rate_limit::KIND => local_rate_limit::per_route(work, &extension),
+        ext_authz::PER_ROUTE => ext_authz::per_route(work, &extension),
         global_rate_limit::PER_ROUTE => global_rate_limit::per_route(work, &extension),
         stateful_session::PER_ROUTE => stateful_session::per_route(work, &extension),
         quota::KIND => quota::translate(work, &extension).map(RouteFilter::Quota),

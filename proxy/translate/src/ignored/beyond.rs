@@ -18,6 +18,7 @@ pub const EXTENSIONS: &[&str] = &[
     "envoy.extensions.filters.http.compressor.v3.CompressorPerRoute",
     "envoy.extensions.filters.http.cors.v3.CorsPolicy",
     "envoy.extensions.filters.http.decompressor.v3.Decompressor",
+    "envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute",
     "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
     "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
     "envoy.extensions.filters.http.health_check.v3.HealthCheck",
@@ -405,6 +406,14 @@ pub const REFUSED: &[FieldReason] = &[
     (
         "envoy.config.route.v3.Route.non_forwarding_action",
         "routes that do not forward",
+    ),
+    (
+        "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz.http_service",
+        "authorization over HTTP",
+    ),
+    (
+        "envoy.extensions.filters.http.ext_authz.v3.BufferSettings.allow_partial_message",
+        "the beginning of a body",
     ),
     (
         "envoy.type.matcher.v3.FilterStateMatcher.address_match",

@@ -5,6 +5,7 @@ use crate::pb::envoy::extensions::compression::{brotli, gzip, zstd};
 use crate::pb::envoy::extensions::filters::common::set_filter_state::v3::FilterStateValue;
 use crate::pb::envoy::extensions::filters::http::cache::v3::CacheConfig;
 use crate::pb::envoy::extensions::filters::http::compressor::v3::Compressor;
+use crate::pb::envoy::extensions::filters::http::ext_authz::v3::{CheckSettings, ExtAuthz};
 use crate::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use crate::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use crate::pb::envoy::extensions::filters::http::header_mutation::v3::Mutations;
@@ -79,6 +80,38 @@ reviewed! { FilterStateValue as "FilterStateValue" {
         shared_with_upstream: "there are no internal connections that it could be shared with",
     }
     refused: {}
+} }
+
+reviewed! { ExtAuthz as "ExtAuthz" {
+    honoured: [
+        services, transport_api_version, failure_mode_allow, failure_mode_allow_header_add, with_request_body,
+        clear_route_cache, status_on_error, validate_mutations, metadata_context_namespaces, filter_enabled,
+        filter_enabled_metadata, deny_at_disable, include_peer_certificate, stat_prefix, allowed_headers,
+        disallowed_headers, include_tls_session, enable_dynamic_metadata_ingestion,
+    ]
+    ignored: {
+        charge_cluster_response_stats: "observability: refusals are not counted as responses of the cluster",
+        filter_metadata: "observability: metadata for access logs in the filter state",
+        emit_filter_state_stats: "observability: statistics for access logs in the filter state",
+        emit_client_span: "observability: tracing is not supported yet",
+        max_denied_response_body_bytes: "an answer of the service is bounded as a whole, and its body is passed on",
+        enforce_response_header_limits: "headers of a response are limited when it is sent",
+    }
+    refused: {
+        typed_metadata_context_namespaces: "the service would not be told typed metadata",
+        route_metadata_context_namespaces: "the service would not be told metadata of the route",
+        route_typed_metadata_context_namespaces: "the service would not be told metadata of the route",
+        bootstrap_metadata_labels_key: "the service would not be told labels of this node",
+        encode_raw_headers: "the service would be told headers in another form",
+        decoder_header_mutation_rules: "limits of what the service may change",
+        shadow_mode: "requests that the service refuses would go on",
+    }
+} }
+
+reviewed! { CheckSettings as "CheckSettings" {
+    honoured: [context_extensions, disable_request_body_buffering, with_request_body]
+    ignored: { emit_client_span: "observability: tracing is not supported yet" }
+    refused: { service_override: "another service for this route" }
 } }
 
 reviewed! { GrpcStats as "grpc_stats.FilterConfig" {

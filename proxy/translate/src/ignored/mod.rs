@@ -230,6 +230,8 @@ fn filter_lists() -> Vec<Lists> {
         of::<filters::header_mutation::v3::Mutations>(),
         of::<filters::local_ratelimit::v3::LocalRateLimit>(),
         of::<crate::pb::envoy::extensions::filters::common::set_filter_state::v3::FilterStateValue>(),
+        of::<filters::ext_authz::v3::ExtAuthz>(),
+        of::<filters::ext_authz::v3::CheckSettings>(),
         of::<filters::ratelimit::v3::RateLimit>(),
         of::<filters::ratelimit::v3::RateLimitPerRoute>(),
         of::<filters::stateful_session::v3::StatefulSession>(),
