@@ -333,6 +333,8 @@ group! {
         error: Counter,
         /// Of these, let through.
         failure_mode_allowed: Counter,
+        /// Refused because the answer could not stand in a message (`validate_mutations`).
+        invalid: Counter,
     }
 }
 

@@ -148,6 +148,16 @@ impl ExternalAuthorization {
     }
 }
 
+impl Authorization {
+    /// Something of it cannot stand in a message.
+    pub fn is_invalid(&self) -> bool {
+        match self {
+            Self::Granted(granted) => granted.invalid,
+            Self::Denied(refused) => refused.invalid,
+        }
+    }
+}
+
 impl Granted {
     /// Whether it changes anything that routes are chosen by.
     pub fn changes_request(&self) -> bool {

@@ -185,6 +185,10 @@ impl<D: Downstream> Exchange<'_, D> {
                 }
                 Ok(())
             }
+            Ok(answer) if own.validates && answer.is_invalid() => {
+                cells.authorization.invalid.one();
+                Err(invalid().into())
+            }
             Ok(Authorization::Denied(refused)) => {
                 cells.authorization.denied.one();
                 Err(self.denied(own, *refused).into())
@@ -203,9 +207,6 @@ impl<D: Downstream> Exchange<'_, D> {
         granted: Granted,
         head: &mut RequestHead,
     ) -> Result<(), Cut> {
-        if own.validates && granted.invalid {
-            return Err(invalid().into());
-        }
         let changed = granted.path(head.path.as_str()).map(PathAndQuery::try_from);
         match changed {
             Some(Ok(path)) => head.path = path,
@@ -237,9 +238,6 @@ impl<D: Downstream> Exchange<'_, D> {
     fn denied(&mut self, own: &ExternalAuthorization, refused: Refused) -> Failure {
         if own.takes_metadata && !refused.metadata.is_empty() {
             self.record.note(NAMESPACE, refused.metadata);
-        }
-        if own.validates && refused.invalid {
-            return invalid();
         }
         let denial = Denial {
             flag: FLAG,
