@@ -4,6 +4,7 @@
 //! chain without filters costs one look at an empty list.
 
 mod access;
+mod asked;
 mod buffer;
 mod cache;
 mod compression;

@@ -1,6 +1,5 @@
 //! Asks an authorization service (`envoy.filters.http.ext_authz`), and does what it says.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,10 +12,8 @@ use remora_model::filter::{
 use remora_model::route::{Decision, HeaderTemplate, HeaderValueTemplate};
 
 use super::OnResponse;
-use crate::data_path::ask::{Unanswered, Unary, unary};
-use crate::data_path::deadlines::Deadlines;
-use crate::data_path::forward::{Cut, within};
-use crate::data_path::mutation::Printer;
+use crate::data_path::ask::{Unanswered, Unary};
+use crate::data_path::forward::Cut;
 use crate::data_path::request::{Exchange, facts};
 use crate::exchange::{BodyLength, Downstream, RequestHead};
 use crate::failure::{Denial, Failure};
@@ -66,7 +63,13 @@ impl<D: Downstream> Exchange<'_, D> {
             self.collect(&within, head).await?;
         }
         let message = self.question(own, said, body, head);
-        let answer = self.authorization_of(own, message, head).await?;
+        let wanted = Unary {
+            service: &own.service,
+            path: services::CHECK,
+            message,
+            limit: own.timeout,
+        };
+        let answer = self.asked(wanted, head, services::authorization).await?;
         self.obey(own, answer, head)
     }
 
@@ -124,37 +127,6 @@ impl<D: Downstream> Exchange<'_, D> {
                 .collect(),
             server_name: connection.server_name.as_deref().filter(|_| own.tells_session),
         })
-    }
-
-    /// The service's answer, or why there is none.
-    async fn authorization_of(
-        &mut self,
-        own: &ExternalAuthorization,
-        message: Vec<u8>,
-        head: &RequestHead,
-    ) -> Result<Result<Authorization, Unanswered>, Failure> {
-        let printer = Printer {
-            record: &self.record,
-            request: Some(&head.headers),
-            response: None,
-        };
-        let wanted = Unary {
-            service: &own.service,
-            path: services::CHECK,
-            message,
-            limit: own.timeout,
-        };
-        // A call is larger than what most requests need.
-        let asked = Box::pin(unary(
-            &self.context.worker,
-            &self.context.record,
-            wanted,
-            &printer,
-        ));
-        let answer = within(self.downstream, &Deadlines::default(), self.timer, pin!(asked)).await?;
-        Ok(answer.and_then(|bytes| {
-            services::authorization(&bytes).map_err(|garbled| Unanswered::Malformed(garbled.to_string()))
-        }))
     }
 
     /// Carries out the answer.

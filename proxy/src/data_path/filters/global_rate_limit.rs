@@ -1,6 +1,5 @@
 //! Asks a rate limit service (`envoy.filters.http.ratelimit`), and does what it says.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -10,9 +9,8 @@ use remora_model::limit::{Descriptor, LimitAnswer};
 use remora_model::route::{Action, Decision};
 
 use super::OnResponse;
-use crate::data_path::ask::{Unanswered, Unary, unary};
-use crate::data_path::deadlines::Deadlines;
-use crate::data_path::forward::{Cut, within};
+use crate::data_path::ask::{Unanswered, Unary};
+use crate::data_path::forward::Cut;
 use crate::data_path::mutation::Printer;
 use crate::data_path::rate_limit::RESOURCE_EXHAUSTED;
 use crate::data_path::request::Exchange;
@@ -57,7 +55,13 @@ impl<D: Downstream> Exchange<'_, D> {
             .and_then(|said| said.domain.as_deref())
             .unwrap_or(&own.domain);
         let message = services::limit_request(domain, &descriptors, self.hits());
-        let answer = self.limit_of(own, message, head).await?;
+        let wanted = Unary {
+            service: &own.service,
+            path: services::SHOULD_RATE_LIMIT,
+            message,
+            limit: own.timeout,
+        };
+        let answer = self.asked(wanted, head, services::limit_answer).await?;
         self.judge(own, &cluster, answer, head)
     }
 
@@ -83,37 +87,6 @@ impl<D: Downstream> Exchange<'_, D> {
         let route = decision.route.filters.rate_limits();
         let host = decision.virtual_host.filters.rate_limits();
         self.described(own.rules(said, route, host), Some(decision), head)
-    }
-
-    /// The service's answer, or why there is none.
-    async fn limit_of(
-        &mut self,
-        own: &GlobalRateLimit,
-        message: Vec<u8>,
-        head: &RequestHead,
-    ) -> Result<Result<LimitAnswer, Unanswered>, Failure> {
-        let printer = Printer {
-            record: &self.record,
-            request: Some(&head.headers),
-            response: None,
-        };
-        let wanted = Unary {
-            service: &own.service,
-            path: services::SHOULD_RATE_LIMIT,
-            message,
-            limit: own.timeout,
-        };
-        // A call is larger than what most requests need.
-        let asked = Box::pin(unary(
-            &self.context.worker,
-            &self.context.record,
-            wanted,
-            &printer,
-        ));
-        let answer = within(self.downstream, &Deadlines::default(), self.timer, pin!(asked)).await?;
-        Ok(answer.and_then(|bytes| {
-            services::limit_answer(&bytes).map_err(|garbled| Unanswered::Malformed(garbled.to_string()))
-        }))
     }
 
     /// Carries out the answer.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use remora_model::cluster::{Cluster, Occupied, RequestPriority, Thresholds};
-use remora_model::health::{Breaker, BreakerState, Flag, breaker_of, ejected};
+use remora_model::health::{Breaker, BreakerState, Flag, HealthSettings, breaker_of, ejected};
 use remora_model::snapshot::Snapshot;
 
 use super::{ClusterRow, ColumnKind, Number, Table, TableOf, Workers, group, taken};
@@ -16,13 +16,17 @@ struct HealthRow {
     cluster: Arc<Cluster>,
 }
 
-/// `cluster.<name>.outlier_detection.*`, of clusters that have it.
-pub(in crate::observe::scrape) fn outliers(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table> {
+/// A table of the clusters whose settings say so, without columns.
+fn table_of(
+    observe: &Observe,
+    snapshot: &Snapshot,
+    wanted: impl Fn(&HealthSettings) -> bool,
+) -> TableOf<HealthRow> {
     let mut cells = taken(&observe.health);
-    let watched = snapshot.clusters.iter().filter(|(_, cluster)| {
-        let health = cluster.config.health.as_deref();
-        health.is_some_and(|health| health.outlier.is_some())
-    });
+    let watched = snapshot
+        .clusters
+        .iter()
+        .filter(|(_, cluster)| cluster.config.health.as_deref().is_some_and(&wanted));
     let rows = watched.map(|(_, cluster)| {
         let name = &cluster.config.stat_name;
         let row = HealthRow {
@@ -31,7 +35,7 @@ pub(in crate::observe::scrape) fn outliers(observe: &Observe, snapshot: &Snapsho
         };
         (name.to_string(), row)
     });
-    let mut table = TableOf {
+    TableOf {
         prefix: "cluster.",
         family: "envoy_cluster_",
         labels: |name| vec![("envoy_cluster_name", name)],
@@ -40,7 +44,12 @@ pub(in crate::observe::scrape) fn outliers(observe: &Observe, snapshot: &Snapsho
         reads: Vec::new(),
         used: |_: &HealthRow| true,
         sparse: false,
-    };
+    }
+}
+
+/// `cluster.<name>.outlier_detection.*`, of clusters that have it.
+pub(in crate::observe::scrape) fn outliers(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table> {
+    let mut table = table_of(observe, snapshot, |health| health.outlier.is_some());
     let prefix = "outlier_detection.";
     group(
         &mut table,
@@ -58,29 +67,7 @@ pub(in crate::observe::scrape) fn outliers(observe: &Observe, snapshot: &Snapsho
 
 /// `cluster.<name>.health_check.*`, of clusters whose endpoints are checked.
 pub(in crate::observe::scrape) fn checks(observe: &Observe, snapshot: &Snapshot) -> Box<dyn Table> {
-    let mut cells = taken(&observe.health);
-    let checked = snapshot.clusters.iter().filter(|(_, cluster)| {
-        let health = cluster.config.health.as_deref();
-        health.is_some_and(|health| health.check.is_some())
-    });
-    let rows = checked.map(|(_, cluster)| {
-        let name = &cluster.config.stat_name;
-        let row = HealthRow {
-            workers: cells.remove(name).unwrap_or_default(),
-            cluster: Arc::clone(cluster),
-        };
-        (name.to_string(), row)
-    });
-    let mut table = TableOf {
-        prefix: "cluster.",
-        family: "envoy_cluster_",
-        labels: |name| vec![("envoy_cluster_name", name)],
-        rows: rows.collect(),
-        columns: Vec::new(),
-        reads: Vec::new(),
-        used: |_: &HealthRow| true,
-        sparse: false,
-    };
+    let mut table = table_of(observe, snapshot, |health| health.check.is_some());
     group(
         &mut table,
         "health_check.",
