@@ -168,13 +168,13 @@ pub async fn reach(
         ..Bringing::default()
     };
     let endpoint = target::endpoint_of(worker, cluster, &facts, None, &bringing)?;
-    let authority = head.authority.as_ref().filter(|_| cluster.config.http.auto_sni);
+    let server_name = cluster.config.server_name(head.authority.as_ref(), &head.headers);
     let wanted = Acquire {
         cluster,
         endpoint: &endpoint,
         priority: RequestPriority::Default,
         protocol: whose.protocol,
-        server_name: authority.map(|authority| authority.host()),
+        server_name,
         alpn: None,
         caller: Some(whose.caller),
         fresh: false,

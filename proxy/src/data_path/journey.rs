@@ -466,13 +466,8 @@ impl<D: Downstream> Exchange<'_, D> {
             journey.cells.traffic.upstream_cx_none_healthy.one();
         })?;
         mutation::endpoint_host(head, journey.forward, &endpoint, &self.record);
-        let http = &cluster.config.http;
         let protocol = journey.protocol;
-        let server_name = head
-            .authority
-            .as_ref()
-            .filter(|_| http.auto_sni)
-            .map(|authority| authority.host());
+        let server_name = cluster.config.server_name(head.authority.as_ref(), &head.headers);
         let alpn = target::upstream_alpn(self.manager, protocol);
         let wanted = Acquire {
             cluster,

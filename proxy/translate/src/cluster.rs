@@ -156,10 +156,13 @@ fn session_statuses(work: &mut Work<'_, '_>, said: &cluster::CommonLbConfig) -> 
 }
 
 /// What few clusters say; the hash policies of the balancing policy count before those of the HTTP options.
-fn rare(of_policy: Vec<HashPolicy>, of_http: Vec<HashPolicy>) -> RareSettings {
-    let mut said = [of_policy, of_http].into_iter();
-    RareSettings {
-        hash_policies: said.find(|said| !said.is_empty()).unwrap_or_default(),
+fn rare(of_policy: Vec<HashPolicy>, of_http: RareSettings) -> RareSettings {
+    match of_policy.is_empty() {
+        true => of_http,
+        false => RareSettings {
+            hash_policies: of_policy,
+            ..of_http
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! `HttpProtocolOptions` of a cluster, typed or in the deprecated fields: which HTTP is spoken to its endpoints.
 
-use remora_model::cluster::{UpstreamHttp, UpstreamProtocol};
-use remora_model::route::HashPolicy;
+use http::HeaderName;
+use remora_model::cluster::{RareSettings, UpstreamHttp, UpstreamProtocol};
 
 use crate::context::Work;
 use crate::extension::{Extension, unknown};
@@ -34,8 +34,8 @@ struct Said<'s> {
     max_requests: Option<u32>,
 }
 
-/// The options, and the hash policies that hold instead of the routes'.
-pub(crate) fn translate(work: &mut Work<'_, '_>, said: &Cluster) -> Option<(UpstreamHttp, Vec<HashPolicy>)> {
+/// The options, and those that few clusters have.
+pub(crate) fn translate(work: &mut Work<'_, '_>, said: &Cluster) -> Option<(UpstreamHttp, RareSettings)> {
     let mut names: Vec<_> = said.typed_extension_protocol_options.iter().collect();
     names.sort_by(|a, b| a.0.cmp(b.0));
     let mut typed = None;
@@ -60,14 +60,20 @@ pub(crate) fn translate(work: &mut Work<'_, '_>, said: &Cluster) -> Option<(Upst
                 of_typed(work, &typed)
             })
         }
-        None => Some((of_deprecated(work, said)?, Vec::new())),
+        None => Some((of_deprecated(work, said)?, RareSettings::default())),
     }
 }
 
-fn of_typed(work: &mut Work<'_, '_>, said: &HttpProtocolOptions) -> Option<(UpstreamHttp, Vec<HashPolicy>)> {
+fn of_typed(work: &mut Work<'_, '_>, said: &HttpProtocolOptions) -> Option<(UpstreamHttp, RareSettings)> {
     work.review(said);
     filter::upstream_filters(work, "http_filters", &said.http_filters);
-    let hash_policies = work.each("hash_policy", &said.hash_policy, hash_policy);
+    let rare = RareSettings {
+        hash_policies: work.each("hash_policy", &said.hash_policy, hash_policy),
+        server_name_header: said
+            .upstream_http_protocol_options
+            .as_ref()
+            .and_then(|options| server_name_header(work, options)),
+    };
     let mut found = Said {
         common: said.common_http_protocol_options.as_ref(),
         upstream: said.upstream_http_protocol_options.as_ref(),
@@ -111,7 +117,17 @@ fn of_typed(work: &mut Work<'_, '_>, said: &HttpProtocolOptions) -> Option<(Upst
             return None;
         }
     }
-    Some((built(work, &found), hash_policies))
+    Some((built(work, &found), rare))
+}
+
+fn server_name_header(work: &mut Work<'_, '_>, said: &UpstreamHttpProtocolOptions) -> Option<HeaderName> {
+    let name = &said.override_auto_sni_header;
+    let header = HeaderName::try_from(name.as_str()).ok();
+    if header.is_none() && !name.is_empty() {
+        let field = "upstream_http_protocol_options.override_auto_sni_header";
+        work.wrong_at(field, format!("expected the name of a header, found {name:?}"));
+    }
+    header
 }
 
 fn of_deprecated(work: &mut Work<'_, '_>, said: &Cluster) -> Option<UpstreamHttp> {
@@ -145,13 +161,6 @@ fn built(work: &mut Work<'_, '_>, said: &Said<'_>) -> UpstreamHttp {
     work.at("common_http_protocol_options", |work| work.review(&common));
     let (idle_timeout, connection_duration, stream_duration) = common_timeouts(work, &common);
     let upstream = said.upstream.cloned().unwrap_or_default();
-    if !upstream.override_auto_sni_header.is_empty() {
-        let field = "upstream_http_protocol_options.override_auto_sni_header";
-        work.wrong_at(
-            field,
-            "is not supported: SNI from another header than the authority",
-        );
-    }
     if upstream.auto_san_validation && !upstream.auto_sni {
         work.wrong_at(
             "upstream_http_protocol_options.auto_san_validation",

@@ -95,6 +95,12 @@ impl World {
                 &of_names(json!({"auto_sni": true, "auto_san_validation": true})),
             ),
             to("unchecked", first, &of_names(json!({"auto_sni": true}))),
+            to(
+                "named-by-header",
+                first,
+                &of_names(json!({"auto_sni": true, "auto_san_validation": true,
+                    "override_auto_sni_header": "x-name"})),
+            ),
             to("right", first, &verified("good.test")),
             to("wrong", first, &verified("bad.test")),
             to("agreed-h2", first, &automatic()),
@@ -139,7 +145,13 @@ impl World {
         for cluster in self.clusters() {
             let name = cluster["name"].as_str().unwrap_or_default();
             for host in ["good.test", "bad.test"] {
-                let request = format!("GET /{name} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+                // Only one cluster looks at it.
+                let other = if host == "good.test" {
+                    "bad.test:80"
+                } else {
+                    "good.test:80"
+                };
+                let request = format!("GET /{name} HTTP/1.1\r\nhost: {host}\r\nx-name: {other}\r\n\r\n");
                 let mut answers = proxy.statuses(Ipv4Addr::LOCALHOST, &vec![request; 4]).await?;
                 answers.sort();
                 let servers = self.secure.iter().chain([&self.plain]);

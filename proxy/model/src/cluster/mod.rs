@@ -23,6 +23,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName};
+
 use crate::Name;
 use crate::balance::{BalancePolicy, Bringing};
 use crate::endpoint::{BuildOptions, EndpointSet, HealthStatuses, LabelValue};
@@ -92,6 +95,39 @@ impl ClusterConfig {
             panic_threshold: self.panic_threshold,
         }
     }
+
+    /// The name to send as SNI for a request (`auto_sni`): that of the header that was named for it
+    /// (`override_auto_sni_header`) where the request has one, else its authority's; `None` where requests name nobody.
+    pub fn server_name<'h>(
+        &self,
+        authority: Option<&'h Authority>,
+        headers: &'h HeaderMap,
+    ) -> Option<&'h str> {
+        if !self.http.auto_sni {
+            return None;
+        }
+        let header = self
+            .rare
+            .as_ref()
+            .and_then(|rare| rare.server_name_header.as_ref());
+        let said = header.and_then(|header| headers.get(header)?.to_str().ok());
+        said.filter(|said| !said.is_empty())
+            .map(host_of)
+            .or(authority.map(Authority::host))
+    }
+}
+
+/// A host without its port.
+fn host_of(text: &str) -> &str {
+    match text.rsplit_once(':') {
+        Some((host, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit())
+                && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
+        _ => text,
+    }
 }
 
 /// What few clusters say: without any of it a cluster has no room for it.
@@ -99,12 +135,15 @@ impl ClusterConfig {
 pub struct RareSettings {
     /// `hash_policy` of the balancing policy, or else of `HttpProtocolOptions`; they hold instead of the route's.
     pub hash_policies: Vec<HashPolicy>,
+    /// `upstream_http_protocol_options.override_auto_sni_header`.
+    pub server_name_header: Option<HeaderName>,
 }
 
 impl RareSettings {
     /// Nothing at all if nothing was said.
     pub fn said(self) -> Option<Box<Self>> {
-        (!self.hash_policies.is_empty()).then(|| Box::new(self))
+        let any = !self.hash_policies.is_empty() || self.server_name_header.is_some();
+        any.then(|| Box::new(self))
     }
 }
 

@@ -367,10 +367,6 @@ pub const REFUSED: &[FieldReason] = &[
         "options beyond TCP, buffers and keepalive; these are ignored",
     ),
     (
-        "envoy.config.core.v3.UpstreamHttpProtocolOptions.override_auto_sni_header",
-        "SNI from a header",
-    ),
-    (
         "envoy.config.endpoint.v3.LbEndpoint.endpoint_name",
         "endpoints by name",
     ),
