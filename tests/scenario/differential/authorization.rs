@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::config::{host, to};
 use super::filters::config;
-use super::table::{Http2, Listener, Row, Send, http2, text};
+use super::table::{Row, grpc, http2, text};
 
 /// A filter that asks, switched on by the routes that name it.
 fn asks(name: &str, fields: Value) -> Value {
@@ -140,23 +140,6 @@ macro_rules! post {
     };
 }
 
-const fn grpc(name: &'static str, headers: &'static [(&'static str, &'static str)]) -> Row {
-    let send = Send::Http2(Http2 {
-        method: "POST",
-        authority: "az.test",
-        path: "/call",
-        headers,
-        body: "",
-        trailers: &[],
-    });
-    Row {
-        name,
-        listener: Listener::Main,
-        send,
-        status: 200,
-    }
-}
-
 pub(crate) const ROWS: &[Row] = &[
     asked!("authorized", "/x?set=old&gone=1&keep=2", "ok", 200),
     asked!("authorized without a word", "/", "bare", 200),
@@ -233,6 +216,8 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     grpc(
         "h2 grpc not authorized",
+        "az.test",
+        "/call",
         &[("content-type", "application/grpc"), ("x-script", "deny body")],
     ),
 ];

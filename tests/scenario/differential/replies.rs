@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::config::{host, to};
-use super::table::{Http2, Listener, Row, Send, on};
+use super::table::{Listener, Row, http2_on, on};
 
 fn header(name: &str, value: &str, action: &str) -> Value {
     json!({"header": {"key": name, "value": value}, "append_action": action})
@@ -161,28 +161,6 @@ macro_rules! direct {
 
 const GRPC: &[(&str, &str)] = &[("content-type", "application/grpc")];
 
-const fn http2(
-    name: &'static str,
-    path: &'static str,
-    headers: &'static [(&'static str, &'static str)],
-    status: u16,
-) -> Row {
-    let send = Send::Http2(Http2 {
-        method: "GET",
-        authority: "reply.test",
-        path,
-        headers,
-        body: "",
-        trailers: &[],
-    });
-    Row {
-        name,
-        listener: Listener::Replies,
-        send,
-        status,
-    }
-}
-
 pub(crate) const ROWS: &[Row] = &[
     get!("reply mapped by status", "/missing", "", 501),
     get!("reply without a route", "/nowhere", "", 501),
@@ -235,9 +213,30 @@ pub(crate) const ROWS: &[Row] = &[
         "HEAD /tea HTTP/1.1\nhost: reply.test\n\n",
         409,
     ),
-    http2("h2 reply mapped by status", "/missing", &[], 501),
-    http2("h2 reply with a format and fields", "/tea", &[], 409),
-    http2("h2 reply for gRPC", "/tea", GRPC, 200),
+    http2_on(
+        Listener::Replies,
+        "h2 reply mapped by status",
+        "reply.test",
+        "/missing",
+        &[],
+        501,
+    ),
+    http2_on(
+        Listener::Replies,
+        "h2 reply with a format and fields",
+        "reply.test",
+        "/tea",
+        &[],
+        409,
+    ),
+    http2_on(
+        Listener::Replies,
+        "h2 reply for gRPC",
+        "reply.test",
+        "/tea",
+        GRPC,
+        200,
+    ),
     direct!("direct with a format", "/text?q", "", 200),
     direct!("direct with a format that omits", "/omit", "", 200),
     direct!("direct with a JSON format", "/json", "", 200),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::config::{host, to};
 use super::filters::config;
-use super::table::{Http2, Listener, Row, Send, http2, text};
+use super::table::{Row, grpc, http2, text};
 
 /// A service, with the word by which rows know who asks.
 fn service(cluster: &str, name: &str) -> Value {
@@ -194,27 +194,6 @@ macro_rules! asked {
     };
 }
 
-const fn grpc(
-    name: &'static str,
-    path: &'static str,
-    script: &'static [(&'static str, &'static str)],
-) -> Row {
-    let send = Send::Http2(Http2 {
-        method: "POST",
-        authority: "asked.test",
-        path,
-        headers: script,
-        body: "",
-        trailers: &[],
-    });
-    Row {
-        name,
-        listener: Listener::Main,
-        send,
-        status: 200,
-    }
-}
-
 pub(crate) const ROWS: &[Row] = &[
     asked!("service says yes", "/plain?x=1", "ok", 200),
     asked!("service says no", "/plain", "over", 429),
@@ -239,6 +218,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     grpc(
         "h2 grpc service says no",
+        "asked.test",
         "/plain",
         &[
             ("content-type", "application/grpc"),
@@ -247,6 +227,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     grpc(
         "h2 grpc service says no, exhausted",
+        "asked.test",
         "/rls-told",
         &[("content-type", "application/grpc"), ("x-script", "over body")],
     ),

@@ -97,6 +97,18 @@ pub(crate) const fn http2(
     headers: &'static [(&'static str, &'static str)],
     status: u16,
 ) -> Row {
+    http2_on(Listener::Main, name, authority, path, headers, status)
+}
+
+/// A `GET` over HTTP/2 on any listener.
+pub(crate) const fn http2_on(
+    listener: Listener,
+    name: &'static str,
+    authority: &'static str,
+    path: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+    status: u16,
+) -> Row {
     let send = Send::Http2(Http2 {
         method: "GET",
         authority,
@@ -107,9 +119,32 @@ pub(crate) const fn http2(
     });
     Row {
         name,
-        listener: Listener::Main,
+        listener,
         send,
         status,
+    }
+}
+
+/// A gRPC call without a message on the main listener; its outcome stands in its trailers.
+pub(crate) const fn grpc(
+    name: &'static str,
+    authority: &'static str,
+    path: &'static str,
+    headers: &'static [(&'static str, &'static str)],
+) -> Row {
+    let send = Send::Http2(Http2 {
+        method: "POST",
+        authority,
+        path,
+        headers,
+        body: "",
+        trailers: &[],
+    });
+    Row {
+        name,
+        listener: Listener::Main,
+        send,
+        status: 200,
     }
 }
 
