@@ -177,13 +177,13 @@ fn cluster_text(cluster: &Cluster, added: bool) -> String {
 
 /// Why an endpoint is not used, in Envoy's words and order.
 fn health_flags(endpoint: &Endpoint) -> String {
-    let eds = match endpoint.spec.health {
+    let eds = match endpoint.spec.health() {
         Health::Healthy => "",
         Health::Degraded => "/degraded_eds_health",
         Health::Unhealthy => "/failed_eds_health",
     };
     let holds = |flag, word| if endpoint.has(flag) { word } else { "" };
-    let (failed, degraded) = match endpoint.spec.health {
+    let (failed, degraded) = match endpoint.spec.health() {
         Health::Degraded => ("", eds),
         Health::Unhealthy if endpoint.spec.status == HealthStatus::Draining => ("", ""),
         _ => (eds, ""),
@@ -313,7 +313,7 @@ fn host_json(endpoint: &Endpoint, [region, zone, sub_zone]: [&str; 3], priority:
 
 /// `envoy.admin.v3.HostHealthStatus`.
 fn health_status(endpoint: &Endpoint) -> Value {
-    let eds = match endpoint.spec.health {
+    let eds = match endpoint.spec.health() {
         Health::Healthy => "HEALTHY",
         Health::Degraded => "DEGRADED",
         Health::Unhealthy if endpoint.spec.status == HealthStatus::Draining => "DRAINING",

@@ -170,7 +170,6 @@ fn endpoint(work: &mut Work<'_, '_>, said: &api::LbEndpoint, hosts: Hosts) -> Op
     let status = status(work, "health_status", said.health_status);
     Some(EndpointSpec {
         weight: value::number_or(work, "load_balancing_weight", weight, 1, 1..=u32::MAX),
-        health: status?.health(),
         status: status?,
         address: address?,
         details: (details != EndpointDetails::default()).then(|| Arc::new(details)),

@@ -145,36 +145,20 @@ fn check(work: &mut Work<'_, '_>, said: &core::HealthCheck) -> Option<HealthChec
 fn intervals(work: &mut Work<'_, '_>, said: &core::HealthCheck) -> Option<Intervals> {
     let usual = required_time(work, "interval", said.interval.as_ref());
     let fallback = usual.unwrap_or(UNUSED);
-    let unused = value::positive(
-        work,
-        "no_traffic_interval",
-        said.no_traffic_interval.as_ref(),
-        UNUSED,
-    );
-    let unused_healthy = value::positive(
-        work,
+    let mut or = |field, said: &Option<_>, fallback| value::positive(work, field, said.as_ref(), fallback);
+    let unused = or("no_traffic_interval", &said.no_traffic_interval, UNUSED);
+    let unused_healthy = or(
         "no_traffic_healthy_interval",
-        said.no_traffic_healthy_interval.as_ref(),
+        &said.no_traffic_healthy_interval,
         unused,
     );
-    let unhealthy = value::positive(
-        work,
-        "unhealthy_interval",
-        said.unhealthy_interval.as_ref(),
-        fallback,
-    );
-    let unhealthy_edge = value::positive(
-        work,
+    let unhealthy = or("unhealthy_interval", &said.unhealthy_interval, fallback);
+    let unhealthy_edge = or(
         "unhealthy_edge_interval",
-        said.unhealthy_edge_interval.as_ref(),
+        &said.unhealthy_edge_interval,
         unhealthy,
     );
-    let healthy_edge = value::positive(
-        work,
-        "healthy_edge_interval",
-        said.healthy_edge_interval.as_ref(),
-        fallback,
-    );
+    let healthy_edge = or("healthy_edge_interval", &said.healthy_edge_interval, fallback);
     let first = value::duration(work, "initial_jitter", said.initial_jitter.as_ref());
     let jitter = value::duration(work, "interval_jitter", said.interval_jitter.as_ref());
     Some(Intervals {

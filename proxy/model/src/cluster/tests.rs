@@ -62,7 +62,7 @@ pub(crate) fn cluster_of(index: u32, balance: BalancePolicy, priorities: &[&[Hea
             .map(|health| {
                 number += 1;
                 Arc::new(EndpointSpec {
-                    health: *health,
+                    status: (*health).into(),
                     ..EndpointSpec::at(address(number))
                 })
             })
@@ -128,7 +128,7 @@ fn a_weak_priority_shares_with_the_next() {
     let first = (0..20_000)
         .filter(|_| {
             let pick = cluster.pick(&PickFacts::default(), &mut rng).unwrap();
-            assert!(!pick.panic && pick.endpoint.spec.health == H);
+            assert!(!pick.panic && pick.endpoint.spec.health() == H);
             pick.priority == 0
         })
         .count();
@@ -144,7 +144,10 @@ fn in_panic_all_endpoints_are_used() {
         .collect();
     assert!(picks.iter().all(|pick| pick.panic));
     assert_eq!(
-        picks.iter().filter(|pick| pick.endpoint.spec.health == U).count(),
+        picks
+            .iter()
+            .filter(|pick| pick.endpoint.spec.health() == U)
+            .count(),
         3
     );
 }

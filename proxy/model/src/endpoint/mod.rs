@@ -138,8 +138,6 @@ pub struct EndpointSpec {
     /// `load_balancing_weight`, at least 1.
     pub weight: u32,
     /// Health as the control plane sees it.
-    pub health: Health,
-    /// The same in its words.
     pub status: HealthStatus,
     /// What else was said; `None`: nothing. Endpoints that say the same share it.
     pub details: Option<Arc<EndpointDetails>>,
@@ -174,10 +172,14 @@ impl EndpointSpec {
         Self {
             address,
             weight: 1,
-            health: Health::Healthy,
             status: HealthStatus::Unknown,
             details: None,
         }
+    }
+
+    /// What of its status matters for choosing.
+    pub fn health(&self) -> Health {
+        self.status.health()
     }
 
     /// Whether it is asked how it is, where its cluster's endpoints are.
@@ -264,14 +266,14 @@ impl Endpoint {
 
     /// Its health now: what the control plane says, unless we found out worse.
     pub fn health(&self) -> Health {
-        self.counts().flags.over(self.spec.health)
+        self.counts().flags.over(self.spec.health())
     }
 
     /// The same in the words of the control plane, for sessions.
     pub fn status(&self) -> HealthStatus {
         match self.counts().flags.over(Health::Healthy) {
             Health::Unhealthy => HealthStatus::Unhealthy,
-            Health::Degraded if self.spec.health == Health::Healthy => HealthStatus::Degraded,
+            Health::Degraded if self.spec.health() == Health::Healthy => HealthStatus::Degraded,
             _ => self.spec.status,
         }
     }

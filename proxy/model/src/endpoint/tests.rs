@@ -19,7 +19,7 @@ fn locality(priority: u32, weight: Option<u32>, endpoints: &[(u8, Health)]) -> L
         .iter()
         .map(|(n, health)| {
             Arc::new(EndpointSpec {
-                health: *health,
+                status: (*health).into(),
                 ..EndpointSpec::at(address(*n))
             })
         })

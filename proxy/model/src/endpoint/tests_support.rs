@@ -3,7 +3,18 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use super::{Endpoint, EndpointAddress, EndpointSpec};
+use super::{Endpoint, EndpointAddress, EndpointSpec, Health, HealthStatus};
+
+impl From<Health> for HealthStatus {
+    /// The plainest status that means it.
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Healthy => Self::Unknown,
+            Health::Degraded => Self::Degraded,
+            Health::Unhealthy => Self::Unhealthy,
+        }
+    }
+}
 
 /// `10.0.0.n:80`.
 pub(crate) fn address(n: u8) -> EndpointAddress {

@@ -104,7 +104,7 @@ fn with_lingering(set: &EndpointSet, next: Arc<Assignment>) -> Arc<Assignment> {
     let lingers = |spec: &&Arc<EndpointSpec>| {
         let endpoint = by_address.get(&spec.address).filter(|_| spec.is_checked());
         let stays = !named.contains(&spec.address)
-            && endpoint.is_some_and(|e| !e.has(Flag::FailedCheck) && spec.health != Health::Unhealthy);
+            && endpoint.is_some_and(|e| !e.has(Flag::FailedCheck) && spec.health() != Health::Unhealthy);
         if let Some(endpoint) = endpoint {
             endpoint.live().flags.set(Flag::Lingers, stays);
         }

@@ -78,7 +78,7 @@ fn of_endpoint(said: &EndpointSpec) -> Value {
     if let Some(hostname) = said.details().hostname.as_deref().filter(|name| !name.is_empty()) {
         endpoint["hostname"] = hostname.into();
     }
-    let health = match said.health {
+    let health = match said.health() {
         Health::Healthy => "HEALTHY",
         Health::Degraded => "DEGRADED",
         Health::Unhealthy => "UNHEALTHY",

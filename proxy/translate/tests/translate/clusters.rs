@@ -340,7 +340,7 @@ endpoints:
     let (drained, plain) = (&first.endpoints[0], &first.endpoints[1]);
     assert_eq!(
         (
-            drained.health,
+            drained.health(),
             drained.weight,
             drained.details().hostname.as_deref()
         ),

@@ -207,7 +207,7 @@ fn details(endpoint: &EndpointSpec, locality: &LocalitySpec) -> String {
     format!(
         " with weight {}, {:?}, priority {}{}",
         endpoint.weight,
-        endpoint.health,
+        endpoint.health(),
         locality.priority,
         zone(locality)
     )
@@ -240,7 +240,11 @@ fn moved(address: &EndpointAddress, (was, group): Place<'_>, (is, new_group): Pl
         }
     };
     tell("weight", was.weight.to_string(), is.weight.to_string());
-    tell("health", format!("{:?}", was.health), format!("{:?}", is.health));
+    tell(
+        "health",
+        format!("{:?}", was.health()),
+        format!("{:?}", is.health()),
+    );
     tell(
         "priority",
         group.priority.to_string(),
